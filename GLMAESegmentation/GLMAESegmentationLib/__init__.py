@@ -1,0 +1,1 @@
+"""The Slicer side: MRML nodes to engine cases and results back to nodes. Never imports torch."""

@@ -1,0 +1,1 @@
+"""The 3D vision transformer that GL-MAE pre-trains and every model is built on."""

@@ -1,0 +1,81 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import StorageError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path with the same ending beside `path`; rename it to `path` if the block succeeds.
+
+    The temporary file is removed on every way out, and a previous file at `path` is replaced only at the end.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=_ending(path), dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented UTF-8 JSON, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def writing(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary)` inside `whole_file(path)`; for writers that raise other errors than OSError."""
+    with whole_file(path) as temporary:
+        try:
+            write(temporary)
+        except RuntimeError as error:  # SimpleITK and safetensors wrap the system's error in their own
+            raise StorageError(f"{path} could not be written: {last_line(error)}; free some space or choose another folder.") from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Put an operating system's refusal to write into one sentence with a remedy."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageError(f"{path} could not be written: the disk is full; free some space or choose another folder.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{path} could not be written: no permission; choose a folder that you may write to.")
+    return StorageError(f"{path} could not be written: {error.strerror or error}; choose another folder.")
+
+
+def last_line(error: BaseException) -> str:
+    """The last non-empty line of an error's text: libraries put the cause there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def _ending(path: Path) -> str:
+    """All of `.nii.gz` or `.seg.nrrd`, because writers choose the format by it; NAME itself may contain dots."""
+    for ending in (".nii.gz", ".seg.nrrd", ".seg.nhdr"):
+        if path.name.lower().endswith(ending):
+            return ending
+    return path.suffix

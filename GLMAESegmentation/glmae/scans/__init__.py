@@ -1,0 +1,1 @@
+"""Scans and labels: reading, geometry, classes, preparation for the network. SimpleITK and numpy only, no torch."""

@@ -1,0 +1,175 @@
+"""Pre-trained backbones: found by name or path, read without pickle, fitted to other channels and patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ModelError, RequestError
+from ..events import Events, silent
+from ..files import last_line
+from .positions import interpolate_positions, sine_cosine_positions
+from .presets import BackboneConfig
+from .vision_transformer import VisionTransformer
+
+SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+CARD, WEIGHTS = "model.json", "weights.safetensors"
+PROJECTION = "patch_embed.proj.weight"
+# What a backbone file holds beside the encoder: the decoder of pre-training.
+DECODER_NAMES = ("mask_token", "decoder_")
+
+
+def backbone_folder(name: str | Path) -> Path:
+    """The folder of a backbone: a path, or the name of one that is shipped.
+
+    Raises:
+        RequestError: neither a folder nor a shipped backbone.
+    """
+    for folder in (Path(name), SHIPPED / str(name)):
+        if (folder / CARD).is_file():
+            return folder
+    shipped = sorted(entry.parent.name for entry in SHIPPED.glob(f"*/{CARD}"))
+    choice = f"one of {', '.join(shipped)}, " if shipped else ""
+    raise RequestError(f"there is no backbone '{name}'; choose {choice}a folder made by pretrain, or none")
+
+
+def load_backbone(
+    source: Path | Mapping[str, Tensor],
+    *,
+    config: BackboneConfig | None = None,
+    channels: int | None = None,
+    patch_size: tuple[int, int, int] | None = None,
+    events: Events | None = None,
+) -> VisionTransformer:
+    """A pre-trained vision transformer.
+
+    Other channels: the mean of the file's projection, scaled so that an input repeated in all channels gives the same
+    tokens. Another patch: the projection is resized trilinearly and scaled alike. Both are reported as events.
+
+    Args:
+        source: a backbone folder, or weights by name (then with `config`).
+        config: shape of the weights; read from the folder where there is one.
+        channels: input channels wanted; None: the file's.
+        patch_size: voxels of a patch wanted; None: the file's.
+        events: told what was adapted.
+
+    Raises:
+        ModelError: the folder is damaged, or a name or shape does not fit the configuration.
+    """
+    events = events or silent()
+    if isinstance(source, Mapping):
+        if config is None:
+            raise ValueError("weights without a folder need a configuration")
+        origin, tensors = "these weights", dict(source)
+    else:
+        origin, tensors = str(source), read_weights(Path(source) / WEIGHTS)
+        config = config or read_config(Path(source))
+    config, tensors = adapted(
+        {name: tensor for name, tensor in tensors.items() if not name.startswith(DECODER_NAMES)},
+        config,
+        config.channels if channels is None else channels,
+        config.patch_size if patch_size is None else patch_size,
+        events,
+        origin,
+    )
+    backbone = VisionTransformer(config)
+    check_names(tensors, backbone.state_dict(), origin)
+    backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return backbone
+
+
+def read_config(folder: Path) -> BackboneConfig:
+    """The shape of the backbone in `folder`, from its model.json.
+
+    Raises:
+        ModelError: the file is missing or damaged, or describes no backbone.
+    """
+    path = folder / CARD
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return BackboneConfig.from_json(content["backbone"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} describes no backbone ({last_line(error)}); choose another folder") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, by name, on the CPU.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} is missing; copy the whole folder again")
+    try:
+        # Clones, because Windows does not let a file be replaced while tensors still look into it.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({last_line(error)}); copy the folder again") from error
+
+
+def check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
+    """Compare names and shapes with those of a network.
+
+    Raises:
+        ModelError: naming what is missing, unexpected or of another shape.
+    """
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise ModelError(f"{origin} does not fit the backbone ({shown}); choose other weights or another preset")
+
+
+def adapted(
+    tensors: dict[str, Tensor],
+    config: BackboneConfig,
+    channels: int,
+    patch_size: tuple[int, int, int],
+    events: Events,
+    origin: str,
+) -> tuple[BackboneConfig, dict[str, Tensor]]:
+    """Configuration and weights for other input channels and another patch."""
+    wanted = replace(config, channels=channels, patch_size=patch_size)
+    if wanted == config or PROJECTION not in tensors:
+        return wanted, tensors
+    weight = tensors[PROJECTION].float()
+    expected = (config.width, config.channels, *config.patch_size)
+    if tuple(weight.shape) != expected:
+        raise ModelError(
+            f"{origin}: {PROJECTION} is {list(weight.shape)} instead of {list(expected)}; choose another file"
+        )
+    if channels != config.channels:
+        weight = weight.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1, -1) / channels
+        events.info(
+            f"The backbone was pre-trained on {config.channels} channel(s); its input was adapted to {channels}."
+        )
+    if wanted.patch_size != config.patch_size:
+        extents = [tokens * side for tokens, side in zip(config.grid, config.patch_size, strict=True)]
+        i, j, k = (max(1, round(extent / side)) for extent, side in zip(extents, patch_size, strict=True))
+        wanted = replace(wanted, grid=(i, j, k))
+        shrink = config.patch_voxels / config.channels / (wanted.patch_voxels / channels)
+        weight = F.interpolate(weight, size=tuple(patch_size), mode="trilinear", align_corners=False) * shrink
+        own = sine_cosine_positions(config.width, config.grid, config.patch_size)
+        stored = tensors["pos_embed"].float()
+        if stored.shape == own.shape and torch.allclose(stored, own, rtol=0, atol=1e-2):
+            tensors = tensors | {"pos_embed": sine_cosine_positions(config.width, wanted.grid, wanted.patch_size)}
+        else:
+            tensors = tensors | {"pos_embed": interpolate_positions(stored, config.grid, wanted.grid)}
+        events.info(
+            f"The backbone was pre-trained with patches of {list(config.patch_size)}, resized to {list(patch_size)}."
+        )
+    return wanted, tensors | {PROJECTION: weight.contiguous()}

@@ -1,0 +1,90 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from .errors import RequestError
+from .files import last_line
+
+DEVICES = ("cuda", "mps", "cpu")
+
+
+def choose_device(request: str = "auto") -> tuple[torch.device, str]:
+    """The device to compute on, and why, in one sentence.
+
+    A device counts as usable only if a small 3D convolution, forward and backward, ran on it: drivers that are too old
+    and 3D operations that are missing show only then.
+
+    Args:
+        request: auto (the first usable of CUDA, MPS, CPU), cpu, cuda or mps.
+
+    Raises:
+        RequestError: the device that was asked for cannot be used.
+    """
+    if request == "auto":
+        reasons = []
+        for name in DEVICES[:-1]:
+            problem = _problem(name)
+            if problem is None:
+                return torch.device(name), f"Computing on {_called(name)}."
+            reasons.append(f"{name}: {problem}")
+        return torch.device("cpu"), f"Computing on {_called('cpu')}, because no GPU can be used ({'; '.join(reasons)})."
+    if request not in DEVICES:
+        raise RequestError(f"there is no device '{request}'; choose one of auto, {', '.join(DEVICES)}")
+    problem = _problem(request)
+    if problem is not None:
+        raise RequestError(f"device '{request}' cannot be used ({problem}); choose --device auto or cpu")
+    return torch.device(request), f"Computing on {_called(request)}, as asked."
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """The type of matrix products: bfloat16 where the hardware multiplies it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu":
+        return torch.bfloat16 if _cpu_multiplies_bfloat16() else torch.float32
+    return torch.float32
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """The context in which networks are run on `device`, with the type of `precision`."""
+    dtype = precision(device)
+    return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def _problem(name: str) -> str | None:
+    """Why the device cannot be used; None if it can."""
+    if name == "cuda" and not torch.cuda.is_available():
+        return "no NVIDIA GPU, or a PyTorch without CUDA"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "no Apple GPU, or a PyTorch without MPS"
+    try:
+        x = torch.ones(1, 1, 4, 4, 4, device=name)
+        nn.Conv3d(1, 2, kernel_size=3).to(name)(x).sum().backward()
+        x.sum().item()  # waits until the device has really done it
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        return last_line(error)
+    return None
+
+
+def _called(name: str) -> str:
+    if name == "cuda":
+        return f"the GPU {torch.cuda.get_device_name()}"
+    if name == "mps":
+        return "the Apple GPU"
+    return f"the CPU ({torch.get_num_threads()} threads)"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # These queries are young and private in torch; without them the answer is the safe one.
+    for query in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        try:
+            if getattr(torch.cpu, query)():
+                return True
+        except (AttributeError, RuntimeError):
+            continue
+    return False

@@ -1,0 +1,61 @@
+"""The two kinds of loss in GL-MAE: reconstruction of masked patches, and agreement with the teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PATCH_EPSILON = 1e-6
+
+
+def reconstruction_loss(predicted: Tensor, target: Tensor, masked: Tensor) -> Tensor:
+    """Mean squared error over the masked patches (arXiv 2111.06377).
+
+    Args:
+        predicted: [B, N, D], all patches.
+        target: [B, M, D], the masked patches only.
+        masked: their indices [B, M].
+    """
+    places = masked[:, :, None].expand(-1, -1, predicted.shape[2])
+    return F.mse_loss(predicted.gather(1, places).float(), target.float())
+
+
+def normalise_patches(patches: Tensor) -> Tensor:
+    """Each patch [..., D] with mean 0 and variance 1, as MAE's targets; a constant patch becomes zero."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return (patches - mean) / (variance + PATCH_EPSILON).sqrt()
+
+
+def teacher_distribution(similarities: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """The teacher's centred and sharpened choice of prototypes.
+
+    Args:
+        similarities: [..., K], from the teacher's projector.
+        centre: [K], the running mean of such similarities.
+        temperature: the lower, the sharper.
+
+    Returns:
+        Probabilities [..., K].
+    """
+    return F.softmax((similarities.float() - centre) / temperature, dim=-1)
+
+
+def consistency_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy between each teacher view and each student view of the same volume (arXiv 2104.14294).
+
+    Unlike DINO, pairs of the same view count: the student's is masked, so they are not trivial.
+
+    Args:
+        student: similarities [B, V, K] of V masked views.
+        teacher: probabilities [B, P, K] of P complete global views, without gradient.
+        temperature: of the student's softmax.
+    """
+    # Cross-entropy is linear in the teacher, so the mean over all P x V pairs is that with the mean teacher.
+    mean_teacher = teacher.mean(dim=1, keepdim=True)  # [B, 1, K]
+    return -(mean_teacher * F.log_softmax(student.float() / temperature, dim=-1)).sum(dim=-1).mean()
+
+
+def updated_centre(centre: Tensor, similarities: Tensor, momentum: float) -> Tensor:
+    """The running mean [K] of the teacher's similarities [..., K] after one more batch."""
+    return centre * momentum + similarities.float().flatten(0, -2).mean(dim=0) * (1 - momentum)

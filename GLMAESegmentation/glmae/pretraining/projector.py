@@ -1,0 +1,36 @@
+"""The projector of a CLS token onto prototypes (DINO's head, arXiv 2104.14294)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Projector(nn.Module):
+    """Three linear layers, a unit-length bottleneck, and cosine similarities to the prototypes.
+
+    Args:
+        width: length of a token.
+        hidden: width of the two hidden layers.
+        bottleneck: length of the vector that is compared with the prototypes.
+        prototypes: number of prototypes K.
+    """
+
+    def __init__(self, *, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        # Only its direction counts: it is scaled to unit rows in forward().
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.prototypes)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """[B, width] -> similarities in -1..1, [B, K]."""
+        direction = F.normalize(self.mlp(cls).float(), dim=-1)
+        return F.linear(direction, F.normalize(self.prototypes, dim=-1)).float()

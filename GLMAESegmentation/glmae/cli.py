@@ -1,0 +1,208 @@
+"""The command line: `glmae pretrain | finetune | segment | evaluate`. Thin: it parses, calls the job, says how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from . import __version__
+from .errors import GLMAEError, RequestError, Stopped
+from .events import Events, json_lines
+from .terminal import terminal
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong request, like every other mistake."""
+
+    def error(self, message: str) -> Any:
+        raise RequestError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 some cases failed, 2 wrong request, 130 stopped."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    events = json_lines() if "--events" in words else terminal()
+    try:
+        options = _parser().parse_args(words)
+        with _StopSignals() as signals:
+            return int(options.run(options, events, signals.stopped))
+    except GLMAEError as error:
+        events.failed(type(error).__name__, str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        events.failed(Stopped.__name__, "stopped")
+        return Stopped.exit_status
+    except BrokenPipeError:
+        return 1
+    except MemoryError:
+        events.failed("MemoryError", "there is not enough memory for this job; close other programs or use a smaller scan")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="glmae", description="Segment 3D scans from a few labelled ones.")
+    parser.add_argument("--version", action="version", version=f"glmae {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    pretrain = _command(commands, "pretrain", _pretrain, "pre-train a backbone on scans without labels (GL-MAE)")
+    pretrain.add_argument("--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line")
+    pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
+    pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
+    _training_options(pretrain)
+
+    finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
+    finetune.add_argument("--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/")
+    finetune.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    finetune.add_argument("--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)")
+    finetune.add_argument("--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)")
+    finetune.add_argument("--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels to adapt the backbone to")
+    finetune.add_argument("--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)")
+    finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
+    _training_options(finetune)
+
+    segment = _command(commands, "segment", _segment, "segment scans with a trained model")
+    segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
+    segment.add_argument("--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the segmentations")
+    segment.add_argument("--format", choices=("seg.nrrd", "nii.gz"), default="seg.nrrd", help="default: seg.nrrd")
+    _device_options(segment)
+
+    evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
+    evaluate.add_argument("--predictions", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+    command.add_argument("--events", action="store_true", help="report as one JSON object a line (docs/events.md)")
+    command.set_defaults(run=run)
+    return command
+
+
+def _training_options(command: argparse.ArgumentParser) -> None:
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights")
+    length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
+    command.add_argument("--seed", type=int, default=0, metavar="S")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
+    _device_options(command)
+
+
+def _device_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .pretraining.run import pretrain_on
+
+    return pretrain_on(
+        images=options.images,
+        out=options.out,
+        preset=options.preset,
+        **_training(options),
+        events=events,
+        should_stop=stopped,
+    )
+
+
+def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .segmentation.finetuning import finetune
+
+    finetune(
+        images=options.images,
+        labels=options.labels,
+        out=options.out,
+        cases=options.cases,
+        classes=options.classes,
+        unlabelled=options.unlabelled,
+        backbone=options.backbone,
+        **_training(options),
+        events=events,
+        should_stop=stopped,
+    )
+    return 0
+
+
+def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .segmentation.inference import segment
+
+    failed = segment(
+        model=options.model,
+        images=options.images,
+        out=options.out,
+        file_format=options.format,
+        device=options.device,
+        events=events,
+        should_stop=stopped,
+    )
+    return 1 if failed else 0
+
+
+def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .segmentation.evaluation import evaluate
+
+    failed = evaluate(
+        predictions=options.predictions, labels=options.labels, classes=options.classes, out=options.out, events=events
+    )
+    return 1 if failed else 0
+
+
+def _training(options: argparse.Namespace) -> dict[str, Any]:
+    minutes = options.minutes if options.steps or options.minutes else 10.0
+    return {
+        "steps": options.steps,
+        "minutes": minutes,
+        "seed": options.seed,
+        "device": options.device,
+        "resume": options.resume,
+    }
+
+
+class _StopSignals:
+    """Ctrl-C and a polite kill ask the job to stop at the next step; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._previous: dict[int, Any] = {}
+
+    def stopped(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._asked
+
+    def __enter__(self) -> _StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True

@@ -1,0 +1,94 @@
+"""The folder of a training run: never somebody else's files, resumable while unfinished, a model when done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import RequestError
+from .files import storage_error, write_json
+
+UNFINISHED = "unfinished"
+MODEL = "model.json"
+REQUEST = "request.json"
+
+
+class RunFolder:
+    """`OUT/unfinished/` holds what resuming needs; `OUT/model.json` is written last and makes the run a model.
+
+    Args:
+        out: the folder that the user named.
+        request: what decides the result (JSON values); a run is resumed only with the same request.
+        resume: whether an unfinished run may be continued.
+
+    Raises:
+        RequestError: the folder holds something else, a finished model, or an unfinished run of another request.
+    """
+
+    def __init__(self, out: Path, request: Mapping[str, Any], resume: bool) -> None:
+        self.out, self.unfinished = Path(out), Path(out) / UNFINISHED
+        self.finished = False
+        self._request = json.loads(json.dumps(dict(request)))
+        self._check(resume)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the newest checkpoint lies, if there is one."""
+        return self.unfinished / "checkpoint.safetensors"
+
+    def begin(self) -> None:
+        """Create the folder. Called when everything that can be checked beforehand was.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.out, error) from error
+        write_json(self.unfinished / REQUEST, self._request)
+
+    def end(self) -> None:
+        """Remove what only resuming needed."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.finished = True
+
+    def abandon(self) -> None:
+        """After a failure: keep what can be resumed, else leave nothing behind."""
+        if self.finished or self.checkpoint.exists():
+            return
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        if self.out.is_dir() and not any(self.out.iterdir()):
+            self.out.rmdir()
+
+    def _check(self, resume: bool) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise RequestError(f"{self.out} is a file; choose another folder with --out")
+        if (self.out / MODEL).exists():
+            if not resume:
+                raise RequestError(f"{self.out} already holds a model; choose another folder with --out")
+            self.finished = True
+            return
+        if not self.unfinished.is_dir():
+            if self.out.is_dir() and any(self.out.iterdir()):
+                raise RequestError(f"{self.out} is not empty; choose a new folder with --out")
+            return
+        if not resume:
+            raise RequestError(
+                f"{self.out} holds an interrupted run; add --resume to go on with it, or choose another folder with --out"
+            )
+        try:
+            stored = json.loads((self.unfinished / REQUEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.out}: the interrupted run is damaged; choose another folder with --out") from error
+        different = sorted(key for key in self._request if stored.get(key) != self._request[key])
+        if different:
+            raise RequestError(
+                f"{self.out} holds an interrupted run with other settings ({', '.join(different)}); "
+                "repeat them, or choose another folder with --out"
+            )

@@ -1,0 +1,100 @@
+"""How many steps a training run takes, how long it may last, and the learning rate on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+# The first steps are slow (memory is allocated, kernels are chosen) and are not counted.
+UNCOUNTED_STEPS, MEASURED_STEPS = 2, 4
+
+
+class Schedule:
+    """A run of a fixed number of steps, or of as many as fit into some minutes.
+
+    With minutes, the first steps are timed, the number of steps is derived from them once and stored. It can only
+    shrink later, when steps have become slower, so that the run ends in time with the rate fully decayed.
+
+    Args:
+        steps: number of steps; exclusive with `minutes`.
+        minutes: time for all steps together, over all sittings of a resumed run.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self, steps: int | None = None, minutes: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if (steps is None) == (minutes is None):
+            raise ValueError("give either steps or minutes")
+        self.steps, self.minutes = steps, minutes
+        self.done = 0
+        self._clock = clock
+        self._spent = 0.0
+        self._since = clock()
+        self._step_seconds: list[float] = []
+        self._last = self._since
+
+    @property
+    def seconds_spent(self) -> float:
+        """Seconds used by this run, earlier sittings included."""
+        return self._spent + self._clock() - self._since
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate for the remaining steps; None before it can be known."""
+        if not self._step_seconds:
+            return None if self.minutes is None else max(0.0, 60 * self.minutes - self.seconds_spent)
+        if self.steps is None:
+            return max(0.0, 60 * (self.minutes or 0.0) - self.seconds_spent)
+        return self._mean_step() * max(0, self.steps - self.done)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        if self.steps is not None and self.done >= self.steps:
+            return True
+        return self.minutes is not None and self.done > 0 and self.seconds_spent >= 60 * self.minutes
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is over, 0-1."""
+        if self.steps is not None:
+            return min(1.0, self.done / self.steps)
+        return min(1.0, self.seconds_spent / (60 * (self.minutes or 1.0)))
+
+    def rate(self, warm_up: float) -> float:
+        """Factor on the peak learning rate: linear warm-up over a share of the run, then half a cosine to zero."""
+        position = self.fraction
+        if self.steps is not None:
+            position = min(1.0, (self.done + 0.5) / self.steps)
+        if position < warm_up:
+            return position / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (position - warm_up) / (1 - warm_up)))
+
+    def step_done(self) -> None:
+        """Count one step and, with minutes, fit the number of steps to the time."""
+        now = self._clock()
+        self.done += 1
+        if self.done > UNCOUNTED_STEPS:
+            self._step_seconds = [*self._step_seconds[-19:], now - self._last]
+        self._last = now
+        if self.minutes is None or len(self._step_seconds) < MEASURED_STEPS:
+            return
+        possible = self.done + math.floor((60 * self.minutes - self.seconds_spent) / self._mean_step())
+        possible = max(self.done, possible)
+        self.steps = possible if self.steps is None else min(self.steps, possible)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint stores."""
+        return {"steps": self.steps, "minutes": self.minutes, "done": self.done, "seconds_spent": self.seconds_spent}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.steps, self.minutes, self.done = state["steps"], state["minutes"], state["done"]
+        self._spent, self._since = state["seconds_spent"], self._clock()
+        self._last = self._since
+
+    def _mean_step(self) -> float:
+        return max(1e-6, sum(self._step_seconds) / len(self._step_seconds))

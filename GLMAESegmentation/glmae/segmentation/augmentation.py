@@ -1,0 +1,142 @@
+"""Random changes of a crop: one spatial resampling, then intensity changes.
+
+Mirroring is left out on purpose: a mirrored left kidney is a right kidney, and most names do not tell.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandBiasField,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandHistogramShift,
+    RandScaleIntensity,
+    RandShiftIntensity,
+    RandSimulateLowResolution,
+)
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Strength of the random changes. Probabilities are per crop.
+
+    Attributes:
+        rotation: largest angle about each axis, radians.
+        scale: crops are magnified by a factor from 1 / (1 + scale) to 1 + scale, per axis a tenth of it independently.
+        spatial: probability of rotation and scaling.
+        elastic: probability of a smooth random displacement.
+        displacement: its standard deviation at the control points, as a fraction of their distance.
+        control_points: control points per axis.
+        intensity: probability of each intensity change (noise, blur, contrast, ...).
+    """
+
+    rotation: float = 0.35
+    scale: float = 0.3
+    spatial: float = 0.6
+    elastic: float = 0.4
+    displacement: float = 0.12
+    control_points: int = 5
+    intensity: float = 0.2
+
+
+@dataclass(frozen=True)
+class SpatialChange:
+    """Where a crop's voxels come from: x_source = matrix @ (x - middle of the crop) + displacement + centre.
+
+    Attributes:
+        matrix: [3, 3], from crop voxels to source voxels.
+        displacement: [3, m, m, m] at control points spread over the crop, source voxels; None for none.
+    """
+
+    matrix: Tensor
+    displacement: Tensor | None
+
+
+IDENTITY = SpatialChange(torch.eye(3), None)
+
+
+def random_spatial_change(
+    config: AugmentationConfig, patch: tuple[int, int, int], spacing: tuple[float, float, float], rng: np.random.Generator
+) -> SpatialChange:
+    """Draw rotation, scale and elastic displacement for one crop.
+
+    Args:
+        config: strengths.
+        patch: size of the crop in voxels, [I, J, K].
+        spacing: voxel size in mm, [I, J, K]: rotations are rigid in millimetres, not in voxels.
+        rng: source of randomness.
+    """
+    matrix = np.eye(3)
+    if rng.random() < config.spatial:
+        to_mm = np.diag(spacing)
+        zoom = np.exp(rng.uniform(-1, 1) * math.log1p(config.scale) + rng.uniform(-0.1, 0.1, 3) * config.scale)
+        angles = rng.uniform(-config.rotation, config.rotation, 3)
+        matrix = np.linalg.inv(to_mm) @ _rotation(angles) @ np.diag(zoom) @ to_mm
+    displacement = None
+    if rng.random() < config.elastic:
+        points = config.control_points
+        distance = np.asarray(patch, dtype=float) / (points - 1)
+        strength = config.displacement * rng.random()
+        displacement = rng.normal(size=(3, points, points, points)) * (strength * distance.min() * 2)[..., None]
+    return SpatialChange(
+        torch.from_numpy(matrix).float(), None if displacement is None else torch.from_numpy(displacement).float()
+    )
+
+
+def source_coordinates(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Source voxel coordinates of each crop voxel, [I, J, K, 3].
+
+    Args:
+        change: the spatial change.
+        centre: source voxel under the middle of the crop, [3].
+        patch: size of the crop.
+    """
+    axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in patch]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # [I, J, K, 3]
+    coordinates = grid @ change.matrix.T + centre
+    if change.displacement is not None:
+        smooth = F.interpolate(change.displacement[None], size=patch, mode="trilinear", align_corners=True)[0]
+        coordinates = coordinates + smooth.permute(1, 2, 3, 0)
+    return coordinates
+
+
+class IntensityChange:
+    """MONAI's random intensity transforms for one normalised crop, seeded per call."""
+
+    def __init__(self, config: AugmentationConfig) -> None:
+        p = config.intensity
+        sigma = (0.4, 1.0)
+        self._transforms = Compose(
+            [
+                RandGaussianNoise(prob=p, std=0.15),
+                RandGaussianSmooth(prob=p, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
+                RandScaleIntensity(factors=0.3, prob=p),
+                RandShiftIntensity(offsets=0.3, prob=p),
+                RandAdjustContrast(prob=p, gamma=(0.7, 1.5), retain_stats=True),
+                RandSimulateLowResolution(prob=p, zoom_range=(0.5, 1.0)),
+                RandBiasField(prob=p, coeff_range=(0.0, 0.2)),
+                RandHistogramShift(prob=p, num_control_points=(5, 10)),
+            ]
+        )
+
+    def __call__(self, crop: Tensor, seed: int) -> Tensor:
+        """Change a crop [C, I, J, K]; each channel on its own, because one scanner's contrast says nothing of another's."""
+        self._transforms.set_random_state(seed=seed)
+        return torch.cat([torch.as_tensor(self._transforms(channel[None])).float() for channel in crop])
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    (ca, cb, cc), (sa, sb, sc) = np.cos(angles), np.sin(angles)
+    about_i = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
+    about_j = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
+    about_k = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
+    return about_k @ about_j @ about_i

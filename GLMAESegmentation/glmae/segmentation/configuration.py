@@ -1,0 +1,86 @@
+"""The configuration of a fine-tuning run: what follows from the fingerprint of the data and the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from .augmentation import AugmentationConfig
+from .heads import DEFAULT_HEAD
+
+# Voxels in a crop: as much context as leaves a step at about a second on two CPU cores, more on a GPU.
+PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
+# Voxels of the median prepared scan above which its spacing is coarsened.
+SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Everything that decides the weights of a fine-tuned model, beside the scans and the number of steps.
+
+    Attributes:
+        patch: crop size in voxels, [I, J, K], multiples of the token patch; the window at inference, too.
+        head: segmentation head, a name in `heads.HEADS`.
+        preset: backbone preset that is built when no pre-trained backbone is given.
+        batch: crops in a step.
+        foreground: share of crops centred near a labelled voxel, drawn with equal probability over the classes.
+        rate: AdamW's peak learning rate.
+        backbone_rate: the same for a pre-trained backbone, lower so that what was learnt is kept.
+        weight_decay: AdamW's, on weights with two or more dimensions.
+        warm_up: share of the steps in which the rate rises linearly.
+        clip: largest gradient norm.
+        average: share of the last steps over which about the kept weights are averaged (exponentially).
+        adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any.
+        augmentation: random changes of the crops.
+        seed: of initialisation, crops and augmentation.
+    """
+
+    patch: tuple[int, int, int]
+    head: str = DEFAULT_HEAD
+    preset: str = "tiny"
+    batch: int = 2
+    foreground: float = 0.67
+    rate: float = 1e-3
+    backbone_rate: float = 3e-4
+    weight_decay: float = 0.01
+    warm_up: float = 0.05
+    clip: float = 1.0
+    average: float = 0.1
+    adaptation: float = 0.2
+    augmentation: AugmentationConfig = AugmentationConfig()
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in model.json."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> FinetuneConfig:
+        """The inverse of `to_json`; fields that a later version added are passed over."""
+        known = {field.name for field in fields(FinetuneConfig)}
+        values = {key: value for key, value in content.items() if key in known}
+        values["patch"] = tuple(int(side) for side in values["patch"])
+        values["augmentation"] = AugmentationConfig(**values.get("augmentation", {}))
+        return FinetuneConfig(**values)
+
+
+def plan_patch(
+    shapes: Sequence[tuple[int, int, int]], token_patch: tuple[int, int, int], voxels: int
+) -> tuple[int, int, int]:
+    """The crop size: the whole median scan if it has at most `voxels` voxels, else its longest side is cut until it has.
+
+    Args:
+        shapes: shapes of the prepared scans, [I, J, K].
+        token_patch: the backbone's patch; each side of the crop is a multiple of it, and at least two of it.
+        voxels: the most voxels in a crop.
+    """
+    median = [sorted(shape[axis] for shape in shapes)[len(shapes) // 2] for axis in range(3)]
+    sides = [max(2, math.ceil(side / token)) * token for side, token in zip(median, token_patch, strict=True)]
+    while math.prod(sides) > voxels:
+        longest = max(range(3), key=lambda axis: (sides[axis] > 2 * token_patch[axis], sides[axis]))
+        if sides[longest] <= 2 * token_patch[longest]:
+            break
+        sides[longest] -= token_patch[longest]
+    return sides[0], sides[1], sides[2]

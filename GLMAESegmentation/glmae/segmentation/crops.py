@@ -1,0 +1,159 @@
+"""Training crops from the labelled scans: where they are cut, and how every class gets its share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..scans.labels import IGNORE
+from .augmentation import IDENTITY, AugmentationConfig, IntensityChange, SpatialChange, random_spatial_change, source_coordinates
+
+# Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
+POSITIONS_PER_CLASS = 4096
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """One scan prepared for the network.
+
+    Attributes:
+        image: [C, I, J, K], any float type; may be memory-mapped.
+        label: [I, J, K] uint8, see `scans.labels`.
+        annotated: for each class, whether it was drawn in this scan.
+        spacing: voxel size in mm, [I, J, K].
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    annotated: tuple[bool, ...]
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops for one step: image [B, C, I, J, K] float32, target [B, I, J, K] uint8, annotated [B, n] bool."""
+
+    image: Tensor
+    target: Tensor
+    annotated: Tensor
+
+
+class CropSampler:
+    """Draws batches of augmented crops. Everything random at step t follows from (seed, t) alone.
+
+    Args:
+        scans: the labelled scans.
+        patch: size of a crop in voxels, [I, J, K].
+        batch: crops in a batch.
+        foreground: share of the crops that are centred near a voxel of a class; the class is drawn first, each class
+            with the same probability however small it is, then a scan that holds it, then a voxel.
+        augmentation: None for plain crops.
+        seed: seed of the run.
+    """
+
+    def __init__(
+        self,
+        scans: Sequence[LabelledScan],
+        patch: tuple[int, int, int],
+        batch: int,
+        foreground: float,
+        augmentation: AugmentationConfig | None,
+        seed: int,
+    ) -> None:
+        self._scans, self._patch, self._batch, self._foreground, self._seed = scans, patch, batch, foreground, seed
+        self._augmentation = augmentation
+        self._intensity = None if augmentation is None else IntensityChange(augmentation)
+        self._positions = [_class_positions(scan, seed) for scan in scans]
+        classes = len(scans[0].annotated)
+        self._holders = [[i for i, held in enumerate(self._positions) if c in held] for c in range(1, classes + 1)]
+        self._drawable = [c for c in range(1, classes + 1) if self._holders[c - 1]]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        first = step * self._batch
+        crops = [self._crop(np.random.default_rng((self._seed, n)), n) for n in range(first, first + self._batch)]
+        return Batch(
+            image=torch.stack([image for image, _, _ in crops]),
+            target=torch.stack([target for _, target, _ in crops]),
+            annotated=torch.tensor([self._scans[scan].annotated for _, _, scan in crops], dtype=torch.bool),
+        )
+
+    def _crop(self, rng: np.random.Generator, number: int) -> tuple[Tensor, Tensor, int]:
+        index, centre = self._place(rng, number)
+        scan = self._scans[index]
+        change = IDENTITY
+        if self._augmentation is not None:
+            change = random_spatial_change(self._augmentation, self._patch, scan.spacing, rng)
+        image, target = cut(scan, centre, self._patch, change)
+        if self._intensity is not None:
+            image = self._intensity(image, seed=int(rng.integers(2**31)))
+        return image, target, index
+
+    def _place(self, rng: np.random.Generator, number: int) -> tuple[int, np.ndarray]:
+        """Scan and centre (source voxels) of the crop with this running number."""
+        # Golden-ratio steps spread the share evenly over the crops: 2 of any 3, not "each with 67 %".
+        if self._drawable and (number * 0.6180339887498949) % 1.0 < self._foreground:
+            wanted = self._drawable[rng.integers(len(self._drawable))]
+            holders = self._holders[wanted - 1]
+            index = holders[rng.integers(len(holders))]
+            positions = self._positions[index][wanted]
+            jitter = rng.uniform(-0.25, 0.25, 3) * self._patch
+            centre = positions[rng.integers(len(positions))] + jitter
+        else:
+            index = int(rng.integers(len(self._scans)))
+            centre = rng.uniform(0, 1, 3) * self._scans[index].label.shape
+        return int(index), _inside(centre, self._scans[int(index)].label.shape, self._patch)
+
+
+def cut(scan: LabelledScan, centre: np.ndarray, patch: tuple[int, int, int], change: SpatialChange) -> tuple[Tensor, Tensor]:
+    """Cut and resample one crop: image [C, I, J, K] linearly, target [I, J, K] nearest.
+
+    Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.
+    """
+    coordinates = source_coordinates(change, torch.as_tensor(centre, dtype=torch.float32), patch)  # [I, J, K, 3]
+    low = coordinates.amin(dim=(0, 1, 2)).floor().long()
+    high = coordinates.amax(dim=(0, 1, 2)).ceil().long() + 2
+    shape = torch.tensor(scan.label.shape)
+    low, high = torch.minimum(low.clamp(min=0), shape - 1), torch.minimum(torch.maximum(high, low + 1), shape)
+    high = torch.maximum(high, low + 1)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    image = torch.from_numpy(np.asarray(scan.image[(slice(None), *box)], dtype=np.float32))
+    label = torch.from_numpy(np.asarray(scan.label[box], dtype=np.float32))
+
+    local = coordinates - low
+    outside = ((coordinates < -0.5) | (coordinates > shape - 0.5)).any(dim=-1)
+    size = (high - low).float()
+    # grid_sample wants (K, J, I) order and -1..1 from edge to edge of the box.
+    grid = ((2 * local + 1) / size - 1).flip(-1)[None]
+    crop = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    target = F.grid_sample(label[None, None], grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0]
+    target = torch.where(outside, torch.full_like(target, IGNORE), target)
+    return crop, target.round().to(torch.uint8)
+
+
+def _inside(centre: np.ndarray, shape: Sequence[int], patch: Sequence[int]) -> np.ndarray:
+    """Move the centre so that the crop reaches over the border only where the scan is smaller than the crop."""
+    shape_, half = np.asarray(shape, dtype=float), np.asarray(patch, dtype=float) / 2
+    low, high = half - 0.5, shape_ - half - 0.5
+    middle = (shape_ - 1) / 2
+    return np.where(low <= high, np.clip(centre, np.minimum(low, high), np.maximum(low, high)), middle)
+
+
+def _class_positions(scan: LabelledScan, seed: int) -> dict[int, np.ndarray]:
+    """Voxel indices [m, 3] of each class in a scan, at most `POSITIONS_PER_CLASS` of each."""
+    rng = np.random.default_rng(seed)
+    label = np.asarray(scan.label)
+    flat = np.flatnonzero((label > 0) & (label != IGNORE))
+    values = label.reshape(-1)[flat]
+    positions = {}
+    for value in np.unique(values):
+        members = flat[values == value]
+        if len(members) > POSITIONS_PER_CLASS:
+            members = np.sort(rng.choice(members, POSITIONS_PER_CLASS, replace=False))
+        positions[int(value)] = np.stack(np.unravel_index(members, label.shape), axis=1)
+    return positions

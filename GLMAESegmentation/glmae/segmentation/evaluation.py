@@ -1,0 +1,97 @@
+"""Predictions against labels: Dice, 95 % Hausdorff distance and volume error per case and class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.metrics import compute_hausdorff_distance
+
+from ..scans.labels import IGNORE
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one class of one case was found; None where the measure is undefined.
+
+    Attributes:
+        case: name of the case.
+        name: name of the class (`class` in report.json).
+        dice: 2 |A and B| / (|A| + |B|), 0-1; None when both are empty.
+        hd95_mm: the larger of the two directed 95 % surface distances, mm; None when either is empty.
+        volume_error: (predicted - labelled) / labelled volume; None when the label is empty.
+    """
+
+    case: str
+    name: str
+    dice: float | None
+    hd95_mm: float | None
+    volume_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of report.json."""
+        row = asdict(self)
+        return {"case": row.pop("case"), "class": row.pop("name"), **row}
+
+
+def score_case(
+    case: str, prediction: sitk.Image, label: sitk.Image, names: Iterable[str], annotated: Iterable[bool]
+) -> list[Score]:
+    """Score every class that was annotated in this case.
+
+    Args:
+        case: name of the case.
+        prediction: label map with the network indices 0..n on the grid of `label`.
+        label: label map with 0..n, and `IGNORE` where nothing is known (there nothing is scored).
+        names: names of the classes 1..n.
+        annotated: for each class, whether it was drawn in this case.
+    """
+    spacing_kji = tuple(reversed(label.GetSpacing()))
+    truth_map = sitk.GetArrayViewFromImage(label)
+    known = truth_map != IGNORE
+    predicted_map = np.where(known, sitk.GetArrayViewFromImage(prediction), 0)
+    scores = []
+    for index, (name, drawn) in enumerate(zip(names, annotated, strict=True), start=1):
+        if drawn:
+            scores.append(score_masks(case, name, predicted_map == index, truth_map == index, spacing_kji))
+    return scores
+
+
+def score_masks(case: str, name: str, predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> Score:
+    """Score one class from two boolean masks [K, J, I] with their spacing in mm in the same order."""
+    size_predicted, size_truth = int(predicted.sum()), int(truth.sum())
+    if size_predicted + size_truth == 0:
+        return Score(case, name, None, None, None)
+    dice = 2 * int((predicted & truth).sum()) / (size_predicted + size_truth)
+    hd95 = None
+    if size_predicted and size_truth:
+        hd95 = _hausdorff95(predicted, truth, spacing)
+    volume_error = (size_predicted - size_truth) / size_truth if size_truth else None
+    return Score(case, name, dice, hd95, volume_error)
+
+
+def report(scores: Iterable[Score]) -> dict[str, Any]:
+    """The content of report.json: all rows, and the mean over cases of each case's mean Dice over its classes."""
+    rows = list(scores)
+    by_case: dict[str, list[float]] = {}
+    for row in rows:
+        if row.dice is not None:
+            by_case.setdefault(row.case, []).append(row.dice)
+    means = [float(np.mean(values)) for values in by_case.values()]
+    return {"cases": [row.to_json() for row in rows], "mean_dice": float(np.mean(means)) if means else None}
+
+
+def _hausdorff95(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> float | None:
+    # Surfaces lie inside the common bounding box; one voxel of margin keeps the box's own faces out of them.
+    where = np.nonzero(predicted | truth)
+    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in where)
+    masks = [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (predicted, truth)]
+    distance = float(
+        compute_hausdorff_distance(masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing))
+    )
+    return distance if math.isfinite(distance) else None

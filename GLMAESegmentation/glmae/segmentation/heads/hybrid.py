@@ -1,0 +1,104 @@
+"""The default head: a slim convolutional U whose deepest level is the transformer's token map.
+
+The full-resolution convolutions of UNETR's decoder are most of its operations. Here full resolution has few channels,
+the token map carries the context, and trilinear up-sampling replaces transposed convolutions (arXiv 2507.01744).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks.dynunet_block import UnetBasicBlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...backbone.presets import BackboneConfig
+
+NORM = ("INSTANCE", {"affine": True})
+ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+FIRST_WIDTH = 16
+
+
+class HybridHead(nn.Module):
+    """Convolutional skips at resolutions 1, 1/2, 1/4, ... of the scan; tokens at one per patch.
+
+    Args:
+        channels: input channels C of the scan.
+        classes: number of classes n without background.
+        backbone: gives the width and the patch size, from which the strides of the levels follow.
+    """
+
+    def __init__(self, channels: int, classes: int, backbone: BackboneConfig) -> None:
+        super().__init__()
+        self.after = (backbone.depth // 2 - 1, backbone.depth - 1)
+        self.strides = level_strides(backbone.patch_size)
+        widths = [FIRST_WIDTH * 2**level for level in range(len(self.strides))]
+        deepest = min(2 * widths[-1], 256)
+
+        self.encoders = nn.ModuleList()
+        incoming: int = channels
+        stride: tuple[int, int, int] = (1, 1, 1)
+        for width, next_stride in zip(widths, self.strides, strict=True):
+            self.encoders.append(_block(incoming, width, stride))
+            incoming, stride = width, next_stride
+        self.bottom = _block(incoming, deepest, stride)
+        self.tokens = nn.Sequential(
+            nn.Conv3d(len(self.after) * backbone.width, deepest, kernel_size=1, bias=False),
+            nn.InstanceNorm3d(deepest, affine=True),
+        )
+        self.joint = _block(2 * deepest, deepest)
+
+        self.reducers, self.decoders = nn.ModuleList(), nn.ModuleList()
+        incoming = deepest
+        for width in reversed(widths):
+            self.reducers.append(nn.Conv3d(incoming, width, kernel_size=1))
+            self.decoders.append(_block(2 * width, width))
+            incoming = width
+        self.outputs = nn.ModuleList(nn.Conv3d(width, classes + 1, kernel_size=1) for width in widths[:2])
+
+    def forward(self, x: Tensor, token_maps: Sequence[Tensor]) -> list[Tensor]:
+        """Logits [B, n+1, I, J, K] at full resolution and, for training, at the next coarser one.
+
+        Args:
+            x: the scan, [B, C, I, J, K].
+            token_maps: one [B, width, i, j, k] for each block in `after`.
+        """
+        skips = []
+        features = x
+        for encoder in self.encoders:
+            features = encoder(features)
+            skips.append(features)
+        features = self.bottom(features)
+        features = self.joint(torch.cat([features, self.tokens(torch.cat(list(token_maps), dim=1))], dim=1))
+
+        logits: list[Tensor] = []
+        for level in range(len(skips) - 1, -1, -1):
+            features = self.reducers[len(skips) - 1 - level](features)
+            features = F.interpolate(features, size=skips[level].shape[2:], mode="trilinear")
+            features = self.decoders[len(skips) - 1 - level](torch.cat([features, skips[level]], dim=1))
+            if level == 0 or (level < len(self.outputs) and self.training):
+                logits.insert(0, self.outputs[level](features))
+        return logits
+
+
+def level_strides(patch_size: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Strides of 2 per axis whose product is the patch; a thin axis is halved only at the deep levels.
+
+    Example: patch (8, 8, 2) -> (2, 2, 1), (2, 2, 1), (2, 2, 2).
+
+    Raises:
+        ValueError: a side of the patch is no power of two.
+    """
+    powers = [int(side).bit_length() - 1 for side in patch_size]
+    if any(2**power != side for power, side in zip(powers, patch_size, strict=True)):
+        raise ValueError(f"patch {tuple(patch_size)}: each side must be a power of two")
+    levels = max(powers)
+    halves = [[2 if level >= levels - power else 1 for power in powers] for level in range(levels)]
+    return [(a, b, c) for a, b, c in halves]
+
+
+def _block(incoming: int, width: int, stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Module:
+    """Two 3x3x3 convolutions with instance norm; the first one strided."""
+    block: nn.Module = UnetBasicBlock(3, incoming, width, 3, stride, norm_name=NORM, act_name=ACTIVATION)
+    return block

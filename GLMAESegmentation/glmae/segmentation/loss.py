@@ -1,0 +1,73 @@
+"""Dice + cross-entropy for scans in which not every class, and not every voxel, is annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..scans.labels import IGNORE
+
+
+def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tensor) -> Tensor:
+    """Dice + cross-entropy over the resolutions that the head gives; each coarser one counts half of the one before.
+
+    Args:
+        logits: [B, n+1, I, J, K] at full resolution first, then coarser ones.
+        target: [B, I, J, K] uint8; 0 background, 1..n classes, `IGNORE` where nothing is known.
+        annotated: [B, n] bool; False where a class was not drawn in that sample's scan.
+
+    Returns:
+        A scalar.
+    """
+    total = logits[0].new_zeros((), dtype=torch.float32)
+    weight, weights = 1.0, 0.0
+    for level in logits:
+        level_target = target if level.shape[2:] == target.shape[1:] else _nearest(target, level.shape[2:])
+        total = total + weight * dice_cross_entropy(level, level_target, annotated)
+        weights += weight
+        weight /= 2
+    return total / weights
+
+
+def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
+    """Cross-entropy plus (1 - soft Dice), both over annotated classes and known voxels only.
+
+    A class that was not annotated in a scan may hide in that scan's background: there its probability is added to the
+    background's, so that predicting it is neither rewarded nor punished (marginal loss; Shi et al., arXiv 2007.03868).
+    Dice is summed over the batch before it is divided (a class missing in one crop does not matter), and a class
+    without any voxel in the batch has no Dice term: cross-entropy alone keeps it down.
+
+    Args:
+        logits: [B, n+1, I, J, K].
+        target: [B, I, J, K], see `segmentation_loss`.
+        annotated: [B, n] bool.
+    """
+    log_probability = F.log_softmax(logits.float(), dim=1)
+    known = target != IGNORE  # [B, I, J, K]
+    one = torch.ones_like(annotated[:, :1])
+    drawn = torch.cat([one, annotated], dim=1)[:, :, None, None, None]  # [B, n+1, 1, 1, 1]
+    if not bool(annotated.all()):
+        # The background takes over the probability of what was not drawn.
+        merged = torch.where(torch.cat([drawn[:, :1], ~drawn[:, 1:]], dim=1), log_probability, -torch.inf)
+        background = torch.logsumexp(merged, dim=1, keepdim=True)
+        log_probability = torch.cat([background, log_probability[:, 1:]], dim=1)
+
+    index = torch.where(known, target, torch.zeros_like(target)).long()[:, None]
+    cross_entropy = -log_probability.gather(1, index)[:, 0]
+    cross_entropy = (cross_entropy * known).sum() / known.sum().clamp(min=1)
+
+    counted = known[:, None] & drawn[:, 1:]  # [B, n, I, J, K]
+    probability = log_probability[:, 1:].exp() * counted
+    truth = torch.zeros_like(log_probability).scatter_(1, index, 1.0)[:, 1:] * counted
+    over = (0, 2, 3, 4)
+    overlap, size_truth = (probability * truth).sum(over), truth.sum(over)
+    dice = (2 * overlap + 1e-5) / (probability.sum(over) + size_truth + 1e-5)
+    present = (size_truth > 0).float()
+    return cross_entropy + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def _nearest(target: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(target[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].to(target.dtype)

@@ -1,0 +1,84 @@
+"""A trained model: network, preparation and classes, kept in one portable folder."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+from safetensors.torch import save_file
+
+from ..backbone.presets import BackboneConfig
+from ..backbone.weights import WEIGHTS, check_names, read_weights
+from ..errors import ModelError
+from ..files import last_line, writing
+from ..model_folder import read_model, write_model
+from ..scans.classes import ClassTable
+from ..scans.preparation import Preparation
+from .configuration import FinetuneConfig
+from .network import SegmentationNetwork
+
+KIND = "segmentation"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What segmenting a scan needs.
+
+    Attributes:
+        network: in evaluation mode.
+        config: of the fine-tuning run; its patch is the window.
+        preparation: how a scan is brought to the network.
+        classes: channels 1..n of the network.
+    """
+
+    network: SegmentationNetwork
+    config: FinetuneConfig
+    preparation: Preparation
+    classes: ClassTable
+
+
+def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
+    """Write weights.safetensors, then model.json: a folder with a model.json is complete.
+
+    Args:
+        folder: the model folder; made if needed.
+        model: the trained model.
+        details: further entries of model.json (schedule, scores, training cases, ...).
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    writing(Path(folder) / WEIGHTS, lambda temporary: save_file(weights, temporary))
+    content = {
+        "classes": model.classes.to_json(),
+        "preprocessing": model.preparation.to_json(),
+        "backbone": model.network.backbone.config.to_json(),
+        "finetuning": model.config.to_json(),
+        "versions": {"torch": torch.__version__, "monai": monai.__version__, "python": platform.python_version()},
+        **details,
+    }
+    write_model(folder, KIND, content)
+
+
+def load_model(folder: Path, device: torch.device) -> Model:
+    """Open a model folder.
+
+    Raises:
+        ModelError: missing, damaged, written by a newer version, or no segmentation model.
+    """
+    card = read_model(folder, KIND)
+    try:
+        config = FinetuneConfig.from_json(card.content["finetuning"])
+        backbone = BackboneConfig.from_json(card.content["backbone"])
+        classes = ClassTable.from_json(card.content["classes"])
+        preparation = Preparation.from_json(card.content["preprocessing"])
+        network = SegmentationNetwork(backbone, len(classes.classes), config.head)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
+    weights = read_weights(Path(folder) / WEIGHTS)
+    check_names(weights, network.state_dict(), str(folder))
+    network.load_state_dict(weights)
+    return Model(network.to(device).eval(), config, preparation, classes)

@@ -1,0 +1,104 @@
+"""The cases that a scene holds: which volumes are scans, and which segmentation belongs to which of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+
+from .segmentation_import import is_result
+
+# What people and programs add to a scan's name to name its segmentation.
+_LABEL_WORDS = {"segmentation", "segmentations", "seg", "label", "labels", "labelmap", "mask", "glmae", "of"}
+
+
+@dataclass(frozen=True)
+class SceneCase:
+    """One case of a scene: a scan and what was drawn on it.
+
+    Attributes:
+        volumes: vtkMRMLScalarVolumeNodes of the same place, one a channel; the first gives the grid.
+        segmentation: the vtkMRMLSegmentationNode to train on, None for an unlabelled case.
+        results: segmentations that this extension made of the case and that were not accepted as labels yet.
+        further: other drawn segmentations of the case, for the user to choose from.
+    """
+
+    volumes: tuple[Any, ...]
+    segmentation: Any | None = None
+    results: tuple[Any, ...] = ()
+    further: tuple[Any, ...] = ()
+
+
+def find_cases(scene: Any) -> list[SceneCase]:
+    """Every scan of the scene as a case of one channel, with the segmentations that belong to it."""
+    volumes = scan_volumes(scene)
+    owned: dict[str, list[Any]] = {volume.GetID(): [] for volume in volumes}
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
+        volume = volume_of(segmentation, volumes)
+        if volume is not None:
+            owned[volume.GetID()].append(segmentation)
+    return [_case(volume, owned[volume.GetID()]) for volume in volumes]
+
+
+def scan_volumes(scene: Any) -> list[Any]:
+    """The volumes that can be scans: scalar and three-dimensional, no label maps, vectors or hidden helpers."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and min(node.GetImageData().GetDimensions()) > 1
+    ]
+
+
+def volume_of(segmentation: Any, volumes: Sequence[Any]) -> Any | None:
+    """The one of `volumes` that was segmented; None when nothing says so or two fit equally well.
+
+    Evidence, the best first: the reference geometry that Slicer stores in the segmentation; being the only scan in the
+    same study or folder; a name that is the scan's with "segmentation", "label" and the like added.
+    """
+    role = segmentation.GetReferenceImageGeometryReferenceRole()
+    referenced = segmentation.GetNodeReferenceID(role)
+    if referenced and segmentation.GetNodeReference(role) is not None:
+        # A reference is a statement: a segmentation of another volume must not be given to this one by its name.
+        return next((volume for volume in volumes if volume.GetID() == referenced), None)
+    return _only([v for v in volumes if _same_folder(segmentation, v)]) or _only(
+        [volume for volume in volumes if _stem(volume.GetName()) == _stem(segmentation.GetName())]
+    )
+
+
+def _case(volume: Any, segmentations: Sequence[Any]) -> SceneCase:
+    drawn = [node for node in segmentations if not is_result(node)]
+    # The fullest is the likeliest label; the first of equals, so that the guess is the same every time.
+    drawn.sort(key=lambda node: -node.GetSegmentation().GetNumberOfSegments())
+    return SceneCase(
+        volumes=(volume,),
+        segmentation=drawn[0] if drawn else None,
+        results=tuple(node for node in segmentations if is_result(node)),
+        further=tuple(drawn[1:]),
+    )
+
+
+def _same_folder(segmentation: Any, volume: Any) -> bool:
+    hierarchy = volume.GetScene().GetSubjectHierarchyNode()
+    if hierarchy is None:
+        return False
+    items = hierarchy.GetItemByDataNode(segmentation), hierarchy.GetItemByDataNode(volume)
+    if not all(items):
+        return False
+    folders = [hierarchy.GetItemParent(item) for item in items]
+    return bool(folders[0] == folders[1] != hierarchy.GetSceneItemID())
+
+
+def _stem(name: str) -> tuple[str, ...]:
+    """The words of a name without those that only say that it is a label."""
+    words = re.findall(r"\w+", (name or "").casefold().replace("_", " "))
+    return tuple(word for word in words if word not in _LABEL_WORDS) or tuple(words)
+
+
+def _only(candidates: Sequence[Any]) -> Any | None:
+    return candidates[0] if len(candidates) == 1 else None

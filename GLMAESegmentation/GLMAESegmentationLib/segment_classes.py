@@ -1,0 +1,41 @@
+"""Segments of a node as the engine's classes. They are matched by name and terminology, never by their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vtk
+from glmae.scans.classes import ClassTable, SegmentClass
+
+
+def class_table(segmentation: Any) -> ClassTable:
+    """The classes of a segmentation node with values 1..n in the order of its segments, empty segments included."""
+    source = segmentation.GetSegmentation()
+    segments = [source.GetNthSegment(index) for index in range(source.GetNumberOfSegments())]
+    return ClassTable(tuple(segment_class(segment, value) for value, segment in enumerate(segments, start=1)))
+
+
+def segment_class(segment: Any, value: int) -> SegmentClass:
+    """A vtkSegment's name, colour (RGB, 0-1) and terminology under the label value `value`."""
+    return SegmentClass(
+        value=value,
+        name=segment.GetName() or "",
+        color=tuple(segment.GetColor()),
+        terminology=terminology_of(segment) or None,
+    )
+
+
+def terminology_of(segment: Any) -> str:
+    """The segment's terminology entry as Slicer serialises it; "" when it has none."""
+    entry = vtk.reference("")
+    segment.GetTag(segment.GetTerminologyEntryTagName(), entry)
+    return str(entry)
+
+
+def segment_id_of(segmentation: Any, wanted: SegmentClass) -> str | None:
+    """The ID of the segment that stands for the class `wanted`; None when the node has no such segment."""
+    source = segmentation.GetSegmentation()
+    for index in range(source.GetNumberOfSegments()):
+        if segment_class(source.GetNthSegment(index), index + 1).matches(wanted):
+            return str(source.GetNthSegmentID(index))
+    return None

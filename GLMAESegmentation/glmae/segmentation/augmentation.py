@@ -65,7 +65,10 @@ IDENTITY = SpatialChange(torch.eye(3), None)
 
 
 def random_spatial_change(
-    config: AugmentationConfig, patch: tuple[int, int, int], spacing: tuple[float, float, float], rng: np.random.Generator
+    config: AugmentationConfig,
+    patch: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    rng: np.random.Generator,
 ) -> SpatialChange:
     """Draw rotation, scale and elastic displacement for one crop.
 
@@ -129,7 +132,7 @@ class IntensityChange:
         )
 
     def __call__(self, crop: Tensor, seed: int) -> Tensor:
-        """Change a crop [C, I, J, K]; each channel on its own, because one scanner's contrast says nothing of another's."""
+        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels."""
         self._transforms.set_random_state(seed=seed)
         return torch.cat([torch.as_tensor(self._transforms(channel[None])).float() for channel in crop])
 

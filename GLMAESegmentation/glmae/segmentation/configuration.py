@@ -69,7 +69,7 @@ class FinetuneConfig:
 def plan_patch(
     shapes: Sequence[tuple[int, int, int]], token_patch: tuple[int, int, int], voxels: int
 ) -> tuple[int, int, int]:
-    """The crop size: the whole median scan if it has at most `voxels` voxels, else its longest side is cut until it has.
+    """The crop size: the whole median scan if that fits `voxels`, else its longest side is cut until it fits.
 
     Args:
         shapes: shapes of the prepared scans, [I, J, K].

@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..scans.labels import IGNORE
-from .augmentation import IDENTITY, AugmentationConfig, IntensityChange, SpatialChange, random_spatial_change, source_coordinates
+from .augmentation import (
+    IDENTITY,
+    AugmentationConfig,
+    IntensityChange,
+    SpatialChange,
+    random_spatial_change,
+    source_coordinates,
+)
 
 # Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
@@ -110,7 +117,9 @@ class CropSampler:
         return int(index), _inside(centre, self._scans[int(index)].label.shape, self._patch)
 
 
-def cut(scan: LabelledScan, centre: np.ndarray, patch: tuple[int, int, int], change: SpatialChange) -> tuple[Tensor, Tensor]:
+def cut(
+    scan: LabelledScan, centre: np.ndarray, patch: tuple[int, int, int], change: SpatialChange
+) -> tuple[Tensor, Tensor]:
     """Cut and resample one crop: image [C, I, J, K] linearly, target [I, J, K] nearest.
 
     Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.

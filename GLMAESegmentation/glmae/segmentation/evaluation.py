@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ import SimpleITK as sitk
 import torch
 from monai.metrics import compute_hausdorff_distance
 
-from ..scans.labels import IGNORE
+from ..errors import GLMAEError, RequestError
+from ..events import Events, silent
+from ..files import write_json
+from ..scans.cases import Case, find_labels
+from ..scans.labels import IGNORE, read_label, read_label_grid
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,30 @@ class Score:
         """A row of report.json."""
         row = asdict(self)
         return {"case": row.pop("case"), "class": row.pop("name"), **row}
+
+
+def evaluate(
+    *, predictions: Path, labels: Path, out: Path, classes: Path | None = None, events: Events | None = None
+) -> list[str]:
+    """Score the segmentations in a folder; the same as `glmae evaluate`.
+
+    Classes are matched by name; a prediction as a plain label map has the values of the labels' classes. Predictions
+    without a label, and labels without a prediction, are passed over.
+
+    Args:
+        predictions: folder of `NAME.seg.nrrd` or `NAME.nii.gz`.
+        labels: folder of labels with the same names.
+        out: the report to write.
+        classes: a classes.json; None: the labels' own names.
+        events: where to report to.
+
+    Returns:
+        The names of the cases that could not be compared.
+
+    Raises:
+        RequestError: nothing to compare.
+        StorageError: the report cannot be written.
+    """
 
 
 def score_case(

@@ -155,7 +155,9 @@ class _Training:
         pretrained: bool,
     ) -> None:
         self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
-        self.sampler = CropSampler(scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed)
+        self.sampler = CropSampler(
+            scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed
+        )
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None

@@ -89,7 +89,11 @@ def segment(
 
 
 def segment_case(
-    model: Model, case: Case, device: object, events: Events | None = None, should_stop: Callable[[], bool] = lambda: False
+    model: Model,
+    case: Case,
+    device: object,
+    events: Events | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> sitk.Image:
     """One case: read, prepare, run the network, bring the classes back to the scan's own grid.
 

@@ -24,9 +24,7 @@ class UnetrHead(nn.Module):
         feature_size: channels at full resolution; the paper's is 48.
     """
 
-    def __init__(
-        self, channels: int, classes: int, backbone: BackboneConfig, feature_size: int = FEATURE_SIZE
-    ) -> None:
+    def __init__(self, channels: int, classes: int, backbone: BackboneConfig, feature_size: int = FEATURE_SIZE) -> None:
         super().__init__()
         side = backbone.patch_size[0]
         levels = side.bit_length() - 1

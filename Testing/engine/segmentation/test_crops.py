@@ -1,0 +1,99 @@
+"""Crops: the right voxels at the right place, every class drawn, reproducible."""
+
+import numpy as np
+import pytest
+import torch
+
+from glmae.scans.labels import IGNORE
+from glmae.segmentation.augmentation import AugmentationConfig, SpatialChange, random_spatial_change
+from glmae.segmentation.crops import CropSampler, LabelledScan, cut
+
+PATCH = (16, 16, 8)
+STILL = AugmentationConfig(spatial=0, elastic=0, intensity=0)
+
+
+def coordinate_scan(shape=(40, 30, 20), annotated=(True, True)) -> LabelledScan:
+    """A scan whose three channels hold the voxel indices, with a large and a tiny class."""
+    image = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")).astype(np.float32)
+    label = np.zeros(shape, np.uint8)
+    label[5:25, 5:25, 5:15] = 1
+    label[35:37, 27:29, 17] = 2  # four voxels in a corner
+    return LabelledScan(image, label, annotated, (1.0, 1.0, 2.0))
+
+
+def test_an_unchanged_crop_is_a_copy():
+    scan = coordinate_scan()
+    crop, target = cut(scan, np.array([15.5, 15.5, 9.5]), PATCH, SpatialChange(torch.eye(3), None))
+    np.testing.assert_allclose(crop.numpy(), scan.image[:, 8:24, 8:24, 6:14], atol=1e-4)
+    np.testing.assert_array_equal(target.numpy(), scan.label[8:24, 8:24, 6:14])
+
+
+def test_beyond_the_border_the_image_goes_on_and_the_target_is_unknown():
+    scan = coordinate_scan(shape=(40, 30, 4))
+    crop, target = cut(scan, np.array([20, 15, 1.5]), PATCH, SpatialChange(torch.eye(3), None))
+    assert (target.numpy()[:, :, :2] == IGNORE).all()
+    assert (target.numpy()[:, :, 6:] == IGNORE).all()
+    assert (target.numpy()[:, :, 2:6] != IGNORE).all()
+    np.testing.assert_allclose(crop.numpy()[2, :, :, :2], 0, atol=1e-4)
+    np.testing.assert_allclose(crop.numpy()[2, :, :, 6:], 3, atol=1e-4)
+
+
+def test_image_and_target_move_together():
+    scan = coordinate_scan()
+    change = random_spatial_change(
+        AugmentationConfig(spatial=1, elastic=1), PATCH, scan.spacing, np.random.default_rng(3)
+    )
+    crop, target = cut(scan, np.array([15, 15, 10]), PATCH, change)
+    inside = target.numpy() != IGNORE
+    # The image holds the source coordinates, so the label there is known independently.
+    source = np.rint(crop.numpy()).astype(int)
+    expected = scan.label[tuple(source)]
+    away = np.abs(crop.numpy() - source).max(axis=0) < 0.4  # rounding is ambiguous half-way between voxels
+    assert inside.mean() > 0.5
+    np.testing.assert_array_equal(target.numpy()[inside & away], expected[inside & away])
+
+
+def test_rotation_is_rigid_in_millimetres():
+    config = AugmentationConfig(spatial=1, scale=0, elastic=0)
+    spacing = np.array([1.0, 1.0, 4.0])
+    matrix = random_spatial_change(config, PATCH, tuple(spacing), np.random.default_rng(0)).matrix.numpy()
+    in_mm = np.diag(spacing) @ matrix @ np.diag(1 / spacing)
+    np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(in_mm) == pytest.approx(1, abs=1e-5), "a rotation, never a mirror image"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_four_voxels_is_drawn_as_often_as_a_large_one(seed):
+    sampler = CropSampler([coordinate_scan(), coordinate_scan()], PATCH, 2, 0.67, STILL, seed)
+    crops = [target for step in range(40) for target in sampler.batch(step).target]
+    shares = [np.mean([bool((target == c).any()) for target in crops]) for c in (1, 2)]
+    assert min(shares) >= 0.25
+
+
+def test_the_same_seed_and_step_give_the_same_batch():
+    scans = [coordinate_scan(), coordinate_scan(shape=(20, 50, 30))]
+    first, again, other = (CropSampler(scans, PATCH, 2, 0.67, AugmentationConfig(), seed) for seed in (7, 7, 8))
+    later = first.batch(5)
+    assert torch.equal(later.image, again.batch(5).image)
+    assert torch.equal(later.target, again.batch(5).target)
+    assert not torch.equal(later.image, first.batch(6).image)
+    assert not torch.equal(later.image, other.batch(5).image)
+
+
+def test_augmentation_changes_intensities_but_keeps_them_finite():
+    scan = coordinate_scan()
+    scan = LabelledScan((scan.image - 15) / 10, scan.label, scan.annotated, scan.spacing)
+    config = AugmentationConfig(spatial=0, elastic=0, intensity=1)
+    sampler = CropSampler([scan], PATCH, 2, 1.0, config, seed=0)
+    plain = CropSampler([scan], PATCH, 2, 1.0, STILL, seed=0)
+    for step in range(5):
+        changed, unchanged = sampler.batch(step), plain.batch(step)
+        assert torch.isfinite(changed.image).all()
+        assert not torch.allclose(changed.image, unchanged.image, atol=0.05)
+
+
+def test_scans_without_a_class_still_give_crops():
+    scan = coordinate_scan(annotated=(True, False))
+    scan.label[scan.label == 2] = 0
+    batch = CropSampler([scan], PATCH, 2, 0.67, STILL, 0).batch(0)
+    assert batch.annotated.tolist() == [[True, False]] * 2

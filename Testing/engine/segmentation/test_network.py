@@ -1,0 +1,53 @@
+"""The segmentation network: shapes, exchangeable heads, and that the tokens carry part of the result."""
+
+import pytest
+import torch
+
+from glmae.backbone.presets import preset
+from glmae.segmentation.heads import HEADS
+from glmae.segmentation.heads.hybrid import level_strides
+from glmae.segmentation.network import SegmentationNetwork
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_have_the_size_of_the_scan(head, channels):
+    network = SegmentationNetwork(preset("tiny", channels=channels), classes=4, head=head)
+    x = torch.randn(1, channels, 16, 24, 32)
+    network.eval()
+    with torch.no_grad():
+        assert [tuple(level.shape) for level in network(x)] == [(1, 5, 16, 24, 32)]
+    network.train()
+    assert network(x)[0].shape == (1, 5, 16, 24, 32)
+
+
+def test_anisotropic_patches():
+    network = SegmentationNetwork(preset("tiny", patch_size=(8, 8, 2)), classes=1)
+    with torch.no_grad():
+        assert network(torch.randn(1, 1, 32, 32, 8))[0].shape == (1, 2, 32, 32, 8)
+
+
+def test_strides_multiply_to_the_patch():
+    assert level_strides((8, 8, 2)) == [(2, 2, 1), (2, 2, 1), (2, 2, 2)]
+    assert level_strides((16, 16, 16)) == [(2, 2, 2)] * 4
+    with pytest.raises(ValueError, match="power of two"):
+        level_strides((6, 8, 8))
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_tokens_reach_the_logits(head):
+    torch.manual_seed(0)
+    network = SegmentationNetwork(preset("tiny"), classes=2, head=head).eval()
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        with_tokens = network(x)[0]
+        maps = network.backbone.features(x, network.head.after)
+        without = network.head(x, [torch.zeros_like(part) for part in maps])[0]
+    assert not torch.allclose(with_tokens, without, atol=1e-3)
+
+
+def test_every_parameter_gets_a_gradient():
+    network = SegmentationNetwork(preset("tiny"), classes=2).train()
+    sum(level.square().mean() for level in network(torch.randn(1, 1, 16, 16, 16))).backward()
+    # The CLS token and the last norm's CLS row act through attention only; nothing may be cut off entirely.
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []

@@ -33,16 +33,17 @@ class Decoder(nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         initialise(self)
 
-    def forward(self, tokens: Tensor, keep: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        """Predict every patch.
+    def forward(self, tokens: Tensor, keep: Tensor, grid: tuple[int, int, int], asked: Tensor) -> Tensor:
+        """Predict some patches from the visible ones.
 
         Args:
             tokens: encoder output [B, 1 + n, width], CLS first.
             keep: which patches the tokens 1..n are, [B, n].
             grid: patches along I, J, K; N in all.
+            asked: indices [B, M] of the patches to predict.
 
         Returns:
-            [B, N, C * patch voxels], in the order of `patches`.
+            [B, M, C * patch voxels], values in the order of `patches`.
         """
         visible = self.decoder_embed(tokens)  # [B, 1 + n, decoder width]
         count = grid[0] * grid[1] * grid[2]
@@ -52,7 +53,8 @@ class Decoder(nn.Module):
         filled = filled + self._positions(grid)  # [B, 1 + N, decoder width]
         for block in self.decoder_blocks:
             filled = block(filled)
-        predicted: Tensor = self.decoder_pred(self.decoder_norm(filled[:, 1:]))
+        places = 1 + asked[:, :, None].expand(-1, -1, visible.shape[2])
+        predicted: Tensor = self.decoder_pred(self.decoder_norm(filled.gather(1, places)))
         return predicted
 
     def _positions(self, grid: tuple[int, int, int]) -> Tensor:

@@ -32,5 +32,7 @@ class Projector(nn.Module):
 
     def forward(self, cls: Tensor) -> Tensor:
         """[B, width] -> similarities in -1..1, [B, K]."""
-        direction = F.normalize(self.mlp(cls).float(), dim=-1)
-        return F.linear(direction, F.normalize(self.prototypes, dim=-1)).float()
+        bottleneck = self.mlp(cls)
+        with torch.autocast(cls.device.type, enabled=False):
+            # In half precision, the temperature of 0.04 would magnify the rounding 25 times.
+            return F.linear(F.normalize(bottleneck.float(), dim=-1), F.normalize(self.prototypes, dim=-1))

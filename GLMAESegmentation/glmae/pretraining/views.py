@@ -1,0 +1,199 @@
+"""Global and local views: cut out of one neighbourhood of a scan, resized in batches on the device.
+
+Everything random in a step is a function of (seed, step, volume), so that a resumed run needs no generator's state and
+several processes can each take their share of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .configuration import PretrainConfig
+
+# A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
+LEAST_DEVIATION, TRIES, STRIDE = 0.1, 4, 4
+# Purposes of random streams.
+ORDER, VIEWS, MASKS = 0, 1, 2
+
+
+class Scans(Protocol):
+    """Prepared scans, for instance a `ScanStore`."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def image(self, index: int, /) -> np.ndarray:
+        """Scan `index`, [C, I, J, K], normalised; may be memory-mapped."""
+
+
+class ScanList:
+    """Scans that are in memory already."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self._arrays = list(arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def image(self, index: int, /) -> np.ndarray:
+        """Scan `index`, [C, I, J, K]."""
+        return self._arrays[index]
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """What is read from the scans for one step, on the CPU.
+
+    Attributes:
+        regions: [B, C, I, J, K]; smaller ones are continued at their border.
+        global_boxes: first corner and extent of each global view in voxels of its region, float32 [B, p, 2, 3].
+        local_boxes: the same for local views, [B, q, 2, 3].
+        global_jitter: contrast and brightness of each view, float32 [B, p, 2].
+        local_jitter: the same for local views, [B, q, 2].
+        generators: for the masks, one a volume.
+    """
+
+    regions: Tensor
+    global_boxes: Tensor
+    local_boxes: Tensor
+    global_jitter: Tensor
+    local_jitter: Tensor
+    generators: list[torch.Generator]
+
+    def pinned(self) -> Neighbourhoods:
+        """The same, with the voxels in memory that a GPU reads while the host goes on."""
+        return replace(self, regions=self.regions.pin_memory())
+
+
+def generator(seed: int, step: int, volume: int, purpose: int) -> torch.Generator:
+    """An independent stream of random numbers, the same on every machine."""
+    state = np.random.SeedSequence([seed & (2**64 - 1), step, volume, purpose]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) & (2**63 - 1))
+
+
+def scan_of(seed: int, position: int, scans: int) -> int:
+    """The scan at `position` of an endless sequence that shuffles all scans anew in each epoch."""
+    epoch, place = divmod(position, scans)
+    return int(torch.randperm(scans, generator=generator(seed, epoch, 0, ORDER))[place])
+
+
+def read_neighbourhoods(config: PretrainConfig, scans: Scans, step: int) -> Neighbourhoods:
+    """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
+
+    Args:
+        config: sizes, scales, batch and seed.
+        scans: prepared scans.
+        step: number of the step, from 0.
+    """
+    regions, boxes, jitters = [], [], []
+    backbone = config.backbone
+    for volume in range(config.batch):
+        image = scans.image(scan_of(config.seed, step * config.batch + volume, len(scans)))
+        random = generator(config.seed, step, volume, VIEWS)
+        region = _neighbourhood(config, image, random)
+        regions.append(region)
+        sides = torch.tensor(region.shape[1:], dtype=torch.float32)
+        boxes.append(
+            (
+                _boxes(config.global_views, backbone.global_view, config.global_scale, sides, random),
+                _boxes(config.local_views, backbone.local_view, config.local_scale, sides, random),
+            )
+        )
+        jitters.append(
+            (
+                _jitter(config.global_views, config.intensity_jitter, random),
+                _jitter(config.local_views, config.intensity_jitter, random),
+            )
+        )
+    return Neighbourhoods(
+        regions=torch.from_numpy(_stacked(regions)),
+        global_boxes=torch.stack([pair[0] for pair in boxes]),
+        local_boxes=torch.stack([pair[1] for pair in boxes]),
+        global_jitter=torch.stack([pair[0] for pair in jitters]),
+        local_jitter=torch.stack([pair[1] for pair in jitters]),
+        generators=[generator(config.seed, step, volume, MASKS) for volume in range(config.batch)],
+    )
+
+
+def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tensor:
+    """Resample boxes of regions to cubes, trilinearly, all in one call on the regions' device.
+
+    Args:
+        regions: [B, C, I, J, K].
+        boxes: first corner and extent in voxels, [B, V, 2, 3]; corner 0 is the outer face of voxel 0.
+        jitter: factor and offset of the intensities, [B, V, 2].
+        side: voxels of a view along each axis.
+
+    Returns:
+        float32 [B, V, C, side, side, side].
+    """
+    volumes, views = boxes.shape[:2]
+    sides = torch.tensor(regions.shape[2:], dtype=torch.float32, device=regions.device)
+    corner, extent = boxes.to(regions.device).unbind(dim=2)  # [B, V, 3]
+    # affine_grid maps -1..1 over the view to -1..1 over the region, axes in the order K, J, I.
+    scale = (extent / sides).flip(2)
+    centre = ((2 * corner + extent) / sides - 1).flip(2)
+    theta = torch.cat([torch.diag_embed(scale), centre[..., None]], dim=3).flatten(0, 1)  # [B * V, 3, 4]
+    places = F.affine_grid(theta, [len(theta), 1, side, side, side], align_corners=False)
+    # All views of a volume lie behind one another along the first axis, so that its region is never copied.
+    places = places.unflatten(0, (volumes, views)).flatten(1, 2)  # [B, V * side, side, side, 3]
+    cut = F.grid_sample(regions.float(), places, mode="bilinear", padding_mode="border", align_corners=False)
+    cut = cut.unflatten(2, (views, side)).transpose(1, 2)  # [B, V, C, side, side, side]
+    factor, offset = jitter.to(cut.device)[:, :, :, None, None, None, None].unbind(dim=2)
+    return cut * factor + offset
+
+
+def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> np.ndarray:
+    """A region [C, I, J, K] of a scan, as large as the scan allows and as the views can use."""
+    wanted = round(config.neighbourhood * config.backbone.global_view)
+    sides = [min(wanted, side) for side in image.shape[1:]]
+    longest = max(1, math.floor(config.stretch * min(sides)))
+    sides = [min(side, longest) for side in sides]
+    for _ in range(TRIES):
+        places = torch.rand(3, generator=random).tolist()
+        starts = [
+            int(place * (full - side + 1)) for place, full, side in zip(places, image.shape[1:], sides, strict=True)
+        ]
+        region = image[(slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))]
+        if tuple(sides) == tuple(image.shape[1:]):
+            break
+        if float(np.std(region[:, ::STRIDE, ::STRIDE, ::STRIDE], dtype=np.float64)) >= LEAST_DEVIATION:
+            break
+    return np.asarray(region)
+
+
+def _boxes(views: int, side: int, scale: tuple[float, float], region: Tensor, random: torch.Generator) -> Tensor:
+    """Random boxes [V, 2, 3] in a region of `region` [3] voxels; all axes of a box share one magnification.
+
+    Where the region is too small for the largest box, the boxes shrink in proportion and are magnified more.
+    """
+    low, high = scale
+    drawn = torch.rand(views, 4, generator=random)
+    share = (low / high) ** drawn[:, :1]  # log-uniform between low / high and 1
+    extent = share * torch.clamp(region, max=side * high)  # [V, 3]
+    corner = drawn[:, 1:] * (region - extent)
+    return torch.stack([corner, extent], dim=1)
+
+
+def _jitter(views: int, size: float, random: torch.Generator) -> Tensor:
+    """Contrast and brightness [V, 2]."""
+    drawn = (2 * torch.rand(views, 2, generator=random) - 1) * size
+    return torch.stack([drawn[:, 0].exp(), drawn[:, 1]], dim=1)
+
+
+def _stacked(regions: list[np.ndarray]) -> np.ndarray:
+    """Regions [C, I, J, K] of different sizes in one array; smaller ones are continued at their far border."""
+    largest = [max(region.shape[axis] for region in regions) for axis in range(4)]
+    stacked = np.empty((len(regions), *largest), dtype=regions[0].dtype)
+    for place, region in zip(stacked, regions, strict=True):
+        missing = [(0, wide - side) for wide, side in zip(largest, region.shape, strict=True)]
+        place[...] = np.pad(region, missing, mode="edge") if any(after for _, after in missing) else region
+    return stacked

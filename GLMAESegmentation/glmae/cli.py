@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except MemoryError:
-        events.failed("MemoryError", "there is not enough memory for this job; close other programs or use a smaller scan")
+        events.failed(
+            "MemoryError", "there is not enough memory for this job; close other programs or use a smaller scan"
+        )
         return 1
 
 
@@ -52,24 +55,38 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     pretrain = _command(commands, "pretrain", _pretrain, "pre-train a backbone on scans without labels (GL-MAE)")
-    pretrain.add_argument("--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line")
+    pretrain.add_argument(
+        "--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line"
+    )
     pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
     _training_options(pretrain)
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
-    finetune.add_argument("--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/")
+    finetune.add_argument(
+        "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
+    )
     finetune.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
-    finetune.add_argument("--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)")
-    finetune.add_argument("--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)")
-    finetune.add_argument("--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels to adapt the backbone to")
-    finetune.add_argument("--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)")
+    finetune.add_argument(
+        "--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)"
+    )
+    finetune.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
+    )
+    finetune.add_argument(
+        "--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels to adapt the backbone to"
+    )
+    finetune.add_argument(
+        "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
+    )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
     _training_options(finetune)
 
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
     segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
-    segment.add_argument("--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans")
+    segment.add_argument(
+        "--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans"
+    )
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the segmentations")
     segment.add_argument("--format", choices=("seg.nrrd", "nii.gz"), default="seg.nrrd", help="default: seg.nrrd")
     _device_options(segment)
@@ -77,13 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
     evaluate.add_argument("--predictions", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument("--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)")
+    evaluate.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
     return parser
 
 
 def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text, description=help_text[0].upper() + help_text[1:] + "."
+    )
     command.add_argument("--events", action="store_true", help="report as one JSON object a line (docs/events.md)")
     command.set_defaults(run=run)
     return command
@@ -91,7 +112,9 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
 
 def _training_options(command: argparse.ArgumentParser) -> None:
     length = command.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights")
+    length.add_argument(
+        "--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights"
+    )
     length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
     command.add_argument("--seed", type=int, default=0, metavar="S")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
@@ -117,9 +140,9 @@ def _positive_int(text: str) -> int:
 
 
 def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
-    from .pretraining.run import pretrain_on
+    from .pretraining.image_files import pretrain_images
 
-    return pretrain_on(
+    failed = pretrain_images(
         images=options.images,
         out=options.out,
         preset=options.preset,
@@ -127,6 +150,7 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         events=events,
         should_stop=stopped,
     )
+    return 1 if failed else 0
 
 
 def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
@@ -194,8 +218,9 @@ class _StopSignals:
         return self._asked
 
     def __enter__(self) -> _StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._ask)
+        if threading.current_thread() is threading.main_thread():  # signals reach no other thread
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:

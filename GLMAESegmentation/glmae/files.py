@@ -55,7 +55,9 @@ def writing(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
         except RuntimeError as error:  # SimpleITK and safetensors wrap the system's error in their own
-            raise StorageError(f"{path} could not be written: {last_line(error)}; free some space or choose another folder.") from error
+            raise StorageError(
+                f"{path} could not be written: {last_line(error)}; free some space or choose another folder."
+            ) from error
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

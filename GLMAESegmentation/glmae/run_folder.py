@@ -78,14 +78,16 @@ class RunFolder:
             return
         if not resume:
             raise RequestError(
-                f"{self.out} holds an interrupted run; add --resume to go on with it, or choose another folder with --out"
+                f"{self.out} holds an interrupted run; add --resume to go on, or choose another folder with --out"
             )
         try:
             stored = json.loads((self.unfinished / REQUEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            raise RequestError(f"{self.out}: the interrupted run is damaged; choose another folder with --out") from error
+            raise RequestError(
+                f"{self.out}: the interrupted run is damaged; choose another folder with --out"
+            ) from error
         different = sorted(key for key in self._request if stored.get(key) != self._request[key])
         if different:
             raise RequestError(

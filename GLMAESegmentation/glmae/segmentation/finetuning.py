@@ -28,12 +28,13 @@ from ..pretraining.checkpoint import (
     save_checkpoint,
 )
 from ..run_folder import RunFolder
-from ..scans.cases import Case, alias_and_hash, find_cases
+from ..scans.cases import Case, alias_and_hash, find_cases, find_images
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
+from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import CropSampler, LabelledScan
 from .loss import segmentation_loss
@@ -110,6 +111,7 @@ def finetune(
         events.finished("finetune", model=str(out), message=f"{out} is finished already.")
         return Path(out)
     labelled, table = _labelled_cases(images, labels, cases, classes)
+    others = [] if unlabelled is None else find_images([unlabelled])
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
@@ -118,6 +120,21 @@ def finetune(
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
     run.begin()
     try:
+        if others:
+            share = float((settings or {}).get("adaptation", FinetuneConfig.adaptation))
+            source = adapt_backbone(
+                run.unfinished / "backbone",
+                others,
+                preparation,
+                preset=str((settings or {}).get("preset", FinetuneConfig.preset)),
+                source=source,
+                steps=None if steps is None else max(1, round(share * steps)),
+                minutes=None if minutes is None else share * minutes,
+                seed=seed,
+                device=device,
+                events=events,
+                should_stop=should_stop,
+            )
         store = ScanStore.prepare(run.unfinished / "scans", labelled, preparation, table, events)
         scans = _labelled_scans(store, preparation)
         network, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ class CaseFolder:
             write_json(self.folder / "nodes.json", {"cases": [asdict(one) for one in (*self.cases, exported)]})
         except BaseException:
             for path in self._paths(case, exported.name):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the reason why it failed is the one to report
+                    path.unlink(missing_ok=True)
             shutil.rmtree(self.images / exported.name, ignore_errors=True)
             raise
         self._cases[exported.name] = exported

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
 import slicer
 from glmae.errors import ScanError
 
@@ -40,6 +41,7 @@ def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.CreateDefaultDisplayNodes()
+    node.StorableModified()  # so that Slicer offers to save it
     _place_beside(node, volume)
     return node
 
@@ -58,12 +60,17 @@ def _read(path: Path) -> Any:
     """The vtkSegmentation in `path`, read by Slicer's own reader in a scene of its own."""
     if not path.is_file():
         raise ScanError(f"{path} is not there; run the segmentation again.")
+    damaged = f"{path} could not be read as a segmentation; it is damaged or of another kind, run it again."
+    try:  # Slicer's reader ends the whole application on a damaged file (an exception that nothing catches)
+        sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ScanError(damaged) from error
     scratch = slicer.vtkMRMLScene()
     node = scratch.AddNode(slicer.vtkMRMLSegmentationNode())
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if not storage.ReadData(node):
-        raise ScanError(f"{path} could not be read as a segmentation; it is damaged or of another kind, run it again.")
+        raise ScanError(damaged)
     segmentation = node.GetSegmentation()
     if segmentation.GetNumberOfSegments() == 0:
         raise ScanError(f"{path} holds no segments; run the segmentation again.")

@@ -18,6 +18,7 @@ from GLMAESegmentationLib.segmentation_import import import_segmentation
 from GLMAESegmentationLib.volume_export import export_volume
 from scene_content import (
     GRIDS,
+    SAMPLES,
     SEGMENTS,
     add_segmentation,
     add_transform,
@@ -99,7 +100,7 @@ def test_overlap_is_kept_in_cropped_layers_of_different_extents(scene: Any, job_
 
 def test_cropped_grid_shifted_by_whole_voxels(scene: Any, job_folder: Path) -> None:
     """A crop whose own origin differs, as other programs write it; it reaches beyond the volume."""
-    scan, label = sample()
+    scan, _ = sample()
     grid = GRIDS["oblique"]
     volume = add_volume(scan, grid)
     shifted = grid.copy()
@@ -219,8 +220,6 @@ def test_names_colours_terminology_and_empty_segments_survive(scene: Any, job_fo
 
 @pytest.mark.parametrize("name", ["hippocampus_039", "hippocampus_155", "hippocampus_299"])
 def test_loaded_sample_scans(scene: Any, job_folder: Path, name: str) -> None:
-    from scene_content import SAMPLES
-
     volumes = slicer.modules.volumes.logic()
     volume = volumes.AddArchetypeVolume(str(SAMPLES / "images" / f"{name}.nii.gz"), name)
     labelmap = volumes.AddArchetypeVolume(str(SAMPLES / "labels" / f"{name}.nii.gz"), f"{name} label", 1)

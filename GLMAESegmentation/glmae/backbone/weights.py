@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ModelError, RequestError
 from ..events import Events, silent
-from ..files import last_line
+from ..files import last_line, whole_file
+from ..model_folder import CARD, WEIGHTS, read_model
 from .positions import interpolate_positions, sine_cosine_positions
 from .presets import BackboneConfig
 from .vision_transformer import VisionTransformer
 
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-CARD, WEIGHTS = "model.json", "weights.safetensors"
 PROJECTION = "patch_embed.proj.weight"
 # What a backbone file holds beside the encoder: the decoder of pre-training.
 DECODER_NAMES = ("mask_token", "decoder_")
@@ -91,14 +89,15 @@ def read_config(folder: Path) -> BackboneConfig:
     """The shape of the backbone in `folder`, from its model.json.
 
     Raises:
-        ModelError: the file is missing or damaged, or describes no backbone.
+        ModelError: the folder is damaged, or describes no backbone.
     """
-    path = folder / CARD
+    card = read_model(folder)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return BackboneConfig.from_json(content["backbone"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} describes no backbone ({last_line(error)}); choose another folder") from error
+        return BackboneConfig.from_json(card.content["backbone"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{folder / CARD} describes no backbone ({last_line(error)}); choose another folder"
+        ) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -114,6 +113,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({last_line(error)}); copy the folder again") from error
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Args:
+        path: file to write.
+        tensors: by name, on any device; no two may share memory.
+        header: texts to keep in the file's header.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Serialised here and written by Python, because safetensors' own writer hides why the system refused.
+    content = save(on_cpu, metadata=dict(header or {}))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:

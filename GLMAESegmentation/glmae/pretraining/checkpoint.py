@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..backbone.weights import write_weights
 from ..errors import ModelError
-from ..files import last_line, writing
+from ..files import last_line
 
 STATE = "state"
 OPTIMISER = "optimiser."
@@ -51,16 +51,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     Raises:
         StorageError: the file cannot be written.
     """
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {STATE: json.dumps(state, allow_nan=False)}
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(on_cpu, temporary, metadata=header)
-        except SafetensorError as error:
-            raise RuntimeError(last_line(error)) from error
-
-    writing(path, write)
+    write_weights(path, tensors, {STATE: json.dumps(state, allow_nan=False)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .. import __version__
-from ..backbone.weights import CARD, DECODER_NAMES, WEIGHTS, check_names
+from ..backbone.weights import DECODER_NAMES, PROJECTION, adapted, check_names, write_weights
 from ..devices import autocast, choose_device, precision
 from ..errors import GLMAEError, RequestError, Stopped
 from ..events import Events, silent
-from ..files import last_line, write_json, writing
+from ..files import write_json
+from ..model_folder import WEIGHTS, write_model
 from ..run_folder import RunFolder
 from ..schedule import Schedule
 from .checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
@@ -260,13 +258,17 @@ def _check_scans(config: PretrainConfig, scans: Scans) -> None:
 
 
 def _start_from(model: GLMAE, weights: Mapping[str, Tensor], events: Events) -> None:
-    """Load an encoder, and the decoder if it is there and fits."""
+    """Load an encoder, fitted to the channels of the scans, and the decoder if it is there and fits."""
+    config, origin = model.config.backbone, "the starting weights"
     encoder = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(DECODER_NAMES)}
-    check_names(encoder, model.student.state_dict(), "the starting weights")
+    if PROJECTION in encoder:
+        source = replace(config, channels=encoder[PROJECTION].shape[1])
+        _, encoder = adapted(encoder, source, config.channels, config.patch_size, events, origin)
+    check_names(encoder, model.student.state_dict(), origin)
     model.student.load_state_dict(encoder)
     decoder = {name: tensor.float() for name, tensor in weights.items() if name.startswith(DECODER_NAMES)}
-    expected = model.decoder.state_dict()
-    if {name: tensor.shape for name, tensor in decoder.items()} == {name: t.shape for name, t in expected.items()}:
+    shapes = {name: tensor.shape for name, tensor in model.decoder.state_dict().items()}
+    if {name: tensor.shape for name, tensor in decoder.items()} == shapes:
         model.decoder.load_state_dict(decoder)
     else:
         events.info("The starting weights hold no fitting decoder; it is trained from scratch.")
@@ -290,21 +292,10 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
     model, schedule = run.model, run.schedule
     kept = "teacher" if run.config.output == "teacher" and model.teacher is not None else "student"
     encoder = model.teacher if kept == "teacher" and model.teacher is not None else model.student
-    tensors = {**encoder.state_dict(), **model.decoder.state_dict()}
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(on_cpu, temporary)
-        except SafetensorError as error:
-            raise RuntimeError(last_line(error)) from error
-
-    writing(out / WEIGHTS, write)
+    write_weights(out / WEIGHTS, {**encoder.state_dict(), **model.decoder.state_dict()})
     rows = [[None if math.isnan(value) else value for value in row] for row in run.history]
     write_json(out / HISTORY, {"columns": list(COLUMNS), "rows": rows})
     content = {
-        "format": 1,
-        "kind": "backbone",
         "backbone": run.config.backbone.to_json(),
         "pretraining": run.config.to_json(),
         "kept": kept,
@@ -313,6 +304,6 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
         "schedule": {**schedule.state(), "final_loss": run.history[-1][1] if run.history else None},
         "device": run.device.type,
         "precision": str(precision(run.device)).removeprefix("torch."),
-        "versions": {"glmae": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"torch": torch.__version__},
     }
-    write_json(out / CARD, content | dict(card))
+    write_model(out, "backbone", content | dict(card))

@@ -1,0 +1,178 @@
+"""The Slicer module: exports labelled volumes for the GLMAE engine and imports its segmentations.
+
+Only what Slicer needs to know about the module is here; the work is done in `GLMAESegmentationLib`.
+"""
+
+# ruff: noqa: PT009, PT027 (the test runs inside Slicer, which has unittest and no pytest)
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+if TYPE_CHECKING:
+    from GLMAESegmentationLib.case_folder import CaseFolder
+
+
+class GLMAESegmentation(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("GLMAE Segmentation")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["SlicerGLMAE contributors"]
+        self.parent.helpText = _(
+            "Learns to segment from a few labelled scans, on this computer. See the "
+            '<a href="{url}">documentation</a>. Not a medical device: check every result.'
+        ).format(url="https://github.com/SlicerGLMAE/SlicerGLMAE")
+        self.parent.acknowledgementText = _(
+            "The method is the Global-Local Masked Autoencoder (GL-MAE). The sample scans are part of the Medical "
+            "Segmentation Decathlon (CC BY-SA 4.0)."
+        )
+
+
+class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Shows the panel of Resources/UI/GLMAESegmentation.ui and passes clicks on to the logic."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: GLMAESegmentationLogic | None = None
+        self.ui: Any = None
+
+    def setup(self) -> None:
+        """Called once, when the module is opened for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = GLMAESegmentationLogic()
+        self.ui.exportButton.connect("clicked(bool)", self.onExport)
+        self.ui.importButton.connect("clicked(bool)", self.onImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClose)
+
+    def cleanup(self) -> None:
+        """Called when Slicer closes or the module is reloaded."""
+        self.removeObservers()
+
+    def onSceneClose(self, caller: Any = None, event: Any = None) -> None:
+        """What the last message spoke of is gone with the scene."""
+        self.ui.messageLabel.text = ""
+
+    def onExport(self, checked: bool = False) -> None:
+        """Write every labelled volume of the scene into the chosen folder."""
+        with slicer.util.tryWithErrorDisplay(_("The labelled volumes could not be exported."), waitCursor=True):
+            folder = self.logic.exportLabelled(self.ui.exportFolder.currentPath)
+            self.ui.messageLabel.text = _("{count} labelled volumes were written to {folder}.").format(
+                count=len(folder.cases), folder=folder.folder
+            )
+
+    def onImport(self, checked: bool = False) -> None:
+        """Add the chosen result beside the chosen volume."""
+        with slicer.util.tryWithErrorDisplay(_("The result could not be imported."), waitCursor=True):
+            node = self.logic.importResult(self.ui.resultFile.currentPath, self.ui.volumeSelector.currentNode())
+            self.ui.messageLabel.text = _('The result is the new segmentation "{name}".').format(name=node.GetName())
+
+
+class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
+    """What the panel can do, for scripts too. Knows nothing of the panel; failures are `glmae.errors.GLMAEError`."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+
+    def exportLabelled(self, folder: str) -> CaseFolder:
+        """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
+        from glmae.errors import RequestError
+        from GLMAESegmentationLib.case_folder import export_cases
+        from GLMAESegmentationLib.scene_cases import find_cases
+
+        if not folder:
+            raise RequestError(_("No folder is chosen; choose the folder to write to."))
+        labelled = [case for case in find_cases(slicer.mrmlScene) if case.segmentation is not None]
+        if not labelled:
+            raise RequestError(
+                _("No volume of the scene has a segmentation; draw one in the Segment Editor on the volume.")
+            )
+        return export_cases(labelled, Path(folder))
+
+    def importResult(self, file: str, volume: Any) -> Any:
+        """Add a `.seg.nrrd` made from `volume` to the scene as a new vtkMRMLSegmentationNode."""
+        from glmae.errors import RequestError
+        from GLMAESegmentationLib.segmentation_import import import_segmentation
+
+        if volume is None or not file:
+            raise RequestError(_("Choose both the result file and the volume that it was made from."))
+        return import_segmentation(Path(file), volume)
+
+
+class GLMAESegmentationTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer (Reload and Test) on the sample scans that come with the extension."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """All tests, one after the other."""
+        for test in (self.test_round_trip, self.test_nothing_labelled):
+            self.setUp()
+            test()
+        logging.info("GLMAESegmentation: all tests passed")
+
+    def test_round_trip(self) -> None:
+        """Two labelled scans leave the scene and come back as new segmentations, voxel for voxel."""
+        import numpy as np
+
+        logic = GLMAESegmentationLogic()
+        labels = dict(self.loadSample(name) for name in ("hippocampus_003", "hippocampus_039"))
+        with tempfile.TemporaryDirectory() as folder:
+            cases = logic.exportLabelled(folder)
+            self.assertEqual([case.name for case in cases.cases], ["case-01", "case-02"])
+            for case in cases.cases:
+                volume = cases.volume(slicer.mrmlScene, case.name)
+                drawn = labels[volume.GetID()]
+                result = logic.importResult(str(cases.labels / f"{case.name}.seg.nrrd"), volume)
+                self.assertIsNot(result, drawn)
+                for index in range(drawn.GetSegmentation().GetNumberOfSegments()):
+                    identifier = drawn.GetSegmentation().GetNthSegmentID(index)
+                    before, after = (
+                        slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume) for node in (drawn, result)
+                    )
+                    self.assertGreater(int(before.sum()), 0)
+                    self.assertTrue(np.array_equal(before, after))
+
+    def test_nothing_labelled(self) -> None:
+        """An empty scene is a sentence, not a traceback."""
+        from glmae.errors import RequestError
+
+        with tempfile.TemporaryDirectory() as folder, self.assertRaises(RequestError):
+            GLMAESegmentationLogic().exportLabelled(folder)
+
+    def loadSample(self, name: str) -> tuple[str, Any]:
+        """Load a bundled scan and its label; the ID of the volume and its segmentation node."""
+        samples = Path(__file__).parent / "Resources" / "SampleScans"
+        volumes = slicer.modules.volumes.logic()
+        volume = volumes.AddArchetypeVolume(str(samples / "images" / f"{name}.nii.gz"), name)
+        labelmap = volumes.AddArchetypeVolume(str(samples / "labels" / f"{name}.nii.gz"), f"{name} label", 1)
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} segmentation")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
+        slicer.mrmlScene.RemoveNode(labelmap)
+        return volume.GetID(), segmentation

@@ -1,0 +1,131 @@
+"""The catalogue entry, the older .s4ext and the root CMakeLists.txt agree, and keep the index's own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from cmake_text import MODULE, REPOSITORY, called, variables
+from PIL import Image
+
+ROOT = REPOSITORY / "CMakeLists.txt"
+META = {name: values[0] for name, values in variables(ROOT).items()}
+ENTRY = json.loads((REPOSITORY / "GLMAE.json").read_text(encoding="utf-8"))
+S4EXT = dict(
+    re.fullmatch(r"(\w+)\s*(.*)", line).groups()  # type: ignore[union-attr]
+    for line in (REPOSITORY / "GLMAE.s4ext").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+NAME = "GLMAE"
+
+
+def test_the_schema_of_catalogue_entries() -> None:
+    """slicer-extension-catalog-entry-schema-v1.0.1: these keys, these types, no others."""
+    types = {
+        "$schema": str,
+        "build_dependencies": list,
+        "build_subdirectory": str,
+        "category": str,
+        "scm_revision": str,
+        "scm_url": str,
+        "tier": int,
+    }
+    assert {key: type(value) for key, value in ENTRY.items()} == types
+    assert ENTRY["$schema"] == (
+        "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/"
+        "slicer-extension-catalog-entry-schema-v1.0.1.json#"
+    )
+    assert 1 <= ENTRY["tier"] <= 5
+    assert ENTRY["category"] == "Segmentation"
+
+
+def test_names() -> None:
+    assert called(ROOT, "project") == [NAME]
+    assert not NAME.lower().startswith("slicer")
+    assert urlsplit(ENTRY["scm_url"]).scheme == "https"
+    assert Path(urlsplit(ENTRY["scm_url"]).path).name.startswith("Slicer")
+
+
+def test_the_three_descriptions_agree() -> None:
+    assert S4EXT["scm"] == "git"
+    assert S4EXT["scmurl"] == ENTRY["scm_url"] == META["EXTENSION_HOMEPAGE"]
+    assert S4EXT["scmrevision"] == ENTRY["scm_revision"]
+    assert S4EXT["depends"].split() == ENTRY["build_dependencies"] == META["EXTENSION_DEPENDS"].split()
+    assert S4EXT["build_subdirectory"] == ENTRY["build_subdirectory"] == "."
+    assert S4EXT["homepage"] == META["EXTENSION_HOMEPAGE"] == "https://github.com/SlicerGLMAE/SlicerGLMAE"
+    assert S4EXT["contributors"] == META["EXTENSION_CONTRIBUTORS"]
+    assert S4EXT["category"] == ENTRY["category"]
+    assert S4EXT["iconurl"] == META["EXTENSION_ICONURL"]
+    assert S4EXT["tier"] == str(ENTRY["tier"])
+    assert S4EXT["description"] == META["EXTENSION_DESCRIPTION"]
+    assert S4EXT["screenshoturls"] == META["EXTENSION_SCREENSHOTURLS"]
+
+
+def test_cmake_calls_that_slicer_needs() -> None:
+    assert called(ROOT, "find_package") == ["Slicer REQUIRED"]
+    assert called(ROOT, "include") == [
+        "${Slicer_USE_FILE}",
+        "${Slicer_EXTENSION_GENERATE_CONFIG}",
+        "${Slicer_EXTENSION_CPACK}",
+    ]
+    assert called(ROOT, "add_subdirectory") == [MODULE.name]
+
+
+def test_image_urls_lead_to_images_of_this_repository() -> None:
+    prefix = f"https://raw.githubusercontent.com/SlicerGLMAE/SlicerGLMAE/{ENTRY['scm_revision']}/"
+    urls = [META["EXTENSION_ICONURL"], *META["EXTENSION_SCREENSHOTURLS"].split()]
+    for url in urls:
+        assert url.startswith(prefix)
+        with Image.open(REPOSITORY / url.removeprefix(prefix)) as image:
+            image.verify()
+
+
+@pytest.mark.parametrize("icon", [REPOSITORY / "Resources/GLMAE.png", MODULE / "Resources/Icons/GLMAESegmentation.png"])
+def test_icons(icon: Path) -> None:
+    with Image.open(icon) as image:
+        assert (image.format, image.size) == ("PNG", (128, 128))
+        pixels = np.asarray(image.convert("RGBA").resize((16, 16))).reshape(-1, 4)
+    # Recognisable at 16 px: the structure (orange), shown and masked patches are still told apart.
+    red, _, blue = pixels[pixels[:, 3] > 200, :3].T
+    orange = ((red > 200) & (blue < 110)).sum()
+    light = ((blue > 150) & (red < 160)).sum()
+    dark = ((red < 90) & (blue < 120)).sum()
+    assert orange > 25
+    assert light > 40
+    assert dark > 8
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["CMakeLists.txt", "GLMAE.json", "GLMAE.s4ext", "LICENSE.txt", "GLMAESegmentation/CMakeLists.txt"],
+)
+def test_line_endings(path: str) -> None:
+    content = (REPOSITORY / path).read_bytes()
+    assert b"\r" not in content
+    assert content.endswith(b"\n")
+
+
+def test_licence_is_the_whole_apache_licence() -> None:
+    text = " ".join((REPOSITORY / "LICENSE.txt").read_text(encoding="utf-8").split())
+    assert text.startswith("Apache License Version 2.0, January 2004 http://www.apache.org/licenses/")
+    for number, heading in enumerate(
+        [
+            "Definitions.",
+            "Grant of Copyright License.",
+            "Grant of Patent License.",
+            "Redistribution.",
+            "Submission of Contributions.",
+            "Trademarks.",
+            "Disclaimer of Warranty.",
+            "Limitation of Liability.",
+            "Accepting Warranty or Additional Liability.",
+        ],
+        start=1,
+    ):
+        assert f" {number}. {heading}" in text
+    assert "END OF TERMS AND CONDITIONS APPENDIX" in text
+    assert len(text.split()) == 1581

@@ -1,4 +1,4 @@
-"""The command line: `glmae pretrain | finetune | segment | evaluate`. Thin: it parses, calls the job, says how it ended."""
+"""The command line: `glmae pretrain | finetune | segment | evaluate`. It parses, calls the job, says how it ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 some cases failed, 2 wrong request, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     events = json_lines() if "--events" in words else terminal()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # libraries talking to developers
     try:
         options = _parser().parse_args(words)
         with _StopSignals() as signals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +26,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=_ending(path), dir=path.parent)
-        os.close(handle)
+        # Not tempfile.mkstemp: its files are for their owner only, and results are to be shared.
+        temporary = path.parent / f".writing-{uuid.uuid4().hex[:12]}{_ending(path)}"
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise storage_error(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb+") as written:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from ..errors import GLMAEError, RequestError
 from ..events import Events, silent
 from ..files import write_json
 from ..scans.cases import Case, find_labels
-from ..scans.labels import IGNORE, read_label, read_label_grid
+from ..scans.classes import ClassTable
+from ..scans.labels import IGNORE, is_segmentation, read_label, read_label_grid
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,52 @@ def evaluate(
         RequestError: nothing to compare.
         StorageError: the report cannot be written.
     """
+    events = events or silent()
+    labelled, table = find_labels(labels, classes)
+    predicted = {case.name: case for case in find_labels(predictions)[0]}
+    compared = [case for case in labelled if case.name in predicted]
+    if not compared:
+        raise RequestError(f"nothing in {predictions} has the name of a label in {labels}; they are matched by name")
+    events.started("evaluate", cases=len(compared), classes=list(table.names))
+    scores: list[Score] = []
+    failed = []
+    for number, case in enumerate(compared):
+        events.progress("evaluate", number, len(compared), case=case.name)
+        try:
+            scores += _score_files(case, predicted[case.name], table, events)
+        except GLMAEError as error:
+            failed.append(case.name)
+            events.case(case.name, "failed", name=type(error).__name__, message=str(error))
+    events.progress("evaluate", len(compared), len(compared))
+    if not scores:
+        raise RequestError(f"none of the cases in {predictions} could be compared with {labels}")
+    content = report(scores)
+    write_json(Path(out), content)
+    mean = content["mean_dice"]
+    message = (
+        f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {len(compared)} cases; details in {out}."
+    )
+    events.finished("evaluate", report=str(out), mean_dice=mean, failed=failed, message=message)
+    return failed
+
+
+def _score_files(case: Case, predicted: Case, table: ClassTable, events: Events) -> list[Score]:
+    """Compare on the grid of the label, or of the prediction where the label is a Slicer segmentation, often cropped."""
+    assert case.label is not None
+    reference = read_label_grid(predicted if is_segmentation(case.label) else case)
+    label = read_label(case, reference, table, events)
+    # Values of a plain label map mean what they mean in the labels.
+    prediction = read_label(replace(predicted, classes=table), reference, table, events, prediction=True)
+    return score_case(case.name, prediction, label, table.names, _annotated(case, label, table))
+
+
+def _annotated(case: Case, label: sitk.Image, table: ClassTable) -> list[bool]:
+    """Which classes were drawn in a case: those that it is said of, else those that its label holds."""
+    if case.annotated is not None:
+        drawn = {table.find(name) for name in case.annotated}
+    else:
+        drawn = set(np.unique(sitk.GetArrayViewFromImage(label)).tolist())
+    return [number in drawn for number in range(1, len(table) + 1)]
 
 
 def score_case(

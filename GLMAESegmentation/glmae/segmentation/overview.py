@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,7 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..files import writing
+from ..scans.cases import find_images, find_labels
 from ..scans.classes import ClassTable
+from ..scans.image import read_channels
+from ..scans.labels import read_label
 
 BACKGROUND, INK = "#16181d", "#e8eaed"
 COLUMNS = 4
@@ -62,13 +66,38 @@ def write_overview(path: Path, heading: str, panels: Sequence[Panel], classes: C
         axis.set_axis_off()
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel, classes)
-    handles = [
-        Line2D([], [], color=entry.color, linewidth=3, label=entry.name) for entry in classes.default_colors().classes
-    ]
+    handles = [Line2D([], [], color=entry.color, linewidth=3, label=entry.name) for entry in classes.with_colors()]
     if any(panel.label is not None and panel.prediction is not None for panel in panels):
         handles.append(Line2D([], [], color="white", linewidth=1.2, linestyle="--", label="label drawn by hand"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=11)
     writing(path, lambda temporary: figure.savefig(temporary, format="png", facecolor=BACKGROUND))
+
+
+def overview_of_folders(
+    path: Path, heading: str, images: Path, predictions: Path, labels: Path, scores: Mapping[str, Any]
+) -> None:
+    """Write the overview of a folder of predictions beside their labels.
+
+    Args:
+        path: the PNG.
+        heading: line at the top.
+        images: folder of the scans.
+        predictions: folder of segmentations.
+        labels: folder of labels with the same names.
+        scores: the content of their report.json.
+    """
+    labelled, table = find_labels(labels)
+    scans = {case.name: case for case in find_images([images])}
+    truth = {case.name: case for case in labelled}
+    panels = []
+    for case in find_labels(predictions)[0]:
+        image = read_channels(scans[case.name].images)[0]
+        prediction = read_label(replace(case, classes=table), image, table, prediction=True)
+        label = read_label(truth[case.name], image, table) if case.name in truth else None
+        dice = [row["dice"] for row in scores["cases"] if row["case"] == case.name and row["dice"] is not None]
+        title = f"{case.name}   Dice {np.mean(dice):.2f}" if dice else case.name
+        panels.append(Panel(title, image, prediction, label))
+    write_overview(path, heading, panels, table)
 
 
 def _draw(axis: Axes, panel: Panel, classes: ClassTable) -> None:
@@ -83,7 +112,7 @@ def _draw(axis: Axes, panel: Panel, classes: ClassTable) -> None:
     axis.set_title(panel.title, color=INK, fontsize=10)
     filled = panel.prediction if panel.prediction is not None else panel.label
     for part, array in zip(maps, arrays, strict=True):
-        for index, entry in enumerate(classes.default_colors().classes, start=1):
+        for index, entry in enumerate(classes.with_colors(), start=1):
             mask = (array[:, :, at] == index).T.astype(float)
             if not mask.any():
                 continue

@@ -17,7 +17,7 @@ def coordinate_scan(shape=(40, 30, 20), annotated=(True, True)) -> LabelledScan:
     image = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")).astype(np.float32)
     label = np.zeros(shape, np.uint8)
     label[5:25, 5:25, 5:15] = 1
-    label[35:37, 27:29, 17] = 2  # four voxels in a corner
+    label[35:37, 27:29, 17:18] = 2  # four voxels in a corner
     return LabelledScan(image, label, annotated, (1.0, 1.0, 2.0))
 
 

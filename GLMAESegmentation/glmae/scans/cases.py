@@ -1,0 +1,267 @@
+"""The cases of a job: which image files, which label, and what was annotated. By name; see the contract in docs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import RequestError
+from .class_file import ClassFile, read_class_file
+from .classes import ClassTable, merge
+from .dicom import holds_dicom
+from .geometry import Geometry
+from .image import SEGMENTATION_ENDINGS, image_ending, read_channels
+from .labels import classes_in
+from .region import Region
+
+CLASS_FILE = "classes.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan, with its label where there is one.
+
+    Attributes:
+        name: unique in a job; results are named after it.
+        images: one file, or folder with a DICOM series, for each channel; the first gives the grid.
+        label: a label map or a Slicer segmentation.
+        annotated: names of the classes that were drawn in this case; None: those that its label holds.
+        region: the part of the scan that was labelled; None: all of it.
+        classes: what the values of this case's label map mean; None: as in the table of the whole job.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    annotated: frozenset[str] | None = None
+    region: Region | None = None
+    classes: ClassTable | None = None
+
+
+def find_cases(
+    images: Path, labels: Path | None, names: Sequence[str] | None = None, classes: Path | None = None
+) -> tuple[list[Case], ClassTable]:
+    """The cases in a folder of scans and a folder of labels, matched by name, in the order of their names.
+
+    Args:
+        images: `NAME.EXT`, or folders `NAME/` with one file a channel or one DICOM series.
+        labels: `NAME.EXT` with the same names; the same folder as `images` if the labels are `.seg.nrrd`.
+        names: only these, each with image and label; None: every image, with or without label.
+        classes: a class file; None: `classes.json` in `labels`, if there.
+
+    Returns:
+        The cases, and the classes that some case holds or was searched for: a class that is in none cannot be learnt.
+
+    Raises:
+        RequestError: a folder is missing or empty, a name or file has no counterpart, two files have one name.
+        ScanError: a label cannot be read.
+    """
+    scans = _scans_in(Path(images))
+    found = _labels_in(Path(labels), beside=Path(images)) if labels is not None else {}
+    if names is not None:
+        _check_names(names, scans, found, Path(images), labels)
+        scans = {name: scans[name] for name in sorted(set(names))}
+        found = {name: found[name] for name in scans}
+    for name, label in found.items():
+        if name not in scans:
+            raise RequestError(f"{label} has no image: no scan in {images} is called {name}; add it or remove this.")
+    cases = [Case(name, files, found.get(name)) for name, files in scans.items()]
+    return _with_classes(cases, _class_file(labels, classes))
+
+
+def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], ClassTable]:
+    """The labels in a folder, as cases without images, and their classes; otherwise as `find_cases`.
+
+    Raises:
+        RequestError: the folder is missing or empty, or two files have one name.
+        ScanError: a label cannot be read.
+    """
+    found = _labels_in(Path(labels), beside=None)
+    if not found:
+        raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
+    return _with_classes([Case(name, (), label) for name, label in found.items()], _class_file(labels, classes))
+
+
+def find_images(paths: Sequence[Path], *, unique: bool = True) -> list[Case]:
+    """Scans without labels.
+
+    Args:
+        paths: image files, folders of scans (or one DICOM series), or text files (`.txt`) with one path a line, taken
+            from the folder of the text file, else from the current one.
+        unique: two scans of one name are an error, because their results would be called the same; otherwise the later
+            ones get a number.
+
+    Raises:
+        RequestError: something is missing or empty, or is no scan, or two scans have one name.
+    """
+    cases: dict[str, Case] = {}
+    for path in _listed(paths):
+        here = _scans_in(path) if path.is_dir() else {_file_name(path): (path,)}
+        for name, files in here.items():
+            other = cases.get(name)
+            if other is not None and [f.resolve() for f in other.images] == [f.resolve() for f in files]:
+                continue
+            if other is not None and unique:
+                raise RequestError(f"{other.images[0]} and {files[0]} are both called {name}; rename one of them.")
+            number = 2
+            while name in cases:
+                name, number = f"{_plain(files[0], path)} ({number})", number + 1
+            cases[name] = Case(name, files)
+    if not cases:
+        raise RequestError(f"{', '.join(map(str, paths)) or 'nothing'} names no scans; give files or folders of them.")
+    return list(cases.values())
+
+
+def alias_and_hash(case: Case, number: int) -> tuple[str, str]:
+    """What a model tells about a training case: `case-01` for number 1, and SHA-256 over grid and voxels of its images.
+
+    Raises:
+        ScanError: an image cannot be read.
+    """
+    digest = hashlib.sha256()
+    for image in read_channels(case.images):
+        grid = Geometry.of(image)
+        digest.update(repr((grid.size, [round(s, 4) for s in grid.spacing])).encode())
+        digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    return f"case-{number:02d}", digest.hexdigest()
+
+
+def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
+    if classes is not None:
+        return read_class_file(Path(classes))
+    if labels is not None and (Path(labels) / CLASS_FILE).is_file():
+        return read_class_file(Path(labels) / CLASS_FILE)
+    return None
+
+
+def _with_classes(cases: list[Case], file: ClassFile | None) -> tuple[list[Case], ClassTable]:
+    """Add to each case what the class file says of it, and gather the classes of all."""
+    tables, complete = [], []
+    for case in cases:
+        if file is not None:
+            values = file.annotated.get(case.name)
+            annotated = None
+            if values is not None:
+                annotated = frozenset(entry.name for entry in file.classes if entry.value in values)
+            case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=file.classes)
+        if case.label is not None:
+            tables.append(classes_in(case))
+            if case.annotated is not None and case.classes is not None:
+                tables.append(ClassTable(tuple(entry for entry in case.classes if entry.name in case.annotated)))
+        complete.append(case)
+    held = merge(tables)
+    if file is None:
+        return complete, held
+    # The class file comes first, for its names, values and colours; of it only what some case holds.
+    listed = file.classes.only(number for entry in held if (number := file.classes.find(entry)))
+    return complete, merge([listed, held])
+
+
+def _check_names(
+    names: Sequence[str], scans: dict[str, tuple[Path, ...]], found: dict[str, Path], images: Path, labels: Path | None
+) -> None:
+    for name in names:
+        if name not in scans:
+            close = difflib.get_close_matches(name, scans, n=1)
+            hint = f"did you mean {close[0]}?" if close else "check the spelling."
+            raise RequestError(f"case {name} has no image in {images}; {hint}")
+        if labels is not None and name not in found:
+            raise RequestError(f"case {name} has no label in {labels}; label it or leave it out of --cases.")
+
+
+def _scans_in(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Name -> channels, for every scan in a folder, in the order of the names. Segmentations are passed over."""
+    _check_folder(folder)
+    scans: dict[str, tuple[Path, ...]] = {}
+    for entry in _entries(folder):
+        if entry.is_dir():
+            channels = tuple(file for file in _entries(entry) if _is_image(file))
+            if not channels and not holds_dicom(entry):
+                continue
+            name, files = entry.name, channels or (entry,)
+        elif _is_image(entry):
+            name, files = _file_name(entry), (entry,)
+        else:
+            continue
+        if name in scans:
+            raise RequestError(f"{scans[name][0]} and {entry} are both called {name}; keep one of them.")
+        scans[name] = files
+    if not scans and holds_dicom(folder):
+        scans[folder.name] = (folder,)
+    if not scans:
+        raise RequestError(f"{folder} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
+    return dict(sorted(scans.items()))
+
+
+def _labels_in(folder: Path, beside: Path | None) -> dict[str, Path]:
+    """Name -> label file. In the folder of the images only Slicer's segmentations are labels."""
+    _check_folder(folder)
+    shared = beside is not None and folder.resolve() == beside.resolve()
+    labels: dict[str, Path] = {}
+    for entry in _entries(folder):
+        ending = image_ending(entry)
+        if ending is None or entry.is_dir() or (shared and ending not in SEGMENTATION_ENDINGS):
+            continue
+        name = _file_name(entry)
+        if name in labels:
+            raise RequestError(f"{labels[name]} and {entry} are both called {name}; keep one of them.")
+        labels[name] = entry
+    return dict(sorted(labels.items()))
+
+
+def _listed(paths: Sequence[Path]) -> list[Path]:
+    found = []
+    for given in map(Path, paths):
+        if not given.exists():
+            raise RequestError(f"{given} does not exist; check the path.")
+        if given.is_dir() or given.suffix.lower() != ".txt":
+            found.append(given)
+            continue
+        try:
+            lines = given.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"{given} cannot be read as a list of paths; save it as UTF-8 text.") from error
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            path = given.parent / line.strip()
+            path = path if path.exists() else Path(line.strip())
+            if not path.exists():
+                raise RequestError(f"{given}, line {number}: {line.strip()} does not exist; correct the list.")
+            found.append(path)
+    return found
+
+
+def _file_name(path: Path) -> str:
+    ending = image_ending(path)
+    if ending is None:
+        raise RequestError(f"{path} is no scan by its name; give a NIfTI, NRRD or MetaImage file, or a folder.")
+    return path.name[: -len(ending)]
+
+
+def _plain(file: Path, given: Path) -> str:
+    if file.is_dir():
+        return file.name
+    return _file_name(file) if given in (file, file.parent) else file.parent.name
+
+
+def _is_image(path: Path) -> bool:
+    ending = image_ending(path)
+    return ending is not None and ending not in SEGMENTATION_ENDINGS and path.is_file()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise RequestError(f"{folder} does not exist; check the path.")
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is not a folder; name the folder that holds the files.")

@@ -1,0 +1,75 @@
+"""`classes.json`: names for label values, and what was drawn in which case."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from .classes import ClassTable
+from .region import Region
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """The content of a class file.
+
+    Attributes:
+        classes: the classes, in the order of the file.
+        annotated: for some cases, the values of the classes that were drawn there.
+        region: for some cases, the part of the scan that was labelled.
+    """
+
+    classes: ClassTable
+    annotated: dict[str, frozenset[int]] = field(default_factory=dict)
+    region: dict[str, Region] = field(default_factory=dict)
+
+
+def read_class_file(path: Path) -> ClassFile:
+    """Read a class file; its form is in docs (`{"classes": [...], "annotated": {...}, "region": {...}}`).
+
+    Raises:
+        RequestError: the file is missing or not as it should be; the message says where.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise RequestError(f"{path} does not exist; give an existing class file or none.") from error
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is not valid JSON ({error}); correct it or remove it.") from error
+    try:
+        return _parse(content, path.parent)
+    except ValueError as error:
+        raise RequestError(f"{path} is not a class file: {error}; correct it.") from error
+
+
+def _parse(content: Any, folder: Path) -> ClassFile:
+    if not isinstance(content, dict):
+        raise ValueError("it must be an object with the list `classes`")
+    # A misspelt key would silently change what is trained on.
+    unknown = sorted(set(content) - {"classes", "annotated", "region"})
+    if unknown:
+        raise ValueError(f"the key {unknown[0]!r} is not known (known: classes, annotated, region)")
+    classes = ClassTable.from_json(content.get("classes"))
+    annotated = {}
+    for case, values in _object(content, "annotated").items():
+        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+            raise ValueError(f"`annotated` of {case!r} is not a list of class values")
+        for value in values:
+            if value not in classes.values:
+                raise ValueError(f"`annotated` of {case!r} names the value {value}, which is not in `classes`")
+        annotated[case] = frozenset(values)
+    region = {case: Region.from_json(entry, case, folder) for case, entry in _object(content, "region").items()}
+    return ClassFile(classes, annotated, region)
+
+
+def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
+    found = content.get(key, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"`{key}` is not an object with one entry a case")
+    return found

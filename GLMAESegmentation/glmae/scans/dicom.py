@@ -1,0 +1,122 @@
+"""A folder with one DICOM series in, an image out. Only the geometry and the voxels are taken from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from ..files import last_line
+
+_POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
+# Positions are written with few digits; a missing slice changes a distance by far more.
+_UNEVEN = 0.05
+
+
+def series_in(folder: Path) -> dict[str, list[Path]]:
+    """The image series in a folder (not in folders below it): unique series ID -> files in slice order."""
+    reader = sitk.ImageSeriesReader()
+    try:
+        found = reader.GetGDCMSeriesIDs(str(folder))
+        return {name: [Path(file) for file in reader.GetGDCMSeriesFileNames(str(folder), name)] for name in found}
+    except RuntimeError:
+        return {}
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a DICOM file lies directly in the folder: by the mark `DICM` after the 128-byte preamble."""
+    return any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
+
+
+def read_series(folder: Path) -> sitk.Image:
+    """Read the one DICOM series in a folder.
+
+    Messages name series by number, modality and count only: descriptions and identifiers may tell who the patient is.
+
+    Raises:
+        ScanError: there is no series or more than one, slices are missing or doubled, the gantry was tilted, or a file
+            cannot be read.
+    """
+    if not folder.is_dir():
+        raise ScanError(f"{folder} does not exist; check the path.")
+    series = series_in(folder)
+    if not series:
+        raise ScanError(f"{folder} holds no DICOM series; give a folder with one series, or an image file.")
+    if len(series) > 1:
+        names = ", ".join(sorted(_describe(files) for files in series.values()))
+        raise ScanError(f"{folder} holds {len(series)} DICOM series ({names}); move the wanted one to its own folder.")
+    files = next(iter(series.values()))
+    _check_slices(folder, files)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(file) for file in files])
+    try:
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise ScanError(f"{folder} cannot be read as DICOM ({last_line(error)}); export the series again.") from error
+    for key in image.GetMetaDataKeys():
+        image.EraseMetaData(key)
+    return image
+
+
+def _check_slices(folder: Path, files: list[Path]) -> None:
+    if len(files) < 2:
+        return  # one multi-frame file: its frames are placed by the reader
+    headers = [_header(file) for file in files]
+    if not all(header.HasMetaDataKey(_POSITION) and header.HasMetaDataKey(_ORIENTATION) for header in headers):
+        raise ScanError(f"{folder} has slices without a position in space; export the series again as CT or MR images.")
+    positions = np.array([_numbers(header, _POSITION) for header in headers])
+    rows = np.array([_numbers(header, _ORIENTATION) for header in headers])
+    if np.abs(rows - rows[0]).max() > 1e-3:
+        raise ScanError(f"{folder} has slices of different directions (a localizer?); give parallel slices only.")
+    normal = np.cross(rows[0][:3], rows[0][3:])
+    steps = np.diff(positions, axis=0)
+    gaps = np.abs(steps @ normal)
+    usual = float(np.median(gaps))
+    if gaps.min() < 1e-3:
+        raise ScanError(f"{folder} has two slices at one place (several time points?); give one volume only.")
+    if np.abs(gaps - usual).max() > _UNEVEN * usual:
+        worst = int(np.argmax(np.abs(gaps - usual)))
+        raise ScanError(
+            f"{folder} has unevenly spaced slices: {gaps[worst]:.2f} mm after slice {worst + 1} of {len(files)}, "
+            f"{usual:.2f} mm elsewhere; add the missing slices or export the series again."
+        )
+    shift = np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1).max()
+    if shift > _UNEVEN * usual:
+        raise ScanError(
+            f"{folder} was scanned with a tilted gantry; load it in Slicer, harden its transform and export the volume."
+        )
+
+
+def _describe(files: list[Path]) -> str:
+    try:
+        header = _header(files[0])
+    except ScanError:
+        return f"unreadable, {len(files)} files"
+    number = header.GetMetaData(_NUMBER).strip() if header.HasMetaDataKey(_NUMBER) else "?"
+    modality = header.GetMetaData(_MODALITY).strip() if header.HasMetaDataKey(_MODALITY) else "?"
+    return f"series {number}: {modality}, {len(files)} files"
+
+
+def _header(file: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ScanError(f"{file} cannot be read as DICOM ({last_line(error)}); export the series again.") from error
+    return reader
+
+
+def _numbers(header: sitk.ImageFileReader, key: str) -> list[float]:
+    return [float(part) for part in header.GetMetaData(key).split("\\")]
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

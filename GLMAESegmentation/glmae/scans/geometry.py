@@ -1,0 +1,159 @@
+"""Where the voxels of a scan lie: size, spacing, origin and direction, and moving images from one grid to another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+# Corners that agree within this share of a voxel are the same: NIfTI stores its matrix in single precision.
+SAME_GRID_TOLERANCE = 0.05
+_OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a 3D image, in SimpleITK's conventions.
+
+    Attributes:
+        size: voxels along the index axes I, J, K.
+        spacing: distance of neighbouring voxel centres along I, J, K, mm.
+        origin: centre of voxel (0, 0, 0), LPS mm.
+        direction: 3x3 matrix, row by row; its columns are the unit vectors of I, J, K in LPS.
+    """
+
+    size: tuple[int, int, int]
+    spacing: Vector
+    origin: Vector = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    @staticmethod
+    def of(image: sitk.Image) -> Geometry:
+        """The grid of a 3D image."""
+        return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        return self.size[0] * self.size[1] * self.size[2]
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel, mm3."""
+        return self.spacing[0] * self.spacing[1] * self.spacing[2]
+
+    @property
+    def orientation(self) -> str:
+        """What I, J, K point to (nearest axes), such as "RAS" or "LPS"."""
+        return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(self.direction))
+
+    def point(self, index: Sequence[float] | np.ndarray) -> np.ndarray:
+        """LPS position (mm) of a continuous voxel index (I, J, K)."""
+        return np.asarray(self.origin) + self._matrix() @ (np.asarray(index, dtype=float) * self.spacing)
+
+    def index(self, point: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Continuous voxel index (I, J, K) of an LPS position (mm); the inverse of `point`."""
+        offset = np.asarray(point, dtype=float) - np.asarray(self.origin)
+        return np.linalg.solve(self._matrix(), offset) / np.asarray(self.spacing)
+
+    def corners(self) -> np.ndarray:
+        """The 8 corners of the box that the voxels fill (not their centres), LPS mm, [8, 3]; I varies slowest."""
+        edges = [(-0.5, size - 0.5) for size in self.size]
+        return np.stack([self.point(corner) for corner in itertools.product(*edges)])
+
+    def distance(self, other: Geometry) -> float:
+        """The largest distance of corresponding box corners, mm, both brought to the nearest RAS order first."""
+        difference = self.oriented().corners() - other.oriented().corners()
+        return float(np.linalg.norm(difference, axis=1).max())
+
+    def same_grid(self, other: Geometry, tolerance: float = SAME_GRID_TOLERANCE) -> bool:
+        """Whether each voxel (i, j, k) of both lies at the same place, within `tolerance` of the finest spacing."""
+        if self.size != other.size:
+            return False
+        difference = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
+        return bool(difference <= tolerance * min(*self.spacing, *other.spacing))
+
+    def oriented(self, orientation: str = "RAS") -> Geometry:
+        """The same voxels in another order, as `SimpleITK.DICOMOrient` gives it: axes swapped and reversed only."""
+        current = self.orientation
+        axes, flips = [], []
+        for letter in orientation:
+            axis = next(a for a in range(3) if current[a] in (letter, _OPPOSITE[letter]))
+            axes.append(axis)
+            flips.append(current[axis] != letter)
+        corner = [0, 0, 0]
+        for axis, flip in zip(axes, flips, strict=True):
+            corner[axis] = self.size[axis] - 1 if flip else 0
+        matrix = self._matrix()[:, axes] * np.where(flips, -1.0, 1.0)
+        return Geometry(
+            size=_triple(self.size[a] for a in axes),
+            spacing=_triple(self.spacing[a] for a in axes),
+            origin=_triple(float(x) for x in self.point(corner)),
+            direction=tuple(float(x) + 0.0 for x in matrix.reshape(-1)),
+        )
+
+    def part(self, start: Sequence[int], size: Sequence[int]) -> Geometry:
+        """The box of `size` voxels that begins at voxel `start`; both in I, J, K."""
+        origin = _triple(float(x) for x in self.point(start))
+        return Geometry(_triple(int(n) for n in size), self.spacing, origin, self.direction)
+
+    def resized(self, spacing: Sequence[float]) -> Geometry:
+        """A grid of another spacing (mm) over the same box, with the same centre; at least one voxel along an axis."""
+        extent = [n * old for n, old in zip(self.size, self.spacing, strict=True)]
+        size = [max(1, round(length / new)) for length, new in zip(extent, spacing, strict=True)]
+        first = [
+            0.0 if n == m and new == old else (n - 1) / 2 - (m - 1) / 2 * new / old
+            for n, m, old, new in zip(self.size, size, self.spacing, spacing, strict=True)
+        ]
+        origin = _triple(float(x) for x in self.point(first))
+        return Geometry(_triple(size), _triple(float(s) for s in spacing), origin, self.direction)
+
+    def blank(self, pixel_type: int = sitk.sitkUInt8) -> sitk.Image:
+        """An image of zeros on this grid."""
+        image = sitk.Image(self.size, pixel_type)
+        self.place(image)
+        return image
+
+    def place(self, image: sitk.Image) -> None:
+        """Give `image`, of this size, exactly this spacing, origin and direction."""
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+
+    def describe(self) -> str:
+        """Size and spacing for people: `512x512x60 voxels of 0.7x0.7x5 mm`."""
+        size = "x".join(str(n) for n in self.size)
+        return f"{size} voxels of {'x'.join(f'{s:.3g}' for s in self.spacing)} mm"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists."""
+        return {
+            "size": list(self.size),
+            "spacing": list(self.spacing),
+            "origin": list(self.origin),
+            "direction": list(self.direction),
+        }
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Geometry:
+        """The inverse of `to_json`."""
+        return Geometry(
+            _triple(int(n) for n in content["size"]),
+            _triple(float(s) for s in content["spacing"]),
+            _triple(float(x) for x in content["origin"]),
+            tuple(float(x) for x in content["direction"]),
+        )
+
+    def _matrix(self) -> np.ndarray:
+        return np.asarray(self.direction, dtype=float).reshape(3, 3)
+
+
+def _triple(values: Any) -> tuple[Any, Any, Any]:
+    first, second, third = values
+    return first, second, third

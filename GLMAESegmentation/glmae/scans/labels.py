@@ -1,0 +1,271 @@
+"""Labels brought to the grid of their scan: 0 background, 1..n the classes, 255 where nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from ..events import Events, silent
+from ..files import writing
+from .classes import MOST_CLASSES, ClassTable
+from .geometry import Geometry
+from .image import SEGMENTATION_ENDINGS, image_ending, load
+from .resampling import resample
+from .segmentation_file import Segmentation, read_segmentation
+
+if TYPE_CHECKING:
+    from .cases import Case
+
+IGNORE = 255
+
+
+def read_label(
+    case: Case,
+    reference: sitk.Image | Geometry | None,
+    classes: ClassTable,
+    events: Events | None = None,
+    *,
+    prediction: bool = False,
+) -> sitk.Image:
+    """Read the label of a case.
+
+    A label map must lie where the image does; a Slicer segmentation is placed by world coordinates. Where segments
+    overlap, the smaller one wins. A class that `case.annotated` leaves out, and what is outside `case.region`, is 255.
+
+    Args:
+        case: with a label.
+        reference: the scan or its grid; None: the label's own grid.
+        classes: gives the network numbers 1..n; structures are found by name or terminology, values by `case.classes`.
+        events: told what had to be adapted.
+        prediction: the label is a result to be scored: it may be empty, and classes not in `classes` are background.
+
+    Returns:
+        UInt8, on exactly the grid of the reference, with the values 0..n and 255.
+
+    Raises:
+        ScanError: the file is missing or damaged, lies elsewhere, is empty, or holds values that are no class.
+    """
+    events = events or silent()
+    if case.label is None:
+        raise ScanError(f"case {case.name} has no label; label it or leave it out.")
+    path = case.label
+    wanted = Geometry.of(reference) if isinstance(reference, sitk.Image) else reference
+    if is_segmentation(path):
+        numbers, grid = _from_segmentation(case, path, wanted, classes, events, prediction)
+    else:
+        numbers, grid = _from_labelmap(case, path, wanted, classes, events, prediction)
+    if not numbers.any() and not prediction and not case.annotated:
+        raise ScanError(f"{path} is empty: no voxel of the scan has a class; label it or leave the case out.")
+    if case.annotated is not None:
+        _forget_unannotated(case, path, numbers, classes, events)
+    if case.region is not None:
+        numbers[~case.region.known(case.name, grid)] = IGNORE
+    image = sitk.GetImageFromArray(numbers)
+    grid.place(image)
+    return image
+
+
+def read_label_grid(case: Case) -> sitk.Image:
+    """An empty image on the grid of a case's label, to read other labels onto.
+
+    Raises:
+        ScanError: the file is missing or damaged.
+    """
+    if case.label is None:
+        raise ScanError(f"case {case.name} has no label; label it or leave it out.")
+    return Geometry.of(load(case.label)).blank()
+
+
+def classes_in(case: Case) -> ClassTable:
+    """The classes that have voxels in the label of a case, by the names that the file, or `case.classes`, gives them.
+
+    Raises:
+        ScanError: the label is missing, damaged, or holds values that are no class.
+    """
+    if case.label is None:
+        return ClassTable(())
+    if not is_segmentation(case.label):
+        values = _values(case.label, _load_labelmap(case.label))
+        if case.classes is None:
+            return ClassTable.from_labels(values)
+        return case.classes.only(_number(case.label, value, case.classes) for value in values)
+    segmentation = read_segmentation(case.label)
+    held = [_values(case.label, segmentation.layer(layer)) for layer in range(segmentation.layers)]
+    meanings = [segment.meaning for segment in segmentation.segments if segment.label in held[segment.layer]]
+    return ClassTable(tuple({meaning.value: meaning for meaning in meanings}.values()))
+
+
+def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
+    """Write a label map with the values of the training labels as NIfTI, whole or not at all.
+
+    Args:
+        path: `NAME.nii.gz`.
+        image: 3D image with the values of `classes`; 0 is background.
+        classes: decides the pixel type (values over 255 need 16 bits).
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    small = max(classes.values, default=0) <= 255
+    plain = sitk.Cast(image, sitk.sitkUInt8 if small else sitk.sitkUInt16)
+    for key in plain.GetMetaDataKeys():
+        plain.EraseMetaData(key)
+    writing(Path(path), lambda temporary: sitk.WriteImage(plain, str(temporary), True))
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether the file is a Slicer segmentation, by its ending."""
+    return image_ending(path) in SEGMENTATION_ENDINGS
+
+
+def _from_labelmap(
+    case: Case, path: Path, reference: Geometry | None, classes: ClassTable, events: Events, prediction: bool
+) -> tuple[np.ndarray, Geometry]:
+    image = _load_labelmap(path)
+    grid = reference or Geometry.of(image)
+    present = _values(path, image)
+    own = case.classes or classes
+    numbers = {}
+    for value in present:
+        meaning = own.classes[_number(path, value, own) - 1] if not prediction or value in own.values else None
+        numbers[value] = _target(path, classes.find(meaning) if meaning else None, value, prediction)
+    image = _on_grid(path, image, grid, events)
+    voxels = sitk.GetArrayViewFromImage(image)
+    result = np.zeros(voxels.shape, dtype=np.uint8)
+    for value, number in numbers.items():
+        result[voxels == value] = number
+    return result, grid
+
+
+def _from_segmentation(
+    case: Case, path: Path, reference: Geometry | None, classes: ClassTable, events: Events, prediction: bool
+) -> tuple[np.ndarray, Geometry]:
+    segmentation = read_segmentation(path)
+    grid = reference or segmentation.geometry
+    same = segmentation.geometry.same_grid(grid)
+    if not same:
+        _warn_outside(path, segmentation, grid, events)
+    masks: dict[int, np.ndarray] = {}
+    names: dict[int, str] = {}
+    for layer in range(segmentation.layers):
+        image = segmentation.layer(layer)
+        image = image if same else resample(image, grid, sitk.sitkNearestNeighbor)
+        voxels = sitk.GetArrayViewFromImage(image)
+        present = set(_values(path, image))
+        for segment in segmentation.segments:
+            if segment.layer != layer or segment.label not in present:
+                continue
+            number = _target(path, classes.find(segment.meaning), segment.meaning.name, prediction)
+            if number:
+                mask = voxels == segment.label
+                masks[number] = masks[number] | mask if number in masks else mask
+                names[number] = segment.meaning.name
+    result = np.zeros(tuple(reversed(grid.size)), dtype=np.uint8)
+    sizes = {number: int(np.count_nonzero(mask)) for number, mask in masks.items()}
+    for number in sorted(masks, key=lambda n: -sizes[n]):
+        hidden = np.unique(result[masks[number]])
+        for other in hidden[hidden > 0]:
+            events.warning(
+                f"{path}: {names[int(other)]!r} and {names[number]!r} overlap; the voxels of both go to the smaller, "
+                f"{names[number]!r}.",
+                case=case.name,
+            )
+        result[masks[number]] = number
+    return result, grid
+
+
+def _on_grid(path: Path, image: sitk.Image, grid: Geometry, events: Events) -> sitk.Image:
+    here = Geometry.of(image)
+    if here.same_grid(grid):
+        return image
+    if here.oriented().same_grid(grid.oriented()):
+        return sitk.DICOMOrient(image, grid.orientation)  # the same voxels in another order
+    if here.distance(grid) > max(*here.spacing, *grid.spacing):
+        raise ScanError(
+            f"{path} ({here.describe()}) does not lie where its image does ({grid.describe()}, corners up to "
+            f"{here.distance(grid):.0f} mm apart); draw or export the label on this image."
+        )
+    events.warning(
+        f"{path} ({here.describe()}) was resampled to the grid of its image ({grid.describe()}).", file=str(path)
+    )
+    return resample(image, grid, sitk.sitkNearestNeighbor, outside=None)
+
+
+def _warn_outside(path: Path, segmentation: Segmentation, grid: Geometry, events: Events) -> None:
+    here = segmentation.geometry
+    drawn = np.zeros(tuple(reversed(here.size)), dtype=bool)
+    for layer in range(segmentation.layers):
+        image = segmentation.layer(layer)
+        drawn |= sitk.GetArrayViewFromImage(image) != 0
+    indices = np.argwhere(drawn)[:, ::-1]  # I, J, K
+    if not len(indices):
+        return
+    offset, matrix = grid.index(here.point((0, 0, 0))), np.empty((3, 3))
+    for axis in range(3):
+        matrix[:, axis] = grid.index(here.point(np.eye(3)[axis])) - offset
+    there = indices @ matrix.T + offset
+    beyond = ((there < -0.5 - 1e-3) | (there > np.array(grid.size) - 0.5 + 1e-3)).any(axis=1)
+    if beyond.any():
+        share = f"{beyond.sum()} of {len(indices)} voxels"
+        events.warning(f"{path} reaches beyond its image: {share} lie outside and are not used.", file=str(path))
+
+
+def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: ClassTable, events: Events) -> None:
+    assert case.annotated is not None
+    annotated = {classes.find(name) for name in case.annotated}
+    for number in np.unique(numbers):
+        if number and int(number) not in annotated:
+            numbers[numbers == number] = IGNORE
+            events.warning(
+                f"{path} holds {classes.names[number - 1]!r}, which classes.json does not list as annotated in this "
+                "case; its voxels are not used.",
+                case=case.name,
+            )
+
+
+def _load_labelmap(path: Path) -> sitk.Image:
+    image = load(path)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise ScanError(f"{path} has several values a voxel; save it as a label map, or a segmentation as .seg.nrrd.")
+    return image
+
+
+def _values(path: Path, image: sitk.Image) -> list[int]:
+    """The values of a label map but 0, in order."""
+    voxels = sitk.GetArrayViewFromImage(image)  # valid only as long as `image` is
+    if voxels.dtype.kind == "f" and not all(np.isfinite(slab).all() for slab in voxels):
+        raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
+    lowest, highest = voxels.min(), voxels.max()
+    if highest - lowest > 2**17:
+        raise ScanError(f"{path} has values up to {highest}, so it is an image and no label map; give the label.")
+    counts = np.zeros(int(highest - lowest) + 1, dtype=np.int64)
+    for slab in voxels:  # slice by slice, to need little memory
+        whole = slab.astype(np.int64)
+        if voxels.dtype.kind == "f" and not np.array_equal(whole, slab):
+            raise ScanError(f"{path} has values that are not whole numbers, so it is no label map; export it again.")
+        counts += np.bincount((whole - int(lowest)).ravel(), minlength=len(counts))
+    values = [int(value) for value in np.flatnonzero(counts) + int(lowest) if value != 0]
+    if len(values) > MOST_CLASSES:
+        raise ScanError(f"{path} has {len(values)} values, so it is an image and no label map; give the label.")
+    if values and min(values) < 0:
+        raise ScanError(f"{path} holds the value {min(values)}; a label map holds 0 and the values of its classes.")
+    return values
+
+
+def _number(path: Path, value: int, classes: ClassTable) -> int:
+    number = classes.by_value(value)
+    if number is None:
+        known = ", ".join(map(str, classes.values))
+        raise ScanError(f"{path} holds the value {value}, but the classes are {known}; correct it or classes.json.")
+    return number
+
+
+def _target(path: Path, number: int | None, name: str | int, prediction: bool) -> int:
+    if number is None and not prediction:
+        raise ScanError(f"{path} holds {name!r}, which is not among the classes; rename the segment or name the class.")
+    return number or 0
+

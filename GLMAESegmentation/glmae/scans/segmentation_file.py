@@ -1,0 +1,179 @@
+"""Slicer's segmentation files, `.seg.nrrd` and `.seg.nhdr`.
+
+The voxels are a 3D image with one value a layer; the header says for every segment in which layer and under which
+value it is stored. The grid may cover only part of the scan. (Slicer: `vtkMRMLSegmentationStorageNode`.)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from ..files import writing
+from .classes import ClassTable, SegmentClass, plain_name
+from .geometry import Geometry
+from .image import load, read_header
+
+GENERIC_TERMINOLOGY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~"
+    "Anatomic codes - DICOM master list~^^~^^"
+)
+_SEGMENT_KEY = re.compile(r"Segment(\d+)_(\w+)$")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment: what it is, and where its voxels are stored."""
+
+    meaning: SegmentClass
+    layer: int
+    label: int
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The content of a segmentation file.
+
+    Attributes:
+        segments: in the order of the file; `meaning.value` is unique among different names.
+        voxels: the image of the file, one component a layer.
+    """
+
+    segments: tuple[Segment, ...]
+    voxels: sitk.Image
+
+    @property
+    def layers(self) -> int:
+        """Number of layers; only segments of different layers can overlap."""
+        return int(self.voxels.GetNumberOfComponentsPerPixel())
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of the file, which need not be that of the scan."""
+        return Geometry.of(self.voxels)
+
+    def layer(self, number: int) -> sitk.Image:
+        """The label map of one layer."""
+        return self.voxels if self.layers == 1 else sitk.VectorIndexSelectionCast(self.voxels, number)
+
+    def mask(self, segment: Segment) -> sitk.Image:
+        """The voxels of one segment: 0 and 1, UInt8, on the grid of the file."""
+        return sitk.Cast(sitk.Equal(self.layer(segment.layer), segment.label), sitk.sitkUInt8)
+
+
+def read_segmentation(path: Path) -> Segmentation:
+    """Read a segmentation file.
+
+    Raises:
+        ScanError: the file is missing, damaged, or holds no binary segments.
+    """
+    path = Path(path)
+    header = read_header(path)
+    fields: dict[int, dict[str, str]] = {}
+    for key in header.GetMetaDataKeys():
+        if found := _SEGMENT_KEY.match(key):
+            fields.setdefault(int(found[1]), {})[found[2]] = header.GetMetaData(key)
+    if not fields:
+        raise ScanError(f"{path} names no segments; save it as a segmentation from Slicer, or name a label map .nrrd.")
+    contained = "Segmentation_ContainedRepresentationNames"
+    if header.HasMetaDataKey(contained) and "Fractional" in header.GetMetaData(contained):
+        raise ScanError(f"{path} holds fractional segments; convert it to a binary label map in Slicer.")
+    voxels = load(path)
+    layers = voxels.GetNumberOfComponentsPerPixel()
+    used: set[int] = set()
+    values: dict[str, int] = {}
+    segments = []
+    try:
+        for number, entry in sorted(fields.items()):
+            # Before Slicer 4.11 every segment had a layer of its own, with the value 1.
+            layer = int(entry.get("Layer", number if layers > 1 else 0))
+            label = int(entry.get("LabelValue", 1))
+            name = " ".join((entry.get("Name") or entry.get("ID") or f"Segment_{number + 1}").split())
+            if not 0 <= layer < layers:
+                raise ValueError(f"segment {name!r} is in layer {layer} of {layers}")
+            key = plain_name(name)
+            if key not in values:
+                free = (value for value in range(1, 65536) if value not in used)
+                values[key] = label if label > 0 and label not in used else next(free)
+                used.add(values[key])
+            meaning = SegmentClass(values[key], name, _color(entry.get("Color")), _terminology(entry.get("Tags", "")))
+            segments.append(Segment(meaning, layer, label))
+    except ValueError as error:
+        raise ScanError(f"{path} has a damaged header ({error}); save it again from Slicer.") from error
+    return Segmentation(tuple(segments), voxels)
+
+
+def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) -> None:
+    """Write a label map as a segmentation that Slicer opens with names, colours and terminology; whole or not at all.
+
+    Args:
+        path: `NAME.seg.nrrd`.
+        labelmap: 3D image with the values of `classes`; 0 is background.
+        classes: every one becomes a segment, also one without voxels.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    grid = Geometry.of(labelmap)
+    small = max(classes.values, default=0) <= 255
+    image = sitk.Cast(labelmap, sitk.sitkUInt8 if small else sitk.sitkUInt16)  # a copy: the caller's has no metadata
+    for key in image.GetMetaDataKeys():
+        image.EraseMetaData(key)
+    extents = _extents(image, classes)
+    for number, entry in enumerate(classes.with_colors()):
+        assert entry.color is not None
+        fields = {
+            "ID": f"Segment_{entry.value}",
+            "Name": entry.name,
+            "NameAutoGenerated": "0",
+            "Color": " ".join(f"{part:g}" for part in entry.color),
+            "ColorAutoGenerated": "0",
+            "LabelValue": str(entry.value),
+            "Layer": "0",
+            "Extent": extents[number],
+            "Tags": f"Segmentation.Status:inprogress|TerminologyEntry:{entry.terminology or GENERIC_TERMINOLOGY}|",
+        }
+        for name, text in fields.items():
+            image.SetMetaData(f"Segment{number}_{name}", text)
+    image.SetMetaData("Segmentation_ContainedRepresentationNames", "Binary labelmap|")
+    image.SetMetaData("Segmentation_MasterRepresentation", "Binary labelmap")
+    image.SetMetaData("Segmentation_ReferenceImageExtentOffset", "0 0 0")
+    grid.place(image)
+    writing(Path(path), lambda temporary: sitk.WriteImage(image, str(temporary), True))
+
+
+def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:
+    """For each class the voxels it spans, `i0 i1 j0 j1 k0 k1`; as Slicer has it, `0 -1 ...` for an empty one."""
+    boxes = sitk.LabelShapeStatisticsImageFilter()
+    boxes.ComputePerimeterOff()
+    boxes.Execute(image)
+    present = set(boxes.GetLabels())
+    texts = []
+    for value in classes.values:
+        extent = [0, -1] * 3
+        if value in present:
+            box = np.array(boxes.GetBoundingBox(value))
+            extent = np.stack([box[:3], box[:3] + box[3:] - 1], axis=1).ravel().tolist()
+        texts.append(" ".join(map(str, extent)))
+    return texts
+
+
+def _color(text: str | None) -> tuple[float, float, float] | None:
+    if not text:
+        return None
+    red, green, blue = (min(1.0, max(0.0, float(part))) for part in text.split())
+    return red, green, blue
+
+
+def _terminology(tags: str) -> str | None:
+    for tag in tags.split("|"):
+        key, _, text = tag.partition(":")
+        # "TerminologyEntry" since Slicer 4.9; earlier files had the prefix "Segmentation.".
+        if key.split(".")[-1] == "TerminologyEntry" and text:
+            return text
+    return None

@@ -1,0 +1,173 @@
+"""Prepared scans on disk: memory-mapped, so that memory does not grow with the number of scans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import RequestError, ScanError
+from ..events import Events, silent
+from ..files import whole_file, write_json
+from .cases import Case
+from .classes import ClassTable
+from .geometry import Geometry
+from .image import read_channels
+from .labels import IGNORE, read_label
+from .preparation import Preparation, prepare_image, prepare_label
+
+# Raised whenever the same scan would be prepared differently.
+_RECIPE = 1
+
+
+class ScanStore:
+    """The prepared scans of a job; made by `ScanStore.prepare`.
+
+    A scan is three files, named after a hash: image float16 [C, I, J, K], label uint8 [I, J, K] (see `labels`), and,
+    written last, its description.
+    """
+
+    def __init__(self, folder: Path, entries: Sequence[dict[str, Any]]) -> None:
+        self._folder = folder
+        self._entries = tuple(entries)
+
+    @staticmethod
+    def prepare(
+        folder: Path,
+        cases: Sequence[Case],
+        preparation: Preparation,
+        classes: ClassTable | None = None,
+        events: Events | None = None,
+        read_failures: str = "raise",
+    ) -> ScanStore:
+        """Prepare scans, but those that are already there, unchanged.
+
+        Args:
+            folder: made if needed.
+            cases: the scans; their order is that of the store.
+            preparation: how they are brought to the network.
+            classes: the classes of the labels; None: labels are not looked at.
+            events: told the progress, and which cases fail.
+            read_failures: "raise", or "skip" to report a case that cannot be read and go on.
+
+        Raises:
+            ScanError: a scan or label cannot be read.
+            RequestError: no scan could be read.
+            StorageError: the folder cannot be written.
+        """
+        events = events or silent()
+        entries = []
+        for number, case in enumerate(cases):
+            events.progress("prepare", number, len(cases), case=case.name)
+            try:
+                key = _key(case, preparation, classes)
+                entry = _finished(folder, key)
+                if entry is None:
+                    entry = _prepare(folder, key, case, preparation, classes, events)
+            except ScanError as error:
+                if read_failures != "skip":
+                    raise
+                events.case(case.name, "failed", message=str(error))
+                continue
+            entries.append(entry)
+        events.progress("prepare", len(cases), len(cases))
+        if not entries:
+            raise RequestError("none of the scans can be read; check that they are 3D images.")
+        return ScanStore(folder, entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the cases."""
+        return tuple(entry["name"] for entry in self._entries)
+
+    def image(self, index: int) -> np.ndarray:
+        """The scan, float16 [C, I, J, K], memory-mapped."""
+        return np.asarray(np.load(self._file(index, "image"), mmap_mode="r"))
+
+    def label(self, index: int) -> np.ndarray | None:
+        """The label, uint8 [I, J, K] (0..n, 255 not known), memory-mapped; None if the case has none."""
+        if not self._entries[index]["label"]:
+            return None
+        return np.asarray(np.load(self._file(index, "label"), mmap_mode="r"))
+
+    def annotated(self, index: int) -> tuple[bool, ...]:
+        """For each class whether it was drawn in this case: as the class file says, else whether the label holds it."""
+        return tuple(self._entries[index]["annotated"])
+
+    def grid(self, index: int) -> Geometry:
+        """Where the prepared voxels lie; its spacing (R, A, S) can be a little off the planned one."""
+        return Geometry.from_json(self._entries[index]["grid"])
+
+    def _file(self, index: int, kind: str) -> Path:
+        return self._folder / f"{self._entries[index]['key']}.{kind}.npy"
+
+
+def _prepare(
+    folder: Path, key: str, case: Case, preparation: Preparation, classes: ClassTable | None, events: Events
+) -> dict[str, Any]:
+    images = read_channels(case.images, events)
+    try:
+        image, grid = prepare_image(images, preparation)
+    except ScanError as error:
+        raise ScanError(f"case {case.name}: {error}") from error
+    reference = Geometry.of(images[0])
+    del images
+    if not np.isfinite(image).all():
+        raise ScanError(f"case {case.name}: {case.images[0]} has values too large to work with; rescale them.")
+    _save(folder / f"{key}.image.npy", np.clip(image, -6e4, 6e4).astype(np.float16))
+    annotated: list[bool] = []
+    if case.label is not None and classes is not None:
+        label = read_label(case, reference, classes, events)
+        voxels = sitk.GetArrayViewFromImage(label)
+        held = {int(n) for slab in voxels for n in np.unique(slab)} - {0, IGNORE}
+        if case.annotated is not None:
+            held = {number for name in case.annotated if (number := classes.find(name)) is not None}
+        annotated = [number in held for number in range(1, len(classes) + 1)]
+        _save(folder / f"{key}.label.npy", prepare_label(label, grid))
+    entry = {
+        "key": key,
+        "name": case.name,
+        "label": bool(annotated),
+        "annotated": annotated,
+        "grid": grid.to_json(),
+    }
+    write_json(folder / f"{key}.json", entry)
+    return entry
+
+
+def _finished(folder: Path, key: str) -> dict[str, Any] | None:
+    try:
+        entry: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kinds = ("image", "label") if entry["label"] else ("image",)
+    return entry if all((folder / f"{key}.{kind}.npy").is_file() for kind in kinds) else None
+
+
+def _key(case: Case, preparation: Preparation, classes: ClassTable | None) -> str:
+    """Changes with everything that the prepared scan depends on, the files' size and time of change included."""
+    state: list[Any] = [_RECIPE, case.name, repr(case.region), preparation.to_json()]
+    state.append(None if case.annotated is None else sorted(case.annotated))
+    state += [None if table is None else table.to_json() for table in (classes, case.classes)]
+    try:
+        for file in (*case.images, case.label, case.region.mask if case.region else None):
+            if file is None:
+                continue
+            inner = sorted(file.iterdir()) if file.is_dir() else [file]
+            state += [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in inner]
+    except OSError as error:
+        raise ScanError(f"{error.filename} of case {case.name} cannot be read; check the path.") from error
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)

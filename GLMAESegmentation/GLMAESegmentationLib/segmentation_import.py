@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 import slicer
 from glmae.errors import ScanError
+from glmae.scans.segmentation_file import read_segmentation
 
 # Set on every node made here, so that a result is not taken for a drawn label before the user accepts it.
 RESULT_ATTRIBUTE = "GLMAESegmentation.Result"
@@ -60,21 +60,16 @@ def _read(path: Path) -> Any:
     """The vtkSegmentation in `path`, read by Slicer's own reader in a scene of its own."""
     if not path.is_file():
         raise ScanError(f"{path} is not there; run the segmentation again.")
-    damaged = f"{path} could not be read as a segmentation; it is damaged or of another kind, run it again."
-    try:  # Slicer's reader ends the whole application on a damaged file (an exception that nothing catches)
-        sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ScanError(damaged) from error
+    # The engine's check comes first: a damaged file ends the whole application in Slicer's reader (an exception that
+    # nothing catches).
+    read_segmentation(path)
     scratch = slicer.vtkMRMLScene()
     node = scratch.AddNode(slicer.vtkMRMLSegmentationNode())
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if not storage.ReadData(node):
-        raise ScanError(damaged)
-    segmentation = node.GetSegmentation()
-    if segmentation.GetNumberOfSegments() == 0:
-        raise ScanError(f"{path} holds no segments; run the segmentation again.")
-    return segmentation
+        raise ScanError(f"{path} could not be read by Slicer; run the segmentation again.")
+    return node.GetSegmentation()
 
 
 def _place_beside(node: Any, volume: Any) -> None:

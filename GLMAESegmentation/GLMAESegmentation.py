@@ -52,7 +52,7 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic: GLMAESegmentationLogic | None = None
+        self.logic = GLMAESegmentationLogic()
         self.ui: Any = None
 
     def setup(self) -> None:
@@ -62,7 +62,6 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = GLMAESegmentationLogic()
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
         self.ui.importButton.connect("clicked(bool)", self.onImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneClose)

@@ -46,7 +46,6 @@ def export_segmentation(segmentation: Any, volume: Any, path: Path) -> None:
     with whole_file(path) as temporary:
         storage = slicer.vtkMRMLSegmentationStorageNode()
         storage.SetFileName(str(temporary))
-        storage.SetCropToMinimumExtent(True)
         if not storage.WriteData(copy):
             raise StorageError(
                 f"{path} could not be written by Slicer; free some space or choose a folder that you may write to."
@@ -54,7 +53,10 @@ def export_segmentation(segmentation: Any, volume: Any, path: Path) -> None:
 
 
 def local_copy(segmentation: Any, volume: Any) -> Any:
-    """A vtkSegmentation of binary label maps with the same segments, in the local coordinates of `volume`."""
+    """A vtkSegmentation of binary label maps with the same segments, in the local coordinates of `volume`.
+
+    It has no reference geometry: with one, Slicer's writer would resample to it and fill all of it.
+    """
     source = _with_labelmaps(segmentation, volume)
     images = _layers_in_frame(source, segmentation, volume)
     copy = slicer.vtkSegmentation()
@@ -62,7 +64,6 @@ def local_copy(segmentation: Any, volume: Any) -> Any:
     for index in range(source.GetNumberOfSegments()):
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(source.GetNthSegment(index))
-        segment.SetLabelValue(source.GetNthSegment(index).GetLabelValue())
         identifier = source.GetNthSegmentID(index)
         segment.AddRepresentation(_labelmap_name(), images[source.GetLayerIndex(identifier, _labelmap_name())])
         copy.AddSegment(segment, identifier)

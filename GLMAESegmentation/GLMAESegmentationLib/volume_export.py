@@ -39,7 +39,8 @@ def export_volume(volume: Any, path: Path, frame: Any | None = None) -> None:
         StorageError: the file cannot be written.
     """
     image = volume_image(volume, frame)
-    writing(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=True))
+    # Uncompressed: packing a large CT takes seconds, in which Slicer would stand still, and job folders are temporary.
+    writing(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=False))
 
 
 def volume_image(volume: Any, frame: Any | None = None) -> sitk.Image:

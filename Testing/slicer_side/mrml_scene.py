@@ -1,6 +1,7 @@
 """A real MRML scene with Slicer's own logics, from slicer-core, under the names that code in Slicer uses.
 
 Slicer itself sets these up in its application object; PyPI's `slicer-core` holds the same C++ classes without it.
+(This folder must not be called `slicer`: slicer-core takes every folder of that name on the path for a part of itself.)
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ def nearest_neighbour(mask: np.ndarray, mask_grid: np.ndarray, shape: tuple[int,
 
 def assert_nearest(path: Path, name: str, grid: np.ndarray, expected: np.ndarray, clear: np.ndarray) -> None:
     written = file_points(path)[name]
+    exact = (np.c_[written, np.ones(len(written))] @ np.linalg.inv(grid).T)[:, :3]
+    np.testing.assert_allclose(exact, np.round(exact), atol=1e-3)  # on the voxels of the grid, not between them
     index = np.round((np.c_[written, np.ones(len(written))] @ np.linalg.inv(grid).T)[:, :3]).astype(int)
     found = np.zeros(expected.shape, bool)
     found[tuple(index[:, ::-1].T)] = True
@@ -71,18 +73,20 @@ def test_segments_on_different_grids(scene: Any, job_folder: Path) -> None:
     """One file has one grid: the volume's, so that no segment is resampled twice."""
     scan, label = sample()
     grid = GRIDS["RAS"]
-    coarse = grid @ np.diag([1.9, 1.9, 2.3, 1.0])
+    fine, coarse = (grid @ oblique(spacing, (2, 1, 3)) for spacing in ((0.8, 0.7, 0.9), (1.9, 1.9, 2.3)))
+    for own in (fine, coarse):
+        own[:3, 3] = (2.0, -6.0, 12.0)
+    masks = {"anterior": (label > 0, fine), "coarse": (label[::2, ::2, ::2] > 0, coarse)}
     volume = add_volume(scan, grid)
-    segmentation = add_segmentation({"anterior": label == 1}, grid)
-    other = add_segmentation({"coarse": label[::2, ::2, ::2] > 0}, coarse)
+    segmentation = add_segmentation({"anterior": masks["anterior"][0]}, fine)
+    other = add_segmentation({"coarse": masks["coarse"][0]}, coarse)
     segmentation.GetSegmentation().AddSegment(other.GetSegmentation().GetSegment("coarse"), "coarse")
     export_segmentation(segmentation, volume, job_folder / "a.seg.nrrd")
-    anterior = file_points(job_folder / "a.seg.nrrd")[SEGMENTS["anterior"][0]]
-    np.testing.assert_allclose(anterior, points_of(label == 1, grid), atol=1e-3)
-    expected, clear = nearest_neighbour(
-        label[::2, ::2, ::2] > 0, coarse, scan.shape, lambda ijk: (np.c_[ijk, np.ones(len(ijk))] @ grid.T)[:, :3]
-    )
-    assert_nearest(job_folder / "a.seg.nrrd", "coarse", grid, expected, clear)
+    for name, (mask, own) in masks.items():
+        expected, clear = nearest_neighbour(
+            mask, own, scan.shape, lambda ijk: (np.c_[ijk, np.ones(len(ijk))] @ grid.T)[:, :3]
+        )
+        assert_nearest(job_folder / "a.seg.nrrd", SEGMENTS.get(name, (name,))[0], grid, expected, clear)
 
 
 def test_sheared_difference_between_the_two_frames(scene: Any, job_folder: Path) -> None:

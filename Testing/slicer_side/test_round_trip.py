@@ -57,6 +57,18 @@ def test_volume_keeps_voxels_and_place(scene: Any, job_folder: Path, grid: str) 
     np.testing.assert_allclose(image_grid(image), GRIDS[grid], atol=1e-9)
 
 
+def test_volume_whose_first_voxel_has_another_index(scene: Any, job_folder: Path) -> None:
+    """Image data in a scene may start at any index; a file starts at 0."""
+    scan, _ = sample()
+    grid = GRIDS["oblique"]
+    volume = add_volume(scan, grid)
+    volume.GetImageData().SetExtent(*np.add(np.array(volume.GetImageData().GetExtent()), [3, 3, -2, -2, 5, 5]).tolist())
+    export_volume(volume, job_folder / "v.nrrd")
+    image = sitk.ReadImage(str(job_folder / "v.nrrd"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), scan)
+    np.testing.assert_allclose(image_grid(image)[:, 3], grid @ [3, -2, 5, 1], atol=1e-9)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_segments_come_back_where_they_were(scene: Any, job_folder: Path, grid: str) -> None:
     scan, label = sample()

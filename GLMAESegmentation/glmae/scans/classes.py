@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -196,12 +197,14 @@ def merge(tables: Sequence[ClassTable]) -> ClassTable:
 def default_colors(count: int, taken: Sequence[tuple[float, float, float]] = ()) -> list[tuple[float, float, float]]:
     """`count` colours (red, green, blue, 0-1) that differ from each other and from those `taken`."""
     used, colors = list(taken), list[tuple[float, float, float]]()
-    for number in range(4 * count + 4 * len(used)):
+    for number in itertools.count():
+        if len(colors) == count:
+            break
         # Golden-ratio steps around the hue circle keep every prefix of the list well spread.
         hue, ring = (0.08 + number * 0.6180339887498949) % 1.0, number // 12 % 3
         red, green, blue = colorsys.hsv_to_rgb(hue, (0.65, 0.85, 0.45)[ring], (0.9, 0.7, 1.0)[ring])
         color = (round(red, 3), round(green, 3), round(blue, 3))
-        if len(colors) < count and all(sum(abs(a - b) for a, b in zip(color, old, strict=True)) > 0.05 for old in used):
+        if all(sum(abs(a - b) for a, b in zip(color, old, strict=True)) > 0.01 for old in used):
             used.append(color)
             colors.append(color)
     return colors

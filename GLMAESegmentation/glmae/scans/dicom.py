@@ -47,8 +47,7 @@ def read_series(folder: Path) -> sitk.Image:
     if len(series) > 1:
         names = ", ".join(sorted(_describe(files) for files in series.values()))
         raise ScanError(f"{folder} holds {len(series)} DICOM series ({names}); move the wanted one to its own folder.")
-    files = next(iter(series.values()))
-    _check_slices(folder, files)
+    files = _ordered_slices(folder, next(iter(series.values())))
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(file) for file in files])
     try:
@@ -60,9 +59,10 @@ def read_series(folder: Path) -> sitk.Image:
     return image
 
 
-def _check_slices(folder: Path, files: list[Path]) -> None:
+def _ordered_slices(folder: Path, files: list[Path]) -> list[Path]:
+    """The files along the normal of the slices, after checking that they make up a regular grid."""
     if len(files) < 2:
-        return  # one multi-frame file: its frames are placed by the reader
+        return files  # one multi-frame file: its frames are placed by the reader
     headers = [_header(file) for file in files]
     if not all(header.HasMetaDataKey(_POSITION) and header.HasMetaDataKey(_ORIENTATION) for header in headers):
         raise ScanError(f"{folder} has slices without a position in space; export the series again as CT or MR images.")
@@ -71,8 +71,9 @@ def _check_slices(folder: Path, files: list[Path]) -> None:
     if np.abs(rows - rows[0]).max() > 1e-3:
         raise ScanError(f"{folder} has slices of different directions (a localizer?); give parallel slices only.")
     normal = np.cross(rows[0][:3], rows[0][3:])
-    steps = np.diff(positions, axis=0)
-    gaps = np.abs(steps @ normal)
+    order = np.argsort(positions @ normal, kind="stable")
+    steps = np.diff(positions[order], axis=0)
+    gaps = steps @ normal
     usual = float(np.median(gaps))
     if gaps.min() < 1e-3:
         raise ScanError(f"{folder} has two slices at one place (several time points?); give one volume only.")
@@ -87,6 +88,7 @@ def _check_slices(folder: Path, files: list[Path]) -> None:
         raise ScanError(
             f"{folder} was scanned with a tilted gantry; load it in Slicer, harden its transform and export the volume."
         )
+    return [files[index] for index in order]
 
 
 def _describe(files: list[Path]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from ..events import Events, silent
 from ..files import last_line
 from .dicom import read_series
 from .geometry import Geometry
+from .nifti import is_nifti, is_whole, non_finite
 from .resampling import resample
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -101,7 +100,8 @@ def load(path: Path) -> sitk.Image:
         )
     if header.GetDimension() < 3:
         raise ScanError(f"{path} is a 2D picture; give a 3D scan.")
-    _check_whole(path, header)
+    if is_nifti(header) and not is_whole(header):
+        raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
     try:
         image = sitk.ReadImage(str(path))
     except (RuntimeError, MemoryError) as error:
@@ -144,55 +144,24 @@ def _unreadable(path: Path, error: BaseException) -> ScanError:
     return ScanError(f"{path} is damaged or incomplete ({last_line(error)}); copy or export it again.")
 
 
-def _check_whole(path: Path, header: sitk.ImageFileReader) -> None:
-    """NIfTI only: the library fills the missing end of a truncated file with zeros and says nothing."""
-    if not header.HasMetaDataKey("vox_offset") or not header.HasMetaDataKey("bitpix"):
-        return
-    wanted = int(float(header.GetMetaData("vox_offset"))) + int(header.GetMetaData("bitpix")) // 8 * int(
-        np.prod([max(1, int(header.GetMetaData(f"dim[{axis}]"))) for axis in range(1, 8)])
-    )
-    if path.name.lower().endswith((".hdr", ".img")):
-        return
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0, 2)
-        size = file.tell()
-        if packed:
-            # A gzip file ends with its unpacked size modulo 2^32; looking there saves unpacking it twice.
-            file.seek(-4, 2)
-            if int.from_bytes(file.read(4), "little") == wanted % 2**32:
-                return
-            size = _unpacked_size(path)
-    if size < wanted:
-        raise ScanError(f"{path} is incomplete: {size} of {wanted} bytes are there; copy or export it again.")
-
-
-def _unpacked_size(path: Path) -> int:
-    size = 0
-    try:
-        with gzip.open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                size += len(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        pass  # what could be unpacked until there is what counts
-    return size
-
-
 def _checked_values(path: Path, image: sitk.Image, events: Events) -> sitk.Image:
     voxels = sitk.GetArrayViewFromImage(image)
     if voxels.dtype.kind == "f":
-        finite = np.isfinite(voxels)
-        bad = voxels.size - int(np.count_nonzero(finite))
-        if bad == voxels.size:
+        bad = np.flatnonzero(~np.isfinite(voxels))
+        if path.is_file() and is_nifti(header := read_header(path)):
+            bad = np.union1d(bad, non_finite(header))
+        if len(bad) == voxels.size:
             raise ScanError(f"{path} holds no number at all (NaN or infinity everywhere); export the scan again.")
-        if bad:
-            grid = Geometry.of(image)
-            lowest = voxels.min(where=finite, initial=np.inf)
-            image = sitk.GetImageFromArray(np.where(finite, voxels, lowest))
+        if len(bad):
+            grid, values = Geometry.of(image), sitk.GetArrayFromImage(image).reshape(-1)
+            values[bad] = np.nan
+            lowest = np.nanmin(values)
+            values[bad] = lowest
+            image = sitk.GetImageFromArray(values.reshape(voxels.shape))
             grid.place(image)
             voxels = sitk.GetArrayViewFromImage(image)
             events.warning(
-                f"{path} has {bad} voxels that are not numbers; they were set to the lowest value, {lowest:g}.",
+                f"{path} has {len(bad)} voxels that are not numbers; they were set to the lowest value, {lowest:g}.",
                 file=str(path),
             )
     if voxels.min() == voxels.max():

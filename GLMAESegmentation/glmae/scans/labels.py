@@ -13,7 +13,8 @@ from ..events import Events, silent
 from ..files import writing
 from .classes import MOST_CLASSES, ClassTable
 from .geometry import Geometry
-from .image import SEGMENTATION_ENDINGS, image_ending, load
+from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
+from .nifti import is_nifti, non_finite
 from .resampling import resample
 from .segmentation_file import Segmentation, read_segmentation
 
@@ -231,6 +232,8 @@ def _load_labelmap(path: Path) -> sitk.Image:
     image = load(path)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(f"{path} has several values a voxel; save it as a label map, or a segmentation as .seg.nrrd.")
+    if "float" in image.GetPixelIDTypeAsString() and is_nifti(header := read_header(path)) and len(non_finite(header)):
+        raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
     return image
 
 

@@ -9,14 +9,15 @@ from cmake_text import MODULE, REPOSITORY, called, variables
 
 LISTS = variables(MODULE / "CMakeLists.txt")
 # Not shipped: what tools leave in the source tree.
-LEFTOVERS = {"__pycache__", ".DS_Store", "Thumbs.db"}
+LEFTOVERS = {"__pycache__", "Thumbs.db"}
 
 
 def on_disk(folder: Path, pattern: str) -> set[str]:
+    files = (path.relative_to(MODULE) for path in folder.rglob(pattern) if path.is_file())
     return {
-        path.relative_to(MODULE).as_posix()
-        for path in folder.rglob(pattern)
-        if path.is_file() and not LEFTOVERS & set(path.parts) and not path.name.startswith(".")
+        file.as_posix()
+        for file in files
+        if not LEFTOVERS & set(file.parts) and not any(part.startswith(".") for part in file.parts)
     }
 
 

@@ -114,6 +114,25 @@ def test_place_in_the_subject_hierarchy(scene: Any, case: SceneCase, job_folder:
     assert hierarchy.GetItemParent(item) == parent
 
 
+def test_place_where_slicer_makes_items_by_itself(scene: Any, case: SceneCase, job_folder: Path) -> None:
+    """In the application every new node gets an item at the top level at once; it is moved, not made twice."""
+    hierarchy = scene.GetSubjectHierarchyNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def make_item(caller: Any, event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLSegmentationNode"):
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    scene.AddObserver(scene.NodeAddedEvent, make_item)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.CreateItem(study, case.volumes[0])
+    items = hierarchy.GetNumberOfItems()
+    folder = export_cases([case], job_folder)
+    result = import_segmentation(folder.labels / "case-01.seg.nrrd", case.volumes[0])
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result)) == study
+    assert hierarchy.GetNumberOfItems() == items + 1
+
+
 def test_result_belongs_to_its_volume(scene: Any, case: SceneCase, job_folder: Path) -> None:
     folder = export_cases([case], job_folder)
     result = import_segmentation(folder.labels / "case-01.seg.nrrd", case.volumes[0])

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from .configuration import PretrainConfig
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
-LEAST_DEVIATION, TRIES, STRIDE = 0.1, 4, 4
+LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
 # Purposes of random streams.
 ORDER, VIEWS, MASKS = 0, 1, 2
 
@@ -165,7 +165,9 @@ def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Gene
         region = image[(slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))]
         if tuple(sides) == tuple(image.shape[1:]):
             break
-        if float(np.std(region[:, ::STRIDE, ::STRIDE, ::STRIDE], dtype=np.float64)) >= LEAST_DEVIATION:
+        with np.errstate(invalid="ignore"):  # infinite voxels are reported as a loss that is not finite
+            deviation = float(np.std(region[:, ::STRIDE, ::STRIDE, ::STRIDE], dtype=np.float64))
+        if deviation >= LEAST_DEVIATION:
             break
     return np.asarray(region)
 

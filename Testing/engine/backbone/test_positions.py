@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from glmae.backbone.positions import interpolate_positions, sine_cosine_positions
 
 
@@ -18,7 +17,7 @@ def plain_table(width, grid, patch):
                 for axis, index in enumerate((i, j, k)):
                     centre = ((index + 0.5) * patch[axis]) / max(patch) - 0.5
                     for f in range(per_axis):
-                        angle = centre / 10000 ** (f / per_axis)
+                        angle = centre / 30 ** (f / per_axis)
                         row[axis * 2 * per_axis + f] = math.sin(angle)
                         row[axis * 2 * per_axis + per_axis + f] = math.cos(angle)
                 rows.append(row)
@@ -27,7 +26,12 @@ def plain_table(width, grid, patch):
 
 @pytest.mark.parametrize(
     ("width", "grid", "patch"),
-    [(192, (4, 4, 4), (8, 8, 8)), (24, (3, 1, 5), (16, 16, 16)), (32, (2, 3, 4), (8, 8, 4)), (20, (5, 2, 7), (2, 8, 4))],
+    [
+        (192, (4, 4, 4), (8, 8, 8)),
+        (24, (3, 1, 5), (16, 16, 16)),
+        (32, (2, 3, 4), (8, 8, 4)),
+        (20, (5, 2, 7), (2, 8, 4)),
+    ],
 )
 def test_equals_the_formula(width, grid, patch):
     table = sine_cosine_positions(width, grid, patch)

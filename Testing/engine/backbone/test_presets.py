@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from glmae.backbone.presets import PRESETS, BackboneConfig, preset
 from glmae.errors import RequestError
 
@@ -36,7 +35,7 @@ def test_anisotropic_patch_changes_the_grid():
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(RequestError, match="huge.*tiny, small, base"):
+    with pytest.raises(RequestError, match=r"huge.*tiny, small, base"):
         preset("huge")
 
 

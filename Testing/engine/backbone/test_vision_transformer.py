@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import erf, softmax
-
 from glmae.backbone.positions import interpolate_positions
 from glmae.backbone.presets import BackboneConfig, preset
 from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, patches
+from scipy.special import erf, softmax
 
 
 def small_config(**changes):
@@ -73,16 +72,18 @@ def plain_encoder(model, x):
     """A pre-norm ViT on all patches in float64 numpy, from the state dict alone."""
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
     config = model.config
-    batch, channels, *sides = x.shape
+    batch, _, *sides = x.shape
     p = config.patch_size
     grid = [side // patch for side, patch in zip(sides, p, strict=True)]
     tokens = []
     for i in range(grid[0]):
         for j in range(grid[1]):
             for k in range(grid[2]):
-                cube = x[
-                    :, :, i * p[0] : (i + 1) * p[0], j * p[1] : (j + 1) * p[1], k * p[2] : (k + 1) * p[2]
-                ].double().numpy()
+                cube = (
+                    x[:, :, i * p[0] : (i + 1) * p[0], j * p[1] : (j + 1) * p[1], k * p[2] : (k + 1) * p[2]]
+                    .double()
+                    .numpy()
+                )
                 kernel = weights["patch_embed.proj.weight"]
                 tokens.append(np.einsum("bcijk,wcijk->bw", cube, kernel) + weights["patch_embed.proj.bias"])
     table = model.positions(tuple(grid)).double().numpy()
@@ -190,7 +191,7 @@ def test_features_are_maps_after_the_blocks(backbone, scan):
 
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8, 7), (1, 1, 8, 8, 8), (2, 8, 8, 8), (1, 2, 8, 0, 8)])
 def test_a_scan_that_does_not_fit_is_refused(backbone, shape):
-    with pytest.raises(ValueError, match="multiple of the patch|expected a batch"):
+    with pytest.raises(ValueError, match=r"multiple of the patch|expected a batch"):
         backbone(torch.zeros(shape))
 
 

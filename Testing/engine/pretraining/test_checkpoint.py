@@ -1,0 +1,104 @@
+import errno
+
+import pytest
+import torch
+from glmae.errors import ModelError, StorageError
+from glmae.pretraining.checkpoint import (
+    load_checkpoint,
+    named,
+    optimiser_state,
+    restore_optimiser,
+    restore_weights,
+    save_checkpoint,
+)
+from torch import nn
+
+
+def test_tensors_and_state_come_back_to_the_last_bit(tmp_path):
+    path = tmp_path / "Lauf 1" / "checkpoint.safetensors"
+    tensors = {"a": torch.randn(3, 4).T, "b": torch.tensor(7), "c": torch.randn(5).bfloat16()}
+    state = {"rate": 0.1 + 0.2, "nested": {"none": None, "text": "größer"}, "groups": [1, 2]}
+    save_checkpoint(path, tensors, state)
+    loaded = load_checkpoint(path)
+    assert loaded.state == state
+    assert all(torch.equal(loaded.tensors[name], tensors[name]) for name in tensors)
+    assert loaded.tensors["c"].dtype == torch.bfloat16
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_prefix_is_put_on_and_taken_off(tmp_path):
+    save_checkpoint(tmp_path / "c", named("net.", {"weight": torch.ones(2)}) | {"other": torch.zeros(1)}, {})
+    assert list(load_checkpoint(tmp_path / "c").under("net.")) == ["weight"]
+
+
+def optimiser_after(steps, network, optimiser):
+    for step in range(steps):
+        optimiser.zero_grad()
+        network(torch.full((2, 4), float(step + 1))).square().sum().backward()
+        optimiser.step()
+
+
+def new_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    groups = [{"params": network[0].parameters(), "lr": 0.01}, {"params": network[1].parameters(), "lr": 0.1}]
+    return network, torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
+
+
+def test_an_optimiser_continues_bit_by_bit(tmp_path):
+    network, optimiser = new_network()
+    optimiser_after(3, network, optimiser)
+    tensors, groups = optimiser_state(optimiser)
+    save_checkpoint(tmp_path / "c", tensors | named("net.", network.state_dict()), {"groups": groups})
+    optimiser_after(2, network, optimiser)
+
+    other, other_optimiser = new_network()
+    loaded = load_checkpoint(tmp_path / "c")
+    restore_weights(other, loaded.under("net."), tmp_path / "c")
+    restore_optimiser(other_optimiser, loaded.tensors, loaded.state["groups"])
+    optimiser_after(2, other, other_optimiser)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
+
+
+def test_an_optimiser_of_another_network_is_refused():
+    network, optimiser = new_network()
+    optimiser_after(1, network, optimiser)
+    tensors, groups = optimiser_state(optimiser)
+    with pytest.raises(ModelError, match="does not fit"):
+        restore_optimiser(torch.optim.AdamW(nn.Linear(4, 4).parameters()), tensors, groups)
+    with pytest.raises(ModelError, match="does not fit this network"):
+        restore_weights(nn.Linear(3, 3), network.state_dict(), "c")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "foreign", "empty"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"a": torch.randn(100)}, {"step": 1})
+    content = {
+        "truncated": path.read_bytes()[:-50],
+        "text": b"this is no checkpoint",
+        "foreign": path.read_bytes().replace(b'"state"', b'"statx"'),
+        "empty": b"",
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(ModelError, match=r"checkpoint.safetensors is damaged \(.+\); delete it"):
+        load_checkpoint(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match="is missing"):
+        load_checkpoint(tmp_path / "checkpoint.safetensors")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"a": torch.ones(1)}, {"step": 1})
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        save_checkpoint(path, {"a": torch.zeros(1)}, {"step": 2})
+    assert load_checkpoint(path).state == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

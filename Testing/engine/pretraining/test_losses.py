@@ -1,0 +1,62 @@
+"""Each loss against a formula written out in float64 numpy."""
+
+import numpy as np
+import torch
+from glmae.pretraining.losses import (
+    consistency_loss,
+    normalise_patches,
+    reconstruction_loss,
+    teacher_distribution,
+    updated_centre,
+)
+
+
+def random(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_reconstruction_is_the_mean_squared_error():
+    predicted, target = random(3, 5, 8), random(3, 5, 9)[..., :8]
+    total = 0.0
+    for a, b in zip(predicted.flatten().tolist(), target.flatten().tolist(), strict=True):
+        total += (a - b) ** 2
+    np.testing.assert_allclose(float(reconstruction_loss(predicted, target)), total / 120, rtol=1e-6)
+
+
+def test_patches_are_normalised_one_by_one():
+    patches = 40 + 7 * random(2, 3, 64)
+    values = patches.double().numpy()
+    expected = np.empty_like(values)
+    for b in range(2):
+        for n in range(3):
+            deviation = np.sqrt(values[b, n].var(ddof=1) + 1e-6)
+            expected[b, n] = (values[b, n] - values[b, n].mean()) / deviation
+    np.testing.assert_allclose(normalise_patches(patches).numpy(), expected, atol=1e-4)
+    assert normalise_patches(torch.full((1, 1, 8), 5.0)).abs().max() == 0
+
+
+def test_teacher_is_centred_and_sharpened():
+    similarities, centre = random(2, 2, 6), random(6)
+    exponents = np.exp((similarities.double().numpy() - centre.double().numpy()) / 0.04)
+    expected = exponents / exponents.sum(-1, keepdims=True)
+    np.testing.assert_allclose(teacher_distribution(similarities, centre, 0.04).numpy(), expected, atol=1e-5)
+
+
+def test_consistency_is_the_mean_cross_entropy_of_all_pairs():
+    student = random(2, 3, 6)
+    teacher = torch.softmax(random(2, 2, 6), dim=-1)
+    pairs = []
+    for b in range(2):
+        for view in range(3):
+            logits = student[b, view].double().numpy() / 0.1
+            log_probability = logits - np.log(np.exp(logits).sum())
+            for anchor in range(2):
+                pairs.append(-(teacher[b, anchor].double().numpy() * log_probability).sum())
+    assert len(pairs) == 2 * 3 * 2, "pairs of the same view count"
+    np.testing.assert_allclose(float(consistency_loss(student, teacher, 0.1)), np.mean(pairs), rtol=1e-5)
+
+
+def test_centre_is_a_running_mean():
+    centre, similarities = random(6), random(4, 2, 6)
+    expected = 0.9 * centre.double().numpy() + 0.1 * similarities.double().numpy().reshape(8, 6).mean(0)
+    np.testing.assert_allclose(updated_centre(centre, similarities, 0.9).numpy(), expected, atol=1e-6)

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+from glmae.errors import RequestError
+from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+def test_round_trip_through_json(name):
+    config = pretrain_config(name, channels=2, seed=5, weights=LossWeights(global_local=0.3))
+    assert PretrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_terms_that_are_off_need_no_views_and_no_teacher():
+    off = {"local_reconstruction": 0, "global_reconstruction": 0, "global_global": 0, "global_local": 0}
+    uses = {
+        name: (config.uses_teacher, config.masks_globals, config.masks_locals)
+        for name in off
+        for config in [pretrain_config(weights=LossWeights(**(off | {name: 1.0})))]
+    }
+    assert uses == {
+        "local_reconstruction": (False, False, True),
+        "global_reconstruction": (False, True, False),
+        "global_global": (True, True, False),
+        "global_local": (True, False, True),
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_ratio": 1.0},
+        {"mask_ratio": 0.0},
+        {"batch": 0},
+        {"global_views": 0},
+        {"output": "both"},
+        {"weights": LossWeights(global_local=-1)},
+        {"weights": LossWeights(local_reconstruction=0, global_reconstruction=0, global_global=0, global_local=0)},
+    ],
+)
+def test_what_cannot_work_is_refused(changes):
+    with pytest.raises(RequestError):
+        pretrain_config(**changes)

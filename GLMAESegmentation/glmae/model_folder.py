@@ -68,7 +68,7 @@ def read_model(folder: Path, kind: str | None = None) -> ModelCard:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except ValueError as error:
         raise ModelError(f"{path} is damaged, it is not valid JSON; copy the model folder again.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
         raise ModelError(f"{path} is not the card of a GLMAE model; choose a folder made by glmae.")
     version = content["format"]
     if version > FORMAT_VERSION:

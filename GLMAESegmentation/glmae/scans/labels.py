@@ -271,4 +271,3 @@ def _target(path: Path, number: int | None, name: str | int, prediction: bool) -
     if number is None and not prediction:
         raise ScanError(f"{path} holds {name!r}, which is not among the classes; rename the segment or name the class.")
     return number or 0
-

@@ -1,4 +1,4 @@
-"""What the NIfTI library keeps silent about: it fills the missing end of a file, and voxels that are no numbers, with 0."""
+"""What the NIfTI library is silent about: it fills the missing end of a file, and voxels that are no number, with 0."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BLOCK = 1 << 22
 
 def is_nifti(header: sitk.ImageFileReader) -> bool:
     """Whether a file whose header was read is NIfTI in one file (`.nii`, packed or not)."""
-    return all(header.HasMetaDataKey(key) for key in ("vox_offset", "bitpix", "datatype", "dim[1]")) and (
-        not header.GetFileName().lower().endswith((".hdr", ".img"))
-    )
+    # Not by the fields of the header: programs copy those of NIfTI into other formats.
+    name = header.GetFileName()
+    return header.GetImageIOFromFileName(name) == "NiftiImageIO" and not name.lower().endswith((".hdr", ".img"))
 
 
 def is_whole(header: sitk.ImageFileReader) -> bool:

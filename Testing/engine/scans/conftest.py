@@ -75,7 +75,7 @@ def said() -> Callable[[pytest.ExceptionInfo[Exception], Any], str]:
         text = str(caught.value)
         assert str(name) in text
         assert "\n" not in text
-        assert text.endswith(".")
+        assert text.endswith((".", "?"))
         assert ";" in text, "cause; remedy"
         assert len(text.replace(str(name), "")) < 400
         return text

@@ -9,7 +9,9 @@ from glmae.scans.classes import ClassTable, SegmentClass, default_colors, merge
 ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 TISSUE = f"{ANATOMY}~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Anatomic codes - DICOM master list~^^~^^"
 LIVER = f"{ANATOMY}~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^"
-KIDNEY = f"{ANATOMY}~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~{{}}~Anatomic codes - DICOM master list~^^~^^"
+KIDNEY = (
+    f"{ANATOMY}~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~{{}}~Anatomic codes - DICOM master list~^^~^^"
+)
 LEFT, RIGHT = KIDNEY.format("SCT^7771000^Left"), KIDNEY.format("SCT^24028007^Right")
 
 
@@ -25,7 +27,9 @@ def test_names_match_whatever_their_case_and_spaces():
 
 def test_terminology_matches_only_where_it_says_something():
     assert cls(1, "Leber", LIVER).matches(cls(1, "liver", LIVER))
-    assert cls(1, "Leber", LIVER).matches(cls(1, "liver", LIVER.replace(ANATOMY, "My list"))), "the list's name is no meaning"
+    assert cls(1, "Leber", LIVER).matches(cls(1, "liver", LIVER.replace(ANATOMY, "My list"))), (
+        "the list's name is no meaning"
+    )
     assert not cls(1, "Segment_1", TISSUE).matches(cls(1, "Segment_2", TISSUE))
     assert not cls(1, "a").matches(cls(1, "b"))
     assert not cls(1, "a", "").matches(cls(1, "b", ""))
@@ -39,7 +43,9 @@ def test_left_and_right_never_match():
 
 
 def test_find():
-    table = ClassTable((cls(5, "liver", LIVER), cls(2, "lesion 1", KIDNEY.format("^^")), cls(3, "lesion 2", KIDNEY.format("^^"))))
+    table = ClassTable(
+        (cls(5, "liver", LIVER), cls(2, "lesion 1", KIDNEY.format("^^")), cls(3, "lesion 2", KIDNEY.format("^^")))
+    )
     assert table.find("LIVER") == 1
     assert table.find(cls(99, "Leber", LIVER)) == 1
     assert table.find(cls(2, "bone")) is None

@@ -19,7 +19,9 @@ from glmae.scans.segmentation_file import write_segmentation
 PATIENT = "Musterfrau^Erika"
 
 
-def write_series(folder: Path, image: sitk.Image, number: int = 3, names: list[int] | None = None, shift: float = 0.0) -> None:
+def write_series(
+    folder: Path, image: sitk.Image, number: int = 3, names: list[int] | None = None, shift: float = 0.0
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
@@ -27,7 +29,7 @@ def write_series(folder: Path, image: sitk.Image, number: int = 3, names: list[i
     direction = image.GetDirection()
     for k in range(image.GetSize()[2]):
         piece = image[:, :, k]
-        origin = np.array(image.TransformIndexToPhysicalPoint((0, 0, k))) + (0, shift * k, 0)
+        origin = np.array(image.TransformIndexToPhysicalPoint((0, 0, k))) + np.array((0, shift * k, 0))
         tags = {
             "0010|0010": PATIENT,
             "0010|0020": "4711",

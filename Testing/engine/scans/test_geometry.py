@@ -8,9 +8,7 @@ import pytest
 import SimpleITK as sitk
 from glmae.scans.geometry import Geometry
 
-OBLIQUE = tuple(
-    np.array(sitk.VersorTransform((0.3, -0.2, 0.93), 0.4).GetMatrix()).tolist()
-)
+OBLIQUE = tuple(np.array(sitk.VersorTransform((0.3, -0.2, 0.93), 0.4).GetMatrix()).tolist())
 
 
 def test_of_reads_a_real_scan(scan):
@@ -60,7 +58,8 @@ def test_resized_fills_the_same_box(spacing):
     new = grid.resized((spacing,) * 3)
     np.testing.assert_allclose(new.corners().mean(axis=0), grid.corners().mean(axis=0), atol=1e-9)
     # Rounding to whole voxels moves a face by at most half of half a voxel.
-    np.testing.assert_array_less(np.abs(np.array(new.size) * spacing - np.array(grid.size) * grid.spacing), spacing / 2 + 1e-9)
+    extents = np.array(new.size) * spacing, np.array(grid.size) * grid.spacing
+    np.testing.assert_array_less(np.abs(extents[0] - extents[1]), spacing / 2 + 1e-9)
     assert grid.resized(grid.spacing) == grid
 
 
@@ -68,7 +67,7 @@ def test_part_keeps_places():
     grid = Geometry((8, 9, 10), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), OBLIQUE)
     part = grid.part((2, 3, 4), (3, 3, 3))
     for index in itertools.product((0, 2), repeat=3):
-        np.testing.assert_allclose(part.point(index), grid.point(np.array(index) + (2, 3, 4)), atol=1e-9)
+        np.testing.assert_allclose(part.point(index), grid.point(np.array(index) + np.array((2, 3, 4))), atol=1e-9)
 
 
 def test_json_round_trip():

@@ -187,7 +187,9 @@ def test_metadata_does_not_travel(save):
 
 def test_channels_come_to_the_grid_of_the_first(save, scan, events, heard):
     first = save(scan, "case/1_t1.nii.gz")
-    finer = sitk.Resample(scan, [68, 104, 70], sitk.Transform(), sitk.sitkLinear, scan.GetOrigin(), (0.5,) * 3, scan.GetDirection())
+    finer = sitk.Resample(
+        scan, [68, 104, 70], sitk.Transform(), sitk.sitkLinear, scan.GetOrigin(), (0.5,) * 3, scan.GetDirection()
+    )
     second = save(finer, "case/2_t2.nii.gz")
     same = save(scan, "case/3_pd.nii.gz")
     images = read_channels([first, second, same], events)

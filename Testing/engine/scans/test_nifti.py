@@ -50,5 +50,8 @@ def test_integers_and_real_scans_have_none(save, samples):
     assert not len(non_finite(header))
 
 
-def test_other_formats_are_not_looked_at(save):
+def test_other_formats_are_not_looked_at(save, scan):
     assert not is_nifti(read_header(save(VALUES[:4], "s.nrrd")))
+    # Read from NIfTI, it brings the fields of that header along.
+    assert scan.HasMetaDataKey("vox_offset")
+    assert not is_nifti(read_header(save(scan, "converted.nrrd")))

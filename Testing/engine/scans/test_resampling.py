@@ -33,7 +33,9 @@ def test_border_goes_on_or_is_filled():
 def test_same_values_wherever_the_scan_lies(scan):
     """Ties of the nearest neighbour and rounding must not depend on origin and direction."""
     plain = Geometry.of(scan)
-    far = Geometry(plain.size, plain.spacing, (1234.567, -987.654, 0.1), tuple(sitk.VersorTransform((0, 0, 1), 0.3).GetMatrix()))
+    far = Geometry(
+        plain.size, plain.spacing, (1234.567, -987.654, 0.1), tuple(sitk.VersorTransform((0, 0, 1), 0.3).GetMatrix())
+    )
     moved = sitk.Image(scan)
     far.place(moved)
     for spacing, interpolator in (((2.0, 2.0, 2.0), sitk.sitkNearestNeighbor), ((1.3, 0.7, 2.2), sitk.sitkLinear)):

@@ -80,7 +80,9 @@ def test_slicer_opens_what_is_written(folder, label):
     import vtk.util.numpy_support as numpy_support
 
     values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-    assert [int((values == n).sum()) for n in (1, 2)] == [int((sitk.GetArrayViewFromImage(label) == n).sum()) for n in (1, 2)]
+    assert [int((values == n).sum()) for n in (1, 2)] == [
+        int((sitk.GetArrayViewFromImage(label) == n).sum()) for n in (1, 2)
+    ]
 
 
 def test_reads_what_slicer_writes(folder):

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import SimpleITK as sitk
+from glmae.errors import RequestError, ScanError
+from glmae.scans.cases import alias_and_hash, find_cases, find_images, find_labels
+
+A, B, C = "hippocampus_003", "hippocampus_039", "hippocampus_057"
+
+
+@pytest.fixture
+def images(folder, samples):
+    """Three real scans, with labels for the first two in `labels`."""
+    (folder / "labels").mkdir()
+    for name in (A, B, C):
+        (folder / "images").mkdir(exist_ok=True)
+        shutil.copy(samples / "images" / f"{name}.nii.gz", folder / "images")
+        if name != C:
+            shutil.copy(samples / "labels" / f"{name}.nii.gz", folder / "labels")
+    return folder / "images"
+
+
+@pytest.fixture
+def labels(images):
+    return images.parent / "labels"
+
+
+def classes(path, **more):
+    named = [{"value": 2, "name": "tail"}, {"value": 1, "name": "head"}, {"value": 3, "name": "other"}]
+    path.write_text(json.dumps({"classes": named, **more}), encoding="utf-8")
+    return path
+
+
+def test_bundled_scans(samples):
+    cases, table = find_cases(samples / "images", samples / "labels")
+    assert len(cases) == 12
+    assert [case.name for case in cases] == sorted(case.name for case in cases)
+    assert all(case.label is not None and case.annotated is None for case in cases)
+    assert table.names == ("hippocampus anterior", "hippocampus posterior")
+    assert table.values == (1, 2)
+
+
+def test_image_without_label_is_unlabelled(images, labels):
+    cases, table = find_cases(images, labels)
+    assert [(case.name, case.label is not None) for case in cases] == [(A, True), (B, True), (C, False)]
+    assert table.names == ("label 1", "label 2")
+
+
+def test_named_cases(images, labels, said):
+    cases, _ = find_cases(images, labels, names=[B])
+    assert [case.name for case in cases] == [B]
+    with pytest.raises(RequestError, match="no label") as caught:
+        find_cases(images, labels, names=[A, C])
+    said(caught, C)
+    with pytest.raises(RequestError, match=f"did you mean {A}") as caught:
+        find_cases(images, labels, names=["hippocampus_0003"])
+    said(caught, "hippocampus_0003")
+
+
+def test_label_without_image(images, labels, said):
+    (images / f"{A}.nii.gz").unlink()
+    with pytest.raises(RequestError, match="no image") as caught:
+        find_cases(images, labels)
+    said(caught, labels / f"{A}.nii.gz")
+    with pytest.raises(RequestError, match="no image"):
+        find_cases(images, labels, names=[A])
+    assert len(find_cases(images, labels, names=[B])[0]) == 1
+
+
+def test_folders_that_are_not_there(images, labels, folder, said):
+    for call, path in (
+        (lambda: find_cases(folder / "gone", labels), folder / "gone"),
+        (lambda: find_cases(images, folder / "gone"), folder / "gone"),
+        (lambda: find_labels(folder / "gone"), folder / "gone"),
+        (lambda: find_cases(images / f"{A}.nii.gz", labels), images / f"{A}.nii.gz"),
+        (lambda: find_images([folder / "gone.nrrd"]), folder / "gone.nrrd"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            call()
+        said(caught, path)
+
+
+def test_empty_folders(folder, said):
+    (folder / "empty").mkdir()
+    (folder / "empty" / "notes.txt").write_text("none yet", encoding="utf-8")
+    (folder / "empty" / ".hidden.nii.gz").touch()
+    calls = (
+        lambda: find_cases(folder / "empty", None),
+        lambda: find_images([folder / "empty"]),
+        lambda: find_labels(folder / "empty"),
+    )
+    for call in calls:
+        with pytest.raises(RequestError, match="holds no") as caught:
+            call()
+        said(caught, folder / "empty")
+
+
+def test_two_files_of_one_name(images, labels, scan, label, said):
+    sitk.WriteImage(label, str(labels / f"{A}.nrrd"))
+    with pytest.raises(RequestError, match="both called") as caught:
+        find_cases(images, labels)
+    said(caught, labels / f"{A}.nrrd")
+    (images / A).mkdir()
+    sitk.WriteImage(scan, str(images / A / "t1.nrrd"))
+    with pytest.raises(RequestError, match="both called") as caught:
+        find_cases(images, None)
+    said(caught, images / f"{A}.nii.gz")
+
+
+def test_channels_of_a_case(images, scan):
+    (images / "two").mkdir()
+    for name in ("2_flair.nii.gz", "1_t1.nrrd"):
+        sitk.WriteImage(scan, str(images / "two" / name))
+    (images / "two" / "readme.md").touch()
+    (images / "nothing").mkdir()
+    case = next(case for case in find_images([images]) if case.name == "two")
+    assert [path.name for path in case.images] == ["1_t1.nrrd", "2_flair.nii.gz"]
+
+
+def test_class_file(images, labels, folder):
+    region = {B: {"box": [[0, 9], [0, 9], [0, 9]]}}
+    classes(labels / "classes.json", annotated={A: [1, 3], "somewhere else": [2]}, region=region)
+    cases, table = find_cases(images, labels)
+    assert [(entry.value, entry.name) for entry in table] == [(1, "head"), (2, "tail"), (3, "other")]
+    assert cases[0].annotated == {"head", "other"}
+    assert cases[1].annotated is None
+    assert cases[1].region.box == ((0, 9), (0, 9), (0, 9))
+    _, table = find_cases(images, labels, names=[B])
+    assert table.names == ("head", "tail"), "no case holds, or was searched for, the third"
+    other = classes(folder / "mine.json")
+    assert find_cases(images, labels, classes=other)[0][0].annotated is None
+
+
+def test_class_file_lacks_a_value(images, labels, said):
+    (labels / "classes.json").write_text(json.dumps({"classes": [{"value": 1, "name": "head"}]}), encoding="utf-8")
+    with pytest.raises(ScanError, match="value 2") as caught:
+        find_cases(images, labels)
+    said(caught, labels / f"{A}.nii.gz")
+
+
+def test_names_of_a_segmentation_come_first(images, labels, label):
+    classes(labels / "classes.json")
+    (labels / f"{A}.nii.gz").unlink()
+    stored = sitk.Image(label)
+    for number, (name, value) in enumerate((("Tail", 1), ("new", 2))):
+        stored.SetMetaData(f"Segment{number}_Name", name)
+        stored.SetMetaData(f"Segment{number}_LabelValue", str(value))
+    sitk.WriteImage(stored, str(labels / f"{A}.seg.nrrd"))
+    cases, table = find_cases(images, labels)
+    # `tail` is 2 in the class file and 1 in the segmentation; `new` has to give way to it.
+    assert {entry.name: entry.value for entry in table} == {"head": 1, "tail": 2, "new": 3}
+    assert cases[0].label.name == f"{A}.seg.nrrd"
+
+
+def test_segmentations_beside_the_images(images, label):
+    stored = sitk.Image(label)
+    stored.SetMetaData("Segment0_Name", "head")
+    stored.SetMetaData("Segment1_Name", "tail")
+    stored.SetMetaData("Segment1_LabelValue", "2")
+    sitk.WriteImage(stored, str(images / f"{A}.seg.nrrd"))
+    cases, table = find_cases(images, images)
+    assert [(case.name, case.label is not None) for case in cases] == [(A, True), (B, False), (C, False)]
+    assert table.names == ("head", "tail")
+
+
+def test_find_labels(labels):
+    cases, table = find_labels(labels)
+    assert [(case.name, case.images) for case in cases] == [(A, ()), (B, ())]
+    assert table.values == (1, 2)
+
+
+def test_list_of_paths(images, folder, samples, said):
+    listed = folder / "список.txt"
+    listed.write_text(f"images/{A}.nii.gz\n\n{samples / 'images' / (B + '.nii.gz')}\n", encoding="utf-8-sig")
+    assert [case.name for case in find_images([listed])] == [A, B]
+    listed.write_text(f"images/{A}.nii.gz\nimages/gone.nii.gz\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="line 2: images/gone") as caught:
+        find_images([listed])
+    said(caught, listed)
+
+
+def test_same_name_in_two_folders(images, samples, said):
+    both = [images / f"{A}.nii.gz", samples / "images" / f"{A}.nii.gz"]
+    with pytest.raises(RequestError, match="both called") as caught:
+        find_images(both)
+    said(caught, both[0])
+    assert [case.name for case in find_images(both, unique=False)] == [A, f"{A} (2)"]
+    assert len(find_images([both[0], images])) == 3, "the same file twice is one scan"
+
+
+def test_file_that_is_no_scan(folder, said):
+    path = folder / "report.pdf"
+    path.touch()
+    with pytest.raises(RequestError, match="no scan by its name") as caught:
+        find_images([path])
+    said(caught, path)
+
+
+def test_alias_and_hash_tell_the_content_and_no_name(images, scan):
+    cases = find_images([images])
+    alias, digest = alias_and_hash(cases[0], 1)
+    assert alias == "case-01"
+    assert len(digest) == 64
+    assert alias_and_hash(cases[1], 2)[1] != digest
+    other = images / "renamed.nrrd"
+    sitk.WriteImage(scan, str(other))
+    assert alias_and_hash(find_images([other])[0], 3) == ("case-03", digest)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from glmae.errors import ScanError
+from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
+from glmae.scans.geometry import Geometry
+from glmae.scans.image import read_image
+from glmae.scans.labels import IGNORE
+from glmae.scans.preparation import (
+    Normalisation,
+    Preparation,
+    plan_preparation,
+    prepare_image,
+    prepare_label,
+    restore_labels,
+)
+
+ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR")
+TURNED = tuple(sitk.VersorTransform((0.1, 1.0, 0.4), 0.35).GetMatrix())
+ZSCORE = (Normalisation("zscore"),)
+
+
+def array(image):
+    return sitk.GetArrayFromImage(image)
+
+
+def one_hot(prepared, classes):
+    return np.stack([prepared == number for number in range(classes + 1)]).astype(np.float32)
+
+
+def overlap(one, two):
+    return 2 * np.count_nonzero(one & two) / (np.count_nonzero(one) + np.count_nonzero(two))
+
+
+@pytest.fixture(params=["straight", "oblique"])
+def placed(request, scan, label):
+    """A real scan and its label, with voxels of three sizes, straight or oblique in the scanner."""
+    direction = Geometry.of(scan).direction if request.param == "straight" else TURNED
+    grid = Geometry(scan.GetSize(), (0.9, 1.2, 2.5), (-31.0, 12.5, 80.25), direction)
+    grid.place(scan)
+    grid.place(label)
+    return scan, label
+
+
+@pytest.mark.parametrize("spacing", [(0.9, 1.2, 2.5), (2.5, 1.2, 0.9), (1.5, 1.5, 1.5), (3.0, 3.0, 5.0)])
+def test_four_orientations_give_one_array_and_come_back(placed, save, spacing):
+    scan, label = placed
+    preparation = Preparation(spacing, ZSCORE)
+    results = []
+    for orientation in ORIENTATIONS:
+        path = save(sitk.DICOMOrient(scan, orientation), f"{orientation}.nrrd")
+        image = read_image(path)
+        stored = sitk.DICOMOrient(label, orientation)
+        prepared, grid = prepare_image([image], preparation)
+        target = prepare_label(stored, grid)
+        assert target.shape == prepared.shape[1:] == grid.size
+        back = restore_labels(one_hot(target, 2), grid, image, (1, 2))
+        assert Geometry.of(back) == Geometry.of(image), "exactly on the grid of the scan"
+        results.append((prepared, target, array(sitk.DICOMOrient(back, "RAS")), grid))
+    first = results[0]
+    for prepared, target, back, grid in results[1:]:
+        np.testing.assert_array_equal(prepared, first[0])
+        np.testing.assert_array_equal(target, first[1])
+        np.testing.assert_array_equal(back, first[2])
+        np.testing.assert_allclose(grid.corners(), first[3].corners(), atol=1e-9)
+    assert prepared.dtype == np.float32
+    assert target.dtype == np.uint8
+
+
+def test_axes_point_to_right_anterior_superior(placed):
+    """Independently of all library calls of the code: each prepared voxel is looked up in the patient."""
+    scan, _ = placed
+    prepared, grid = prepare_image([sitk.DICOMOrient(scan, "PIL")], Preparation(grid_spacing(scan), ZSCORE))
+    towards = np.array(grid.direction).reshape(3, 3)
+    assert towards[0, 0] < -0.7, "I runs to the right: against LPS's x"
+    assert towards[1, 1] < -0.7
+    assert towards[2, 2] > 0.7
+    values = {}
+    for index in itertools.product((0, 7, 30), (1, 20, 50), (0, 18, 34)):
+        there = scan.TransformPhysicalPointToIndex(grid.point(index).tolist())
+        values.setdefault(scan.GetPixel(there), set()).add(float(prepared[(0, *index)]))
+    # A brighter voxel stays brighter, up to the percentiles at which bright and dark are cut.
+    order = sorted(values)
+    assert all(max(values[a]) <= min(values[b]) for a, b in itertools.pairwise(order))
+    assert len(order) > 10
+
+
+def grid_spacing(scan):
+    return Geometry.of(scan).oriented().spacing
+
+
+def test_round_trip_at_the_same_spacing_is_exact(placed):
+    scan, label = placed
+    for orientation in ORIENTATIONS:
+        image, stored = sitk.DICOMOrient(scan, orientation), sitk.DICOMOrient(label, orientation)
+        prepared, grid = prepare_image([image], Preparation(grid_spacing(scan), ZSCORE))
+        assert sorted(prepared.shape[1:]) == sorted(image.GetSize())
+        back = restore_labels(one_hot(prepare_label(stored, grid), 2), grid, image, (1, 2))
+        np.testing.assert_array_equal(array(back), array(stored))
+
+
+@pytest.mark.parametrize("own", [0.5, 0.7, 1.0, 2.0, 3.0, 5.0])
+def test_spacings_from_half_to_five_millimetres(save, own):
+    """A ball of 30 mm in scans of different spacing, all brought to 1.5 mm."""
+    size = int(60 / own)
+    k, j, i = np.indices((size,) * 3)
+    middle = (size - 1) / 2
+    ball = (((k - middle) ** 2 + (j - middle) ** 2 + (i - middle) ** 2) * own**2 < 15**2).astype(np.uint8)
+    label = sitk.GetImageFromArray(ball)
+    label.SetSpacing((own,) * 3)
+    image = sitk.Cast(label * 100, sitk.sitkInt16)
+    prepared, grid = prepare_image([image], Preparation((1.5, 1.5, 1.5), ZSCORE))
+    target = prepare_label(label, grid)
+    assert target.sum() * 1.5**3 == pytest.approx(ball.sum() * own**3, rel=0.06)
+    inside = prepared[0] > (prepared.max() + prepared.min()) / 2
+    assert overlap(inside, target == 1) > 0.95, "image and label stay together"
+    back = array(restore_labels(one_hot(target, 1), grid, image, (1,)))
+    assert overlap(back == 1, ball == 1) > 0.95
+
+
+def test_thin_structure_survives_coarsening():
+    label = np.zeros((40, 40, 40), dtype=np.uint8)
+    label[20, 5:35, 20] = 1  # one voxel thick
+    label[10:30, 10:30, 30] = 2
+    label[:5] = IGNORE
+    image = sitk.GetImageFromArray(label)
+    target = prepare_label(image, Geometry.of(image).oriented().resized((3.0, 3.0, 3.0)))
+    for number in (1, 2):
+        kept = np.count_nonzero(target == number) * 27
+        assert kept == pytest.approx(np.count_nonzero(label == number), rel=0.35)
+    assert (target[:, :, 0] == IGNORE).all()
+    assert not (target[:, :, 3:] == IGNORE).any()
+
+
+def test_single_voxel_survives_coarsening():
+    label = np.zeros((30, 30, 30), dtype=np.uint8)
+    label[11, 13, 17] = 1
+    image = sitk.GetImageFromArray(label)
+    assert np.count_nonzero(prepare_label(image, Geometry.of(image).oriented().resized((4.0, 4.0, 4.0))) == 1) == 1
+
+
+def test_restoring_is_linear_interpolation_and_the_largest(scan):
+    """Against the plain way: every class map at full size, then argmax."""
+    grid = Geometry.of(scan).oriented().resized((2.1, 1.7, 3.3))
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4, *grid.size)) * 2
+    logits[0, : grid.size[0] // 2] += 12  # half of it certainly background
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
+    maps = []
+    for values in probabilities:
+        image = sitk.GetImageFromArray(np.transpose(values))
+        grid.place(image)
+        inside = sitk.ResampleImageFilter()
+        inside.SetReferenceImage(scan)
+        inside.SetUseNearestNeighborExtrapolator(True)
+        maps.append(array(inside.Execute(image)))
+    expected = np.array([0, 3, 300, 7])[np.argmax(maps, axis=0)]
+    restored = array(restore_labels(probabilities, grid, scan, (3, 300, 7)))
+    assert restored.dtype == np.uint16
+    # Equal but for ties within rounding.
+    assert np.mean(restored != expected) < 1e-4
+
+
+def test_restoring_nothing(scan):
+    grid = Geometry.of(scan).oriented().resized((2.0, 2.0, 2.0))
+    probabilities = np.zeros((3, *grid.size), dtype=np.float32)
+    probabilities[0] = 1
+    back = restore_labels(probabilities, grid, scan, (1, 2))
+    assert not array(back).any()
+    assert Geometry.of(back) == Geometry.of(scan)
+
+
+def test_restoring_in_slabs_changes_nothing(scan, label, monkeypatch):
+    grid = Geometry.of(scan).oriented().resized((1.6, 1.6, 1.6))
+    probabilities = one_hot(prepare_label(label, grid), 2)
+    whole = array(restore_labels(probabilities, grid, scan, (1, 2)))
+    monkeypatch.setattr("glmae.scans.preparation._SLAB_VOXELS", 3 * 34 * 52)
+    np.testing.assert_array_equal(array(restore_labels(probabilities, grid, scan, (1, 2))), whole)
+    assert whole.any()
+
+
+def test_zscore_is_of_the_scan_itself(scan):
+    first, _ = prepare_image([scan], Preparation((1.0, 1.0, 1.0), ZSCORE))
+    assert first.mean() == pytest.approx(0, abs=0.02)
+    assert first.std() == pytest.approx(1, abs=0.02)
+    second, _ = prepare_image([scan * 3000 + 500], Preparation((1.0, 1.0, 1.0), ZSCORE))
+    np.testing.assert_allclose(second, first, atol=2e-3)
+
+
+def test_zscore_does_not_mind_constant_air(scan):
+    """The same anatomy in a wide frame of air is normalised the same way."""
+    bright = sitk.Cast(scan, sitk.sitkFloat32) + 10
+    tight, _ = prepare_image([bright], Preparation((1.0, 1.0, 1.0), ZSCORE))
+    for air in (0.0, 5.0):
+        framed = sitk.ConstantPad(bright, (40, 40, 40), (40, 40, 40), air)
+        values = array(framed)
+        values[0, 0, 0] = -3  # what a spline resampling leaves in the air
+        ringing = sitk.GetImageFromArray(values)
+        ringing.CopyInformation(framed)
+        wide, _ = prepare_image([ringing], Preparation((1.0, 1.0, 1.0), ZSCORE))
+        inner = wide[:, 40:-40, 40:-40, 40:-40]
+        assert inner.std() == pytest.approx(tight.std(), rel=0.1)
+        assert inner.mean() == pytest.approx(tight.mean(), abs=0.1)
+
+
+def test_ct_keeps_hounsfield_units_comparable(scan):
+    values = sitk.Cast(scan * 0 - 1000, sitk.sitkInt16)
+    values[5:9, 5:9, 5:9] = 140
+    values[20:22, 20:22, 20:22] = 3000
+    prepared, _ = prepare_image([values], Preparation((1.0, 1.0, 1.0), (Normalisation("ct", -200, 300, 40, 50),)))
+    assert set(np.unique(prepared)) == {np.float32(-4.8), np.float32(2.0), np.float32(5.2)}
+
+
+def test_channels(scan):
+    preparation = Preparation((1.0, 1.0, 1.0), ZSCORE * 2)
+    prepared, _ = prepare_image([scan, sitk.Sqrt(scan)], preparation)
+    assert prepared.shape == (2, 34, 52, 35)
+    with pytest.raises(ScanError, match="1 channels"):
+        prepare_image([scan], preparation)
+
+
+def test_nearly_the_planned_spacing_is_left_alone(scan):
+    scan.SetSpacing((1.015, 0.99, 1.0))
+    prepared, grid = prepare_image([scan], Preparation((1.0, 1.0, 1.0), ZSCORE))
+    assert grid == Geometry.of(scan).oriented()
+    assert prepared.shape[1:] == scan.GetSize()
+
+
+def fingerprint(sizes, spacings, diameter=None, modality="mr"):
+    classes = (
+        () if diameter is None else (ClassSize("a", 1, 10, 1.0, diameter), ClassSize("b", 1, 10, 1.0, diameter * 9))
+    )
+    return Fingerprint(tuple(sizes), tuple(spacings), (Intensity(modality, -90.0, 200.0, 50.0, 0.4),), classes, 1)
+
+
+def test_plan_is_the_median_spacing():
+    found = fingerprint([(100, 100, 40)] * 3, [(0.7, 0.7, 5.0), (0.8, 0.8, 2.0), (1.5, 1.5, 3.0)])
+    plan = plan_preparation(found, 10**9)
+    assert plan.spacing == (0.8, 0.8, 3.0)
+    assert plan.normalisation == ZSCORE
+
+
+def test_plan_coarsens_the_finest_axis_first():
+    found = fingerprint([(512, 512, 60)], [(0.7, 0.7, 5.0)])
+    plan = plan_preparation(found, 4_000_000)
+    assert plan.spacing[0] == plan.spacing[1] > 0.7
+    assert plan.spacing[2] == 5.0
+    voxels = np.prod(np.array((512, 512, 60)) * (0.7, 0.7, 5.0) / plan.spacing)
+    assert voxels == pytest.approx(4_000_000, rel=0.01)
+    assert len(set(plan_preparation(found, 20_000).spacing)) == 1, "all axes, once they are equal"
+
+
+def test_plan_keeps_the_smallest_class_visible():
+    found = fingerprint([(512, 512, 600)], [(0.7, 0.7, 0.8)], diameter=12.0)
+    plan = plan_preparation(found, 2_000_000)
+    assert plan.spacing == (1.5, 1.5, 1.5), "8 voxels across 12 mm"
+    tiny = fingerprint([(512, 512, 600)], [(0.7, 0.7, 0.8)], diameter=2.0)
+    assert plan_preparation(tiny, 2_000_000).spacing == (0.7, 0.7, 0.8)
+
+
+def test_plan_for_ct():
+    (normalisation,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalisation
+    assert normalisation == Normalisation("ct", -90.0, 200.0, 50.0, 1.0), "a deviation of next to nothing is no scale"
+
+
+def test_json_round_trip():
+    preparation = Preparation(
+        (0.7, 0.7, 3.27), (Normalisation("ct", -100.0, 250.5, 40.0, 33.3), Normalisation("zscore"))
+    )
+    assert Preparation.from_json(json.loads(json.dumps(preparation.to_json()))) == preparation
+    with pytest.raises(ValueError, match="sepia"):
+        Normalisation("sepia")

@@ -18,36 +18,12 @@ from ..errors import ScanError
 from .fingerprint import Fingerprint
 from .geometry import Geometry
 from .labels import IGNORE
-from .resampling import bounding_box, covered, interpolated, meet, resample, smoothed
+from .normalisation import Normalisation, normalise
+from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet, resample, resample_smoothly, smoothed
 
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
 _CLOSE = 0.02
 _SMALLEST_DIAMETER = 8.0
-_SLAB_VOXELS = 16_000_000
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How the values of one channel are brought to the network.
-
-    Attributes:
-        kind: "ct": clip to [low, high], subtract `mean`, divide by `std`, the same for all scans;
-            "zscore": the same with the percentiles, mean and deviation of each scan itself.
-        low: used by "ct" only, as are the others.
-        high: see `low`.
-        mean: see `low`.
-        std: see `low`.
-    """
-
-    kind: str
-    low: float = 0.0
-    high: float = 0.0
-    mean: float = 0.0
-    std: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("ct", "zscore"):
-            raise ValueError(f"the normalisation {self.kind!r} is not known")
 
 
 @dataclass(frozen=True)
@@ -132,10 +108,11 @@ def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tup
     for channel, (image, normalisation) in enumerate(zip(images, preparation.normalisation, strict=True)):
         moved = sitk.DICOMOrient(image, "RAS")
         native.place(moved)
-        if grid != native:
-            moved = resample(smoothed(moved, grid), grid, outside=None)
-        prepared[channel] = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]
-        _normalise(prepared[channel], normalisation)
+        if grid == native:
+            prepared[channel] = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]
+        else:
+            prepared[channel] = np.transpose(resample_smoothly(moved, grid))
+        normalise(prepared[channel], normalisation)
     return prepared, grid
 
 
@@ -236,7 +213,7 @@ def _interpolated_classes(probabilities: np.ndarray, grid: Geometry, native: Geo
         box = bounding_box(probabilities[number] >= 0.999 / classes, margin=1)
         if box is not None:
             boxes[number] = (box, covered(box, grid, native))
-    thickness = max(1, _SLAB_VOXELS // (native.size[0] * native.size[1]))
+    thickness = max(1, SLAB_VOXELS // (native.size[0] * native.size[1]))
     for start in range(0, native.size[2], thickness):
         slab = ((0, native.size[0]), (0, native.size[1]), (start, min(start + thickness, native.size[2])))
         parts = {number: meet(reach, slab) for number, (_, reach) in boxes.items()}
@@ -280,33 +257,6 @@ def _keep_volume(result: np.ndarray, number: int, mask: np.ndarray, native: Geom
     order = np.argsort(-candidates, kind="stable")[:missing]
     order = order[candidates[order] > 0]
     result[part][np.unravel_index(order, share.shape)] = number
-
-
-def _normalise(values: np.ndarray, normalisation: Normalisation) -> None:
-    """In place."""
-    low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
-    if normalisation.kind == "zscore":
-        some = values.reshape(-1)
-        some = some[:: max(1, some.size // 500_000)]
-        picture = some[some > _background(some)]
-        if picture.size < 2:
-            picture = some
-        low, high = (float(edge) for edge in np.percentile(picture, (0.5, 99.5)))
-        if low == high:
-            low, high = float(picture.min()), float(picture.max())
-        inside = np.clip(picture, low, high)
-        mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    np.clip(values, low, high, out=values)
-    values -= mean
-    values /= std if std > 0 else 1.0
-
-
-def _background(values: np.ndarray) -> float:
-    """The value of constant air or of the frame that a resampling left, which must not decide the scale of a scan."""
-    distinct, counts = np.unique(values, return_counts=True)
-    common = float(distinct[np.argmax(counts)])
-    is_frame = counts.max() > 0.1 * values.size and common <= float(np.median(values))
-    return common if is_frame else float(distinct[0])
 
 
 def _counts(label: sitk.Image) -> np.ndarray:

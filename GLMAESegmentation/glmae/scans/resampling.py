@@ -11,6 +11,7 @@ from .geometry import Geometry
 
 # Beyond this, linear interpolation would skip voxels; the scan is smoothed first.
 SMOOTH_FROM = 1.5
+SLAB_VOXELS = 8_000_000
 
 # First and one past the last voxel along I, J, K.
 Box = tuple[tuple[int, int], ...]
@@ -68,6 +69,25 @@ def smoothed(image: sitk.Image, grid: Geometry) -> sitk.Image:
     smooth.SetVariance([sigma**2 for sigma in sigmas])
     smooth.SetMaximumKernelWidth(64)
     return smooth.Execute(sitk.Cast(image, sitk.sitkFloat32))
+
+
+def resample_smoothly(image: sitk.Image, grid: Geometry) -> np.ndarray:
+    """The image on a grid of the same axes, smoothed where coarsened, linear, its border going on: [K, J, I] float32.
+
+    It is made in slabs, because a whole CT in single precision, and smoothed, would need many times its memory.
+    """
+    native = Geometry.of(image)
+    margin = 2 + math.ceil(4 * grid.spacing[2] / native.spacing[2])
+    result = np.empty(tuple(reversed(grid.size)), dtype=np.float32)
+    thickness = max(1, SLAB_VOXELS // (grid.size[0] * grid.size[1]))
+    for start in range(0, grid.size[2], thickness):
+        end = min(start + thickness, grid.size[2])
+        low, high = covered(((0, grid.size[0]), (0, grid.size[1]), (start, end)), grid, native)[2]
+        slab = image[:, :, max(0, low - margin) : min(native.size[2], high + margin)]
+        target = grid.part((0, 0, start), (grid.size[0], grid.size[1], end - start))
+        moved = resample(smoothed(slab, grid), target, outside=None)
+        result[start:end] = sitk.GetArrayViewFromImage(moved)
+    return result
 
 
 def interpolated(values: np.ndarray, box: Box, grid: Geometry, part: Box, native: Geometry) -> np.ndarray:

@@ -179,7 +179,7 @@ def test_restoring_in_slabs_changes_nothing(scan, label, monkeypatch):
     grid = Geometry.of(scan).oriented().resized((1.6, 1.6, 1.6))
     probabilities = one_hot(prepare_label(label, grid), 2)
     whole = array(restore_labels(probabilities, grid, scan, (1, 2)))
-    monkeypatch.setattr("glmae.scans.preparation._SLAB_VOXELS", 3 * 34 * 52)
+    monkeypatch.setattr("glmae.scans.preparation.SLAB_VOXELS", 3 * 34 * 52)
     np.testing.assert_array_equal(array(restore_labels(probabilities, grid, scan, (1, 2))), whole)
     assert whole.any()
 

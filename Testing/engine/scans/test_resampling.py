@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from glmae.scans.geometry import Geometry
-from glmae.scans.resampling import bounding_box, covered, interpolated, resample, smoothed
+from glmae.scans.resampling import bounding_box, covered, interpolated, resample, resample_smoothly, smoothed
 
 
 def test_resample_agrees_with_simpleitk_in_world_coordinates(scan):
@@ -72,3 +72,12 @@ def test_box_and_part_give_the_same_as_everything():
     whole[inside] = 0
     assert not whole.any()
     assert bounding_box(np.zeros((3, 3, 3), dtype=bool), 0) is None
+
+
+@pytest.mark.parametrize("spacing", [(2.2, 2.2, 3.7), (0.8, 1.0, 0.6), (1.0, 1.0, 5.0)])
+def test_slabs_are_no_different_from_the_whole(scan, monkeypatch, spacing):
+    grid = Geometry.of(scan).resized(spacing)
+    whole = resample_smoothly(scan, grid)
+    np.testing.assert_array_equal(whole, sitk.GetArrayFromImage(resample(smoothed(scan, grid), grid, outside=None)))
+    monkeypatch.setattr("glmae.scans.resampling.SLAB_VOXELS", 3 * grid.size[0] * grid.size[1])
+    np.testing.assert_allclose(resample_smoothly(scan, grid), whole, rtol=1e-4, atol=1e-2)

@@ -1,0 +1,63 @@
+"""Intensities: from Hounsfield units, or whatever an MR scanner makes, to numbers around 0 with deviation 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How the values of one channel are brought to the network.
+
+    Attributes:
+        kind: "ct": clip to [low, high], subtract `mean`, divide by `std`, the same for all scans;
+            "zscore": the same with the percentiles, mean and deviation of each scan itself.
+        low: used by "ct" only, as are the others.
+        high: see `low`.
+        mean: see `low`.
+        std: see `low`.
+    """
+
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("ct", "zscore"):
+            raise ValueError(f"the normalisation {self.kind!r} is not known")
+
+
+def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
+    """Bring the values of one channel to mean 0 and standard deviation 1, in place.
+
+    Args:
+        values: float32, any shape.
+        normalisation: of the channel.
+    """
+    low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
+    if normalisation.kind == "zscore":
+        some = values.reshape(-1)
+        some = some[:: max(1, some.size // 500_000)]
+        picture = some[some > _background(some)]
+        if picture.size < 2:
+            picture = some
+        low, high = (float(edge) for edge in np.percentile(picture, (0.5, 99.5)))
+        if low == high:
+            low, high = float(picture.min()), float(picture.max())
+        inside = np.clip(picture, low, high)
+        mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+    np.clip(values, low, high, out=values)
+    values -= mean
+    values /= std if std > 0 else 1.0
+
+
+def _background(values: np.ndarray) -> float:
+    """The value of constant air or of the frame that a resampling left, which must not decide the scale of a scan."""
+    distinct, counts = np.unique(values, return_counts=True)
+    common = float(distinct[np.argmax(counts)])
+    is_frame = counts.max() > 0.1 * values.size and common <= float(np.median(values))
+    return common if is_frame else float(distinct[0])

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import RequestError
+from ..errors import RequestError, ScanError
 from .class_file import ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import holds_dicom
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, read_channels
-from .labels import classes_in
+from .labels import classes_in, is_segmentation
 from .region import Region
 
 CLASS_FILE = "classes.json"
@@ -78,14 +78,16 @@ def find_cases(
 def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], ClassTable]:
     """The labels in a folder, as cases without images, and their classes; otherwise as `find_cases`.
 
+    A label that cannot be read is in the list all the same: `read_label` tells what is wrong with it.
+
     Raises:
         RequestError: the folder is missing or empty, or two files have one name.
-        ScanError: a label cannot be read.
     """
     found = _labels_in(Path(labels), beside=None)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
-    return _with_classes([Case(name, (), label) for name, label in found.items()], _class_file(labels, classes))
+    cases = [Case(name, (), label) for name, label in found.items()]
+    return _with_classes(cases, _class_file(labels, classes), skip_damaged=True)
 
 
 def find_images(paths: Sequence[Path], *, unique: bool = True) -> list[Case]:
@@ -140,7 +142,9 @@ def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
     return None
 
 
-def _with_classes(cases: list[Case], file: ClassFile | None) -> tuple[list[Case], ClassTable]:
+def _with_classes(
+    cases: list[Case], file: ClassFile | None, *, skip_damaged: bool = False
+) -> tuple[list[Case], ClassTable]:
     """Add to each case what the class file says of it, and gather the classes of all."""
     tables, complete = [], []
     for case in cases:
@@ -151,7 +155,16 @@ def _with_classes(cases: list[Case], file: ClassFile | None) -> tuple[list[Case]
                 annotated = frozenset(entry.name for entry in file.classes if entry.value in values)
             case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=file.classes)
         if case.label is not None:
-            tables.append(classes_in(case))
+            try:
+                own = classes_in(case)
+            except ScanError:
+                if not skip_damaged:
+                    raise
+                own = ClassTable(())
+            tables.append(own)
+            if file is None and not is_segmentation(case.label):
+                # In the table of the whole job a value may have to give way to that of a segment elsewhere.
+                case = replace(case, classes=own)
             if case.annotated is not None and case.classes is not None:
                 tables.append(ClassTable(tuple(entry for entry in case.classes if entry.name in case.annotated)))
         complete.append(case)
@@ -241,7 +254,9 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
 def _file_name(path: Path) -> str:
     ending = image_ending(path)
     if ending is None:
-        raise RequestError(f"{path} is no scan by its name; give a NIfTI, NRRD or MetaImage file, or a folder.")
+        raise RequestError(
+            f"{path} is no scan by its name; give a NIfTI, NRRD or MetaImage file, a folder, or a .txt list."
+        )
     return path.name[: -len(ending)]
 
 

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import alias_and_hash, find_cases, find_images, find_labels
+from glmae.scans.labels import read_label
 
 A, B, C = "hippocampus_003", "hippocampus_039", "hippocampus_057"
 
@@ -155,6 +156,21 @@ def test_names_of_a_segmentation_come_first(images, labels, label):
     assert cases[0].label.name == f"{A}.seg.nrrd"
 
 
+def test_bare_values_give_way_to_segments_and_are_still_understood(images, labels, label, scan):
+    """One case is a segmentation in which 1 is the liver; in the other 1 has no name, so it is something else."""
+    (labels / f"{A}.nii.gz").unlink()
+    stored = sitk.Cast(label == 1, sitk.sitkUInt8)
+    stored.SetMetaData("Segment0_Name", "liver")
+    sitk.WriteImage(stored, str(labels / f"{A}.seg.nrrd"))
+    cases, table = find_cases(images, labels)
+    assert {entry.name: entry.value for entry in table} == {"liver": 1, "label 1": 3, "label 2": 2}
+    numbers = sitk.GetArrayFromImage(read_label(cases[1], None, table))
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(cases[1].label)))
+    assert table.names[numbers[truth == 1][0] - 1] == "label 1"
+    assert table.names[numbers[truth == 2][0] - 1] == "label 2"
+    assert not (numbers == table.find("liver")).any()
+
+
 def test_segmentations_beside_the_images(images, label):
     stored = sitk.Image(label)
     stored.SetMetaData("Segment0_Name", "head")
@@ -170,6 +186,12 @@ def test_find_labels(labels):
     cases, table = find_labels(labels)
     assert [(case.name, case.images) for case in cases] == [(A, ()), (B, ())]
     assert table.values == (1, 2)
+    # One damaged file is named when it is read, and does not stop the others.
+    (labels / f"{A}.nii.gz").write_bytes(b"damaged")
+    cases, table = find_labels(labels)
+    assert table.values == (1, 2)
+    with pytest.raises(ScanError, match=A):
+        read_label(cases[0], None, table)
 
 
 def test_list_of_paths(images, folder, samples, said):

@@ -63,6 +63,11 @@ def test_second_call_does_only_what_is_missing(folder, job):
     again = ScanStore.prepare(folder, cases, PREPARATION, table)
     assert description.is_file()
     np.testing.assert_array_equal(again.image(1), store.image(1))
+    for kind in ("image", "label"):
+        lost = description.with_name(f"{description.stem}.{kind}.npy")
+        lost.unlink()
+        ScanStore.prepare(folder, cases, PREPARATION, table)
+        assert lost.is_file()
 
 
 def test_changes_are_noticed(folder, job, save, scan, label):

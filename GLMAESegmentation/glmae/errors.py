@@ -14,9 +14,7 @@ class RequestError(GLMAEError):
 
 
 class ScanError(GLMAEError):
-    """One scan or label cannot be used. A job on many cases names it and goes on with the others."""
-
-    exit_status = 1
+    """One scan or label cannot be used. A job on many cases names it and goes on; one that needs it does not begin."""
 
 
 class ModelError(GLMAEError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..backbone.weights import WEIGHTS, read_weights
+from ..backbone.weights import WEIGHTS, read_config, read_weights
 from ..events import Events
 from ..pretraining.configuration import pretrain_config
 from ..pretraining.job import pretrain
@@ -35,7 +35,7 @@ def adapt_backbone(
         folder: run folder of the adaptation; a finished or interrupted one is gone on with.
         cases: scans whose labels, if any, are not looked at.
         preparation: that of the fine-tuning run.
-        preset: of the backbone.
+        preset: of a backbone from scratch.
         source: folder of the backbone to start from.
         steps: length; exclusive with `minutes`.
         minutes: length.
@@ -53,6 +53,7 @@ def adapt_backbone(
     run.begin()
     store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
     initial = None if source is None else read_weights(source / WEIGHTS)
+    preset = preset if source is None else read_config(source).name
     config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
     return pretrain(
         config,

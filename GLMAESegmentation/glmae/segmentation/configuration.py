@@ -26,8 +26,9 @@ class FinetuneConfig:
         preset: backbone preset that is built when no pre-trained backbone is given.
         batch: crops in a step.
         foreground: share of crops centred near a labelled voxel, drawn with equal probability over the classes.
-        rate: AdamW's peak learning rate.
-        backbone_rate: the same for a pre-trained backbone, lower so that what was learnt is kept.
+        rate: AdamW's peak learning rate for the head.
+        backbone_rate: the same for a backbone that starts from scratch; transformers want lower rates.
+        pretrained_rate: the same for a pre-trained backbone, lower still so that what was learnt is kept.
         weight_decay: AdamW's, on weights with two or more dimensions.
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
@@ -42,8 +43,9 @@ class FinetuneConfig:
     preset: str = "tiny"
     batch: int = 2
     foreground: float = 0.67
-    rate: float = 1e-3
-    backbone_rate: float = 3e-4
+    rate: float = 5e-3
+    backbone_rate: float = 1e-3
+    pretrained_rate: float = 3e-4
     weight_decay: float = 0.01
     warm_up: float = 0.05
     clip: float = 1.0

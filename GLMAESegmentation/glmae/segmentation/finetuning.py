@@ -314,9 +314,10 @@ def _network(
 
 
 def _parameter_groups(network: SegmentationNetwork, config: FinetuneConfig, pretrained: bool) -> list[dict[str, Any]]:
+    backbone_rate = config.pretrained_rate if pretrained else config.backbone_rate
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        rate = config.backbone_rate if pretrained and name.startswith("backbone.") else config.rate
+        rate = backbone_rate if name.startswith("backbone.") else config.rate
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
+import torch
 
 from ..devices import choose_device
 from ..errors import GLMAEError, ScanError, Stopped
@@ -91,7 +92,7 @@ def segment(
 def segment_case(
     model: Model,
     case: Case,
-    device: object,
+    device: torch.device,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> sitk.Image:

@@ -10,12 +10,11 @@ from typing import Any
 
 import monai
 import torch
-from safetensors.torch import save_file
 
 from ..backbone.presets import BackboneConfig
-from ..backbone.weights import WEIGHTS, check_names, read_weights
+from ..backbone.weights import WEIGHTS, check_names, read_weights, write_weights
 from ..errors import ModelError
-from ..files import last_line, writing
+from ..files import last_line
 from ..model_folder import read_model, write_model
 from ..scans.classes import ClassTable
 from ..scans.preparation import Preparation
@@ -50,8 +49,7 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
         model: the trained model.
         details: further entries of model.json (schedule, scores, training cases, ...).
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    writing(Path(folder) / WEIGHTS, lambda temporary: save_file(weights, temporary))
+    write_weights(Path(folder) / WEIGHTS, model.network.state_dict())
     content = {
         "classes": model.classes.to_json(),
         "preprocessing": model.preparation.to_json(),
@@ -79,6 +77,9 @@ def load_model(folder: Path, device: torch.device) -> Model:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
     weights = read_weights(Path(folder) / WEIGHTS)
-    check_names(weights, network.state_dict(), str(folder))
+    try:
+        check_names(weights, network.state_dict(), str(folder))
+    except ModelError as error:
+        raise ModelError(f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again") from error
     network.load_state_dict(weights)
     return Model(network.to(device).eval(), config, preparation, classes)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...backbone.presets import BackboneConfig
+from .head import Head
 
 NORM = ("INSTANCE", {"affine": True})
 ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 FIRST_WIDTH = 16
 
 
-class HybridHead(nn.Module):
+class HybridHead(Head):
     """Convolutional skips at resolutions 1, 1/2, 1/4, ... of the scan; tokens at one per patch.
 
     Args:
@@ -30,7 +31,7 @@ class HybridHead(nn.Module):
     """
 
     def __init__(self, channels: int, classes: int, backbone: BackboneConfig) -> None:
-        super().__init__()
+        super().__init__(channels, classes, backbone)
         self.after = (backbone.depth // 2 - 1, backbone.depth - 1)
         self.strides = level_strides(backbone.patch_size)
         widths = [FIRST_WIDTH * 2**level for level in range(len(self.strides))]

@@ -1,0 +1,161 @@
+"""Fine-tuning on real scans: reproducible, resumable after a kill, no class lost, minutes kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glmae.errors import RequestError
+from glmae.events import recorded
+from glmae.segmentation.finetuning import finetune
+from glmae.segmentation.inference import segment
+from glmae.segmentation.model import load_model
+
+# A small crop keeps the steps short; what is tested does not depend on it.
+SMALL = {"patch": (24, 32, 24)}
+
+
+def arguments(folder: Path, out: Path) -> dict:
+    common = {"images": folder / "images", "labels": folder / "labels", "out": out, "backbone": "none"}
+    return common | {"device": "cpu", "settings": SMALL}
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    a, b = (load_file(folder / "weights.safetensors") for folder in (first, second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_seed_gives_the_same_weights_twice_and_another_seed_does_not(few_scans, tmp_path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        finetune(**arguments(few_scans, tmp_path / name), steps=3, seed=seed)
+    assert same_weights(tmp_path / "first", tmp_path / "again")
+    assert not same_weights(tmp_path / "first", tmp_path / "other")
+
+
+def test_killed_and_resumed_equals_uninterrupted(few_scans, tmp_path):
+    steps = 14
+    child = [sys.executable, "-c", CHILD, str(few_scans), str(tmp_path / "killed"), str(steps)]
+    process = subprocess.Popen(child, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "progress" and event["stage"] == "finetune" and event["done"] >= 12:
+            process.kill()  # SIGKILL: nothing can be saved any more
+            break
+    process.wait()
+    process.stdout.close()
+    assert (tmp_path / "killed" / "unfinished" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "killed" / "model.json").exists()
+    events: list[dict] = []
+    finetune(**arguments(few_scans, tmp_path / "killed"), steps=steps, resume=True, events=recorded(events))
+    resumed_at = [e["done"] for e in events if e["event"] == "progress" and e["stage"] == "finetune"]
+    assert 1 < resumed_at[0] <= 13, "it went on from a checkpoint"
+    finetune(**arguments(few_scans, tmp_path / "whole"), steps=steps)
+    assert same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from glmae.events import json_lines
+from glmae.segmentation import finetuning
+finetuning.CHECKPOINT_SECONDS = 0.0
+folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out, backbone="none", steps=steps,
+                    device="cpu", settings={"patch": (24, 32, 24)}, events=json_lines())
+"""
+
+
+def test_a_finished_run_is_not_trained_again(few_scans, tmp_path):
+    out = finetune(**arguments(few_scans, tmp_path / "model"), steps=1)
+    before = (out / "weights.safetensors").stat().st_mtime_ns
+    assert finetune(**arguments(few_scans, out), steps=1, resume=True) == out
+    assert (out / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp_path):
+    calls = iter([False, False, True])
+    with pytest.raises(Exception, match="stopped"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=5, should_stop=lambda: next(calls))
+    with pytest.raises(RequestError, match="--resume"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=5)
+    with pytest.raises(RequestError, match="other settings \\(seed\\)"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=5, seed=1, resume=True)
+    finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_scan_with_a_tiny_class_loses_no_class(seed, sample_scans, tmp_path):
+    """One labelled scan; the second class is cut down to about twenty voxels. Both must be found, with every seed."""
+    import SimpleITK as sitk
+
+    name = "hippocampus_097.nii.gz"
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "images" / name).write_bytes((sample_scans / "images" / name).read_bytes())
+    label = sitk.ReadImage(str(sample_scans / "labels" / name))
+    voxels = sitk.GetArrayFromImage(label)
+    where = np.argwhere(voxels == 2)
+    middle = where[np.abs(where - where.mean(axis=0)).sum(axis=1).argmin()]
+    tiny = np.abs(np.indices(voxels.shape).T - middle[::-1][::-1]).sum(axis=-1).T <= 2
+    small = np.where(voxels == 1, 1, 0).astype(np.uint8)
+    small[tiny & (voxels == 2)] = 2
+    image = sitk.GetImageFromArray(small)
+    image.CopyInformation(label)
+    sitk.WriteImage(image, str(tmp_path / "labels" / name))
+    out = finetune(
+        images=tmp_path / "images",
+        labels=tmp_path / "labels",
+        out=tmp_path / "model",
+        backbone="none",
+        steps=60,
+        seed=seed,
+        device="cpu",
+        settings={"patch": (32, 40, 32)},
+    )
+    segment(model=out, images=[tmp_path / "images"], out=tmp_path / "out", file_format="nii.gz", device="cpu")
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / name)))
+    for value in (1, 2):
+        dice = 2 * ((found == value) & (small == value)).sum() / ((found == value).sum() + (small == value).sum())
+        print("TINY", seed, value, int((small == value).sum()), int((found == value).sum()), round(float(dice), 3))
+        assert dice > 0.3, f"class {value}, {int((small == value).sum())} voxels"
+
+
+def test_minutes_are_kept(few_scans, tmp_path):
+    began = time.monotonic()
+    out = finetune(**arguments(few_scans, tmp_path / "model"), minutes=0.25)
+    assert time.monotonic() - began < 15 + 5
+    card = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    assert card["schedule"]["done"] == card["schedule"]["steps"] > 3
+
+
+def test_the_model_folder_opens_elsewhere_and_tells_no_names(few_scans, tmp_path):
+    out = finetune(**arguments(few_scans, tmp_path / "model"), steps=1)
+    moved = out.rename(tmp_path / "somewhere else")
+    for path in few_scans.rglob("*.nii.gz"):
+        path.unlink()
+    model = load_model(moved, torch.device("cpu"))
+    assert model.classes.names == ("hippocampus anterior", "hippocampus posterior")
+    text = (moved / "model.json").read_text(encoding="utf-8")
+    assert "hippocampus_039" not in text
+    assert str(tmp_path) not in text
+    assert sorted(path.name for path in moved.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_unlabelled_scans_adapt_the_backbone(few_scans, tmp_path):
+    events: list[dict] = []
+    finetune(
+        **arguments(few_scans, tmp_path / "model"), steps=5, unlabelled=few_scans / "images", events=recorded(events)
+    )
+    stages = [event["stage"] for event in events if event["event"] == "progress"]
+    assert "pre-training" in stages
+    card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert card["pretrained"] is not None

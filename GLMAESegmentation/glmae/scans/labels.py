@@ -10,13 +10,13 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from ..files import writing
 from .classes import MOST_CLASSES, ClassTable
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
 from .nifti import is_nifti, non_finite
 from .resampling import resample
 from .segmentation_file import Segmentation, read_segmentation
+from .written_image import write_image
 
 if TYPE_CHECKING:
     from .cases import Case
@@ -115,7 +115,7 @@ def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
     plain = sitk.Cast(image, sitk.sitkUInt8 if small else sitk.sitkUInt16)
     for key in plain.GetMetaDataKeys():
         plain.EraseMetaData(key)
-    writing(Path(path), lambda temporary: sitk.WriteImage(plain, str(temporary), True))
+    write_image(path, plain)
 
 
 def is_segmentation(path: Path) -> bool:

@@ -14,10 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from ..files import writing
 from .classes import ClassTable, SegmentClass, plain_name
 from .geometry import Geometry
 from .image import load, read_header
+from .written_image import write_image
 
 GENERIC_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~"
@@ -144,7 +144,7 @@ def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) ->
     image.SetMetaData("Segmentation_MasterRepresentation", "Binary labelmap")
     image.SetMetaData("Segmentation_ReferenceImageExtentOffset", "0 0 0")
     grid.place(image)
-    writing(Path(path), lambda temporary: sitk.WriteImage(image, str(temporary), True))
+    write_image(path, image)
 
 
 def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from glmae.errors import GLMAEError
 from glmae.pretraining.image_files import pretrain_images
 from glmae.segmentation.evaluation import evaluate

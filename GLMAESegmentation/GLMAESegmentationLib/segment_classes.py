@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import vtk
+
 from glmae.scans.classes import ClassTable, SegmentClass
 
 

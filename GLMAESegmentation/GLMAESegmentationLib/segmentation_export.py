@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+
 from glmae.errors import ScanError, StorageError
 from glmae.files import whole_file
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+
 from glmae.errors import ScanError
 from glmae.scans.segmentation_file import read_segmentation
 

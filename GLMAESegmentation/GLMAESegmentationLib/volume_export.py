@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from vtk.util.numpy_support import vtk_to_numpy
+
 from glmae.errors import ScanError
 from glmae.files import writing
-from vtk.util.numpy_support import vtk_to_numpy
 
 from .local_frame import (
     LPS_FROM_RAS,

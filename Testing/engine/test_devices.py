@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from glmae import devices
 from glmae.devices import autocast, choose_device, precision
 from glmae.errors import RequestError

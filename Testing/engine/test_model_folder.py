@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import glmae
 import pytest
+
+import glmae
 from glmae.errors import ModelError
 from glmae.model_folder import FORMAT_VERSION, read_model, write_model
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scene_content import GRIDS, add_segmentation, add_volume, sample
+
 from glmae.errors import RequestError, ScanError, StorageError
 from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
 from GLMAESegmentationLib.scene_cases import SceneCase, find_cases
-from scene_content import GRIDS, add_segmentation, add_volume, sample
 
 
 @pytest.fixture

@@ -8,15 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from glmae.scans.cases import find_cases
-from glmae.scans.classes import ClassTable
-from glmae.scans.image import read_image
-from glmae.scans.labels import read_label
-from glmae.scans.segmentation_file import read_segmentation, write_segmentation
-from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
-from GLMAESegmentationLib.scene_cases import SceneCase
-from GLMAESegmentationLib.segment_classes import class_table, segment_id_of
-from GLMAESegmentationLib.segmentation_import import import_segmentation
 from scene_content import (
     GRIDS,
     SEGMENTS,
@@ -30,6 +21,16 @@ from scene_content import (
     segment_points,
 )
 from test_resampled_export import nearest_neighbour
+
+from glmae.scans.cases import find_cases
+from glmae.scans.classes import ClassTable
+from glmae.scans.image import read_image
+from glmae.scans.labels import read_label
+from glmae.scans.segmentation_file import read_segmentation, write_segmentation
+from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
+from GLMAESegmentationLib.scene_cases import SceneCase
+from GLMAESegmentationLib.segment_classes import class_table, segment_id_of
+from GLMAESegmentationLib.segmentation_import import import_segmentation
 
 
 def through_the_engine(folder: CaseFolder, volume: Any, classes: ClassTable | None = None) -> tuple[Any, sitk.Image]:

@@ -10,9 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from glmae.errors import RequestError, ScanError
 from scene_content import GRIDS, add_volume, sample
 from standins.application import ModuleParent, load_module
+
+from glmae.errors import RequestError, ScanError
 
 MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
 PANEL = MODULE.parent / "Resources" / "UI" / "GLMAESegmentation.ui"

@@ -10,9 +10,6 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from glmae.errors import ScanError
-from GLMAESegmentationLib.segmentation_export import export_segmentation
-from GLMAESegmentationLib.volume_export import export_volume, volume_image
 from scene_content import (
     GRIDS,
     SEGMENTS,
@@ -26,6 +23,10 @@ from scene_content import (
     points_of,
     sample,
 )
+
+from glmae.errors import ScanError
+from GLMAESegmentationLib.segmentation_export import export_segmentation
+from GLMAESegmentationLib.volume_export import export_volume, volume_image
 
 MARGIN = 0.02  # voxels: closer than this to the border of two voxels, either of them is the nearest
 

@@ -13,9 +13,6 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from GLMAESegmentationLib.segmentation_export import export_segmentation
-from GLMAESegmentationLib.segmentation_import import import_segmentation
-from GLMAESegmentationLib.volume_export import export_volume
 from scene_content import (
     GRIDS,
     SAMPLES,
@@ -31,6 +28,10 @@ from scene_content import (
     sample,
     segment_points,
 )
+
+from GLMAESegmentationLib.segmentation_export import export_segmentation
+from GLMAESegmentationLib.segmentation_import import import_segmentation
+from GLMAESegmentationLib.volume_export import export_volume
 
 
 def halves(label: np.ndarray) -> dict[str, np.ndarray]:

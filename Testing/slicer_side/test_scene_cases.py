@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scene_content import GRIDS, HIPPOCAMPUS, add_segmentation, add_volume
+
 from glmae.scans.classes import SegmentClass
 from GLMAESegmentationLib.scene_cases import find_cases, scan_volumes
 from GLMAESegmentationLib.segment_classes import class_table, segment_id_of
 from GLMAESegmentationLib.segmentation_import import RESULT_ATTRIBUTE, accept_result
-from scene_content import GRIDS, HIPPOCAMPUS, add_segmentation, add_volume
 
 VOXELS = np.ones((4, 5, 6), np.uint8)
 

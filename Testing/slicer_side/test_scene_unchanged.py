@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import vtk
+from scene_content import GRIDS, add_segmentation, add_transform, add_volume, add_warp, oblique, sample
+
 from glmae.errors import ScanError
 from GLMAESegmentationLib.case_folder import export_cases
 from GLMAESegmentationLib.scene_cases import SceneCase, find_cases
 from GLMAESegmentationLib.segmentation_import import import_segmentation
-from scene_content import GRIDS, add_segmentation, add_transform, add_volume, add_warp, oblique, sample
 
 
 def state(scene: Any) -> dict[str, Any]:

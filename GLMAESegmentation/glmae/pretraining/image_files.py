@@ -66,9 +66,9 @@ def pretrain_images(
     if run.finished:
         events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
         return []
-    cases = find_images([images])
+    cases = find_images([images], unique=False)
     events.started("pretrain", cases=len(cases))
-    fingerprint = measure(cases, ClassTable(()), events)
+    fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
     preparation = plan_preparation(fingerprint, SCAN_VOXELS)
     config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
     run.begin()

@@ -217,7 +217,9 @@ class _Training:
         self.network.train()
         with autocast(self.device):
             logits = self.network(batch.image.to(self.device))
-        loss = segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device))
+        # Classes count alike at first, so that a tiny one is found, and voxels at the end, so that its size is right.
+        balance = 1 - self.schedule.fraction
+        loss = segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from ..scans.labels import IGNORE
 
 
-def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tensor) -> Tensor:
+def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tensor, balance: float = 0.0) -> Tensor:
     """Dice + cross-entropy over the resolutions that the head gives; each coarser one counts half of the one before.
 
     Args:
         logits: [B, n+1, I, J, K] at full resolution first, then coarser ones.
         target: [B, I, J, K] uint8; 0 background, 1..n classes, `IGNORE` where nothing is known.
         annotated: [B, n] bool; False where a class was not drawn in that sample's scan.
+        balance: see `dice_cross_entropy`.
 
     Returns:
         A scalar.
@@ -26,13 +27,13 @@ def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tenso
     weight, weights = 1.0, 0.0
     for level in logits:
         level_target = target if level.shape[2:] == target.shape[1:] else _nearest(target, level.shape[2:])
-        total = total + weight * dice_cross_entropy(level, level_target, annotated)
+        total = total + weight * dice_cross_entropy(level, level_target, annotated, balance)
         weights += weight
         weight /= 2
     return total / weights
 
 
-def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
+def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balance: float = 0.0) -> Tensor:
     """Cross-entropy plus (1 - soft Dice), both over annotated classes and known voxels only.
 
     A class that was not annotated in a scan may hide in that scan's background: there its probability is added to the
@@ -44,6 +45,8 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Ten
         logits: [B, n+1, I, J, K].
         target: [B, I, J, K], see `segmentation_loss`.
         annotated: [B, n] bool.
+        balance: in the cross-entropy a voxel weighs as (voxels of its class in the batch) ** -balance. At 1 every class
+            counts alike, and one of twenty voxels is found at all, but too large; at 0 every voxel counts alike.
     """
     log_probability = F.log_softmax(logits.float(), dim=1)
     known = target != IGNORE  # [B, I, J, K]
@@ -56,8 +59,8 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Ten
         log_probability = torch.cat([background, log_probability[:, 1:]], dim=1)
 
     index = torch.where(known, target, torch.zeros_like(target)).long()[:, None]
-    cross_entropy = -log_probability.gather(1, index)[:, 0]
-    cross_entropy = (cross_entropy * known).sum() / known.sum().clamp(min=1)
+    weight = _class_weights(index, known, logits.shape[1], balance)[index[:, 0]] * known
+    cross_entropy = -(log_probability.gather(1, index)[:, 0] * weight).sum() / weight.sum().clamp(min=1e-8)
 
     counted = known[:, None] & drawn[:, 1:]  # [B, n, I, J, K]
     probability = log_probability[:, 1:].exp() * counted
@@ -67,6 +70,12 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Ten
     dice = (2 * overlap + 1e-5) / (probability.sum(over) + size_truth + 1e-5)
     present = (size_truth > 0).float()
     return cross_entropy + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def _class_weights(index: Tensor, known: Tensor, channels: int, balance: float) -> Tensor:
+    """The weight of a voxel of each class, [n+1]; `index` [B, 1, I, J, K] is the target where `known` [B, I, J, K]."""
+    count = torch.bincount(index[:, 0][known], minlength=channels).float()
+    return count.clamp(min=1) ** -balance
 
 
 def _nearest(target: Tensor, size: Sequence[int]) -> Tensor:

@@ -80,6 +80,8 @@ def load_model(folder: Path, device: torch.device) -> Model:
     try:
         check_names(weights, network.state_dict(), str(folder))
     except ModelError as error:
-        raise ModelError(f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again") from error
+        raise ModelError(
+            f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again"
+        ) from error
     network.load_state_dict(weights)
     return Model(network.to(device).eval(), config, preparation, classes)

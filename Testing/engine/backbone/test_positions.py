@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from glmae.backbone.positions import interpolate_positions, sine_cosine_positions
 
 

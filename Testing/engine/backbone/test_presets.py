@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from glmae.backbone.presets import PRESETS, BackboneConfig, preset
 from glmae.errors import RequestError
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import erf, softmax
+
 from glmae.backbone.positions import interpolate_positions
 from glmae.backbone.presets import BackboneConfig, preset
 from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, patches
-from scipy.special import erf, softmax
 
 
 def small_config(**changes):

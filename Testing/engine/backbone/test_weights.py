@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+
 from glmae.backbone.presets import preset
 from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import backbone_folder, load_backbone, read_weights, write_weights

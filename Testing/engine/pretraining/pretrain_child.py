@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import torch
+from sample_scans import sample_scans, small_config
+
 from glmae.events import json_lines
 from glmae.pretraining.job import pretrain
-from sample_scans import sample_scans, small_config
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

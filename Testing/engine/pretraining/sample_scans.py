@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
 from glmae.backbone.presets import BackboneConfig
 from glmae.pretraining.configuration import PretrainConfig, pretrain_config
 from glmae.pretraining.views import ScanList

@@ -2,6 +2,8 @@ import errno
 
 import pytest
 import torch
+from torch import nn
+
 from glmae.errors import ModelError, StorageError
 from glmae.pretraining.checkpoint import (
     load_checkpoint,
@@ -11,7 +13,6 @@ from glmae.pretraining.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
-from torch import nn
 
 
 def test_tensors_and_state_come_back_to_the_last_bit(tmp_path):

@@ -1,7 +1,8 @@
 import torch
+from sample_scans import small_backbone
+
 from glmae.backbone.presets import preset
 from glmae.pretraining.decoder import Decoder
-from sample_scans import small_backbone
 
 
 def test_base_has_the_published_names_and_shapes():

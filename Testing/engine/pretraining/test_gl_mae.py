@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sample_scans import small_config
+
 from glmae.backbone.vision_transformer import patches
 from glmae.pretraining.configuration import LossWeights
 from glmae.pretraining.gl_mae import GLMAE
 from glmae.pretraining.masking import random_masks
-from sample_scans import small_config
 
 PLAIN_MAE = LossWeights(local_reconstruction=0, global_reconstruction=1, global_global=0, global_local=0)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sample_scans import sample_scans, small_backbone, small_config
+
 from glmae.backbone.weights import load_backbone, read_weights
 from glmae.errors import GLMAEError, ModelError, RequestError, Stopped
 from glmae.events import recorded
@@ -18,7 +20,6 @@ from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.job import pretrain
 from glmae.pretraining.views import ScanList
 from glmae.run_folder import RunFolder
-from sample_scans import sample_scans, small_backbone, small_config
 
 HERE = Path(__file__).parent
 STEPS = 30

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from glmae.pretraining.losses import (
     consistency_loss,
     normalise_patches,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from glmae.pretraining.masking import masked_count, random_masks
 
 

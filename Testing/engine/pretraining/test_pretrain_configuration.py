@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from glmae.errors import RequestError
 from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from glmae.pretraining.views import ScanList, cut_views, generator, read_neighbourhoods, scan_of
 from sample_scans import sample_scans, small_config
 from scipy.ndimage import map_coordinates
+
+from glmae.pretraining.views import ScanList, cut_views, generator, read_neighbourhoods, scan_of
 
 
 def test_views_equal_plain_trilinear_interpolation():

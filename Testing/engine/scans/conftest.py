@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.events import Events, recorded
 
 SAMPLES = Path(__file__).parents[3] / "GLMAESegmentation" / "Resources" / "SampleScans"

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import alias_and_hash, find_cases, find_images, find_labels
 from glmae.scans.labels import read_label

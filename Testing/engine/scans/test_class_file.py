@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from glmae.errors import RequestError
 from glmae.scans.class_file import read_class_file
 

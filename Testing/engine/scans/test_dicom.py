@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import ScanError
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable

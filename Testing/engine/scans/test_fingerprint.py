@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import Case, find_cases
 from glmae.scans.classes import ClassTable, SegmentClass

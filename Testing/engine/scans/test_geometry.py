@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.scans.geometry import Geometry
 
 OBLIQUE = tuple(np.array(sitk.VersorTransform((0.3, -0.2, 0.93), 0.4).GetMatrix()).tolist())

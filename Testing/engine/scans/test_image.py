@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import glmae
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+import glmae
 from glmae.errors import ScanError
 from glmae.scans.image import IMAGE_ENDINGS, image_ending, read_channels, read_image
 

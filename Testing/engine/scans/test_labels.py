@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import ScanError
 from glmae.scans.cases import Case
 from glmae.scans.classes import ClassTable, SegmentClass

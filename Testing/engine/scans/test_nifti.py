@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.scans.image import read_header, read_image
 from glmae.scans.nifti import is_nifti, is_whole, non_finite
 

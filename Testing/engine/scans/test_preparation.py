@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import ScanError
 from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
 from glmae.scans.geometry import Geometry

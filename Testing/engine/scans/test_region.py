@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import ScanError
 from glmae.scans.geometry import Geometry
 from glmae.scans.region import Region

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.scans.geometry import Geometry
 from glmae.scans.resampling import bounding_box, covered, interpolated, resample, resample_smoothly, smoothed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import ScanError, StorageError
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from glmae.errors import RequestError, ScanError, StorageError
 from glmae.scans.cases import Case, find_cases
 from glmae.scans.labels import IGNORE

@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import glmae
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+import glmae
 from glmae.scans.image import load
 from glmae.scans.written_image import write_image
 

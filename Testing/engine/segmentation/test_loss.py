@@ -10,29 +10,30 @@ from glmae.segmentation.loss import dice_cross_entropy, segmentation_loss
 SHAPE = (4, 5, 6)
 
 
-def plain_loss(logits: np.ndarray, target: np.ndarray, annotated: np.ndarray) -> float:
+def plain_loss(logits: np.ndarray, target: np.ndarray, annotated: np.ndarray, balance: float) -> float:
     """Dice + cross-entropy voxel by voxel, in loops."""
     samples, channels = logits.shape[:2]
-    cross_entropy, known = 0.0, 0
+    cross_entropy, weights = 0.0, 0.0
     overlap, predicted, truth = (np.zeros(channels) for _ in range(3))
     for b in range(samples):
         for voxel in np.ndindex(*target.shape[1:]):
             value = target[(b, *voxel)]
             if value == IGNORE:
                 continue
-            known += 1
+            weight = 1 / (target == value).sum() ** balance
+            weights += weight
             exponent = np.exp(logits[(b, slice(None), *voxel)])
             probability = exponent / exponent.sum()
             hidden = [c for c in range(1, channels) if not annotated[b, c - 1]]
             probability[0] += probability[hidden].sum()
-            cross_entropy -= np.log(probability[value])
+            cross_entropy -= weight * np.log(probability[value])
             for c in range(1, channels):
                 if annotated[b, c - 1]:
                     overlap[c] += probability[c] * (value == c)
                     predicted[c] += probability[c]
                     truth[c] += value == c
     terms = [1 - (2 * overlap[c] + 1e-5) / (predicted[c] + truth[c] + 1e-5) for c in range(1, channels) if truth[c]]
-    return cross_entropy / known + (sum(terms) / len(terms) if terms else 0.0)
+    return cross_entropy / weights + (sum(terms) / len(terms) if terms else 0.0)
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def example() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("case", ["complete", "ignored voxels", "class not drawn", "class absent", "nothing drawn"])
-def test_equals_the_plain_formula(example, case):
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_equals_the_plain_formula(example, case, balance):
     logits, target, annotated = example
     if case == "ignored voxels":
         target[:, :2] = IGNORE
@@ -55,8 +57,8 @@ def test_equals_the_plain_formula(example, case):
         target[target == 3] = 0
     if case == "nothing drawn":
         target[:] = 0
-    expected = plain_loss(logits.double().numpy(), target.numpy(), annotated.numpy())
-    assert float(dice_cross_entropy(logits, target, annotated)) == pytest.approx(expected, rel=1e-5)
+    expected = plain_loss(logits.double().numpy(), target.numpy(), annotated.numpy(), balance)
+    assert float(dice_cross_entropy(logits, target, annotated, balance)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_class_that_was_not_drawn_may_be_predicted_in_the_background(example):

@@ -97,7 +97,7 @@ def evaluate(
 
 
 def _score_files(case: Case, predicted: Case, table: ClassTable, events: Events) -> list[Score]:
-    """Compare on the grid of the label, or of the prediction where the label is a Slicer segmentation, often cropped."""
+    """Compare on the grid of the label, or of the prediction where the label is a Slicer segmentation."""
     assert case.label is not None
     reference = read_label_grid(predicted if is_segmentation(case.label) else case)
     label = read_label(case, reference, table, events)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ PRETRAIN_MINUTES, FINETUNE_MINUTES = 2.0, 4.0
 
 def main() -> int:
     """Run the demo; 0 when its files are there."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # libraries talking to developers
     began = time.monotonic()
     events = terminal()
     backbone, model, segmentations = OUT / "backbone", OUT / "model", OUT / "segmentations"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -26,13 +27,12 @@ def choose_device(request: str = "auto") -> tuple[torch.device, str]:
         RequestError: the device that was asked for cannot be used.
     """
     if request == "auto":
-        reasons = []
-        for name in DEVICES[:-1]:
-            problem = _problem(name)
-            if problem is None:
-                return torch.device(name), f"Computing on {_called(name)}."
-            reasons.append(f"{name}: {problem}")
-        return torch.device("cpu"), f"Computing on {_called('cpu')}, because no GPU can be used ({'; '.join(reasons)})."
+        # A Mac has no NVIDIA GPU, and nothing else has an Apple one.
+        name = "mps" if sys.platform == "darwin" else "cuda"
+        problem = _problem(name)
+        if problem is None:
+            return torch.device(name), f"Computing on {_called(name)}."
+        return torch.device("cpu"), f"Computing on {_called('cpu')}: {problem}."
     if request not in DEVICES:
         raise RequestError(f"there is no device '{request}'; choose one of auto, {', '.join(DEVICES)}")
     problem = _problem(request)
@@ -59,9 +59,9 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 def _problem(name: str) -> str | None:
     """Why the device cannot be used; None if it can."""
     if name == "cuda" and not torch.cuda.is_available():
-        return "no NVIDIA GPU, or a PyTorch without CUDA"
+        return "no NVIDIA GPU was found, or PyTorch is installed without CUDA"
     if name == "mps" and not torch.backends.mps.is_available():
-        return "no Apple GPU, or a PyTorch without MPS"
+        return "no Apple GPU was found, or PyTorch is installed without MPS"
     try:
         x = torch.ones(1, 1, 4, 4, 4, device=name)
         nn.Conv3d(1, 2, kernel_size=3).to(name)(x).sum().backward()

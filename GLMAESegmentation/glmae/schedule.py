@@ -9,13 +9,15 @@ from typing import Any
 
 # The first steps are slow (memory is allocated, kernels are chosen) and are not counted.
 UNCOUNTED_STEPS, MEASURED_STEPS = 2, 4
+MEASURED_SHARE = 0.25
 
 
 class Schedule:
     """A run of a fixed number of steps, or of as many as fit into some minutes.
 
-    With minutes, the first steps are timed, the number of steps is derived from them once and stored. It can only
-    shrink later, when steps have become slower, so that the run ends in time with the rate fully decayed.
+    With minutes, steps are timed, and the number of steps is derived from them and stored. Over the first quarter of
+    the time it follows what is measured; later it only shrinks, when steps have become slower, so that the rate falls
+    steadily and the run ends in time with the rate fully decayed.
 
     Args:
         steps: number of steps; exclusive with `minutes`.
@@ -84,7 +86,8 @@ class Schedule:
             return
         possible = self.done + math.floor((60 * self.minutes - self.seconds_spent) / self._mean_step())
         possible = max(self.done, possible)
-        self.steps = possible if self.steps is None else min(self.steps, possible)
+        settled = self.steps is not None and self.seconds_spent > MEASURED_SHARE * 60 * self.minutes
+        self.steps = min(self.steps, possible) if settled and self.steps is not None else possible
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores."""

@@ -59,6 +59,17 @@ def test_slower_steps_shorten_the_schedule():
     assert clock.now - 100 <= 122
 
 
+def test_a_slow_start_does_not_shorten_the_run():
+    clock = Clock()
+    schedule = Schedule(minutes=4, clock=clock)
+    run(schedule, clock, seconds=3.0, most=12)
+    first = schedule.steps
+    run(schedule, clock, seconds=0.5)
+    assert first is not None
+    assert schedule.done > 3 * first
+    assert 232 <= clock.now - 100 <= 240
+
+
 def test_a_resumed_schedule_goes_on():
     clock = Clock()
     schedule = Schedule(minutes=2, clock=clock)

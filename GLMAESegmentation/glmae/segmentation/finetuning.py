@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..backbone.presets import preset
 from ..backbone.vision_transformer import VisionTransformer
 from ..backbone.weights import SHIPPED, backbone_folder, load_backbone
-from ..devices import autocast, choose_device
-from ..errors import GLMAEError, RequestError, Stopped
+from ..devices import choose_device
+from ..errors import RequestError, Stopped
 from ..events import Events, silent
-from ..pretraining.checkpoint import (
-    load_checkpoint,
-    named,
-    optimiser_state,
-    restore_optimiser,
-    restore_weights,
-    save_checkpoint,
-)
 from ..run_folder import RunFolder
 from ..scans.cases import Case, alias_and_hash, find_cases, find_images
 from ..scans.classes import ClassTable
@@ -36,12 +25,11 @@ from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
-from .crops import CropSampler, LabelledScan
-from .loss import segmentation_loss
+from .crops import LabelledScan
 from .model import Model, save_model
 from .network import SegmentationNetwork
+from .training import Training
 
-CHECKPOINT_SECONDS = 20.0
 # Kept back from the user's minutes for writing the model.
 RESERVE_SECONDS = 5.0
 
@@ -139,7 +127,7 @@ def finetune(
         scans = _labelled_scans(store, preparation)
         network, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
         schedule = Schedule(steps, None if minutes is None else _minutes_left(minutes, began))
-        training = _Training(network, config, scans, schedule, chosen, pretrained=source is not None)
+        training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
         training.run(run.checkpoint, events, should_stop)
         model = Model(training.averaged_network(), config, preparation, table)
         save_model(run.out, model, _details(labelled, schedule, source, seed, fingerprint.to_json()))
@@ -157,111 +145,6 @@ def finetune(
         message=f"Model written to {out} after {schedule.done} steps.",
     )
     return Path(out)
-
-
-class _Training:
-    """Network, optimiser and averaged weights of one run, and the steps on them."""
-
-    def __init__(
-        self,
-        network: SegmentationNetwork,
-        config: FinetuneConfig,
-        scans: Sequence[LabelledScan],
-        schedule: Schedule,
-        device: torch.device,
-        pretrained: bool,
-    ) -> None:
-        self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
-        self.sampler = CropSampler(
-            scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed
-        )
-        self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
-        self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.averaged: AveragedModel | None = None
-        self._decay: float | None = None
-
-    def run(self, checkpoint: Path, events: Events, should_stop: Callable[[], bool]) -> None:
-        """Train until the schedule is over.
-
-        Raises:
-            Stopped: `should_stop` said so; the state is in `checkpoint`.
-            GLMAEError: the loss is not finite any more.
-        """
-        if checkpoint.exists():
-            self._restore(checkpoint)
-            events.info(f"Going on after step {self.schedule.done}.")
-        saved = time.monotonic()
-        while not self.schedule.finished:
-            if should_stop():
-                self._save(checkpoint)
-                raise Stopped(f"stopped after step {self.schedule.done}; add --resume to go on")
-            loss = self.step()
-            if not math.isfinite(loss):
-                raise GLMAEError(
-                    f"training failed at step {self.schedule.done}: the loss is not finite; "
-                    "check the scans for extreme values, or try another --seed"
-                )
-            self.schedule.step_done()
-            total = self.schedule.steps or self.schedule.done + 1
-            events.progress("finetune", self.schedule.done, total, self.schedule.seconds_left, loss=round(loss, 4))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save(checkpoint)
-                saved = time.monotonic()
-
-    def step(self) -> float:
-        """One step; returns the loss."""
-        factor = self.schedule.rate(self.config.warm_up)
-        for group, peak in zip(self.optimiser.param_groups, self._peak_rates, strict=True):
-            group["lr"] = peak * factor
-        batch = self.sampler.batch(self.schedule.done)
-        self.network.train()
-        with autocast(self.device):
-            logits = self.network(batch.image.to(self.device))
-        # Classes count alike at first, so that a tiny one is found, and voxels at the end, so that its size is right.
-        balance = 1 - self.schedule.fraction
-        loss = segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimiser.step()
-        self._average()
-        return float(loss.detach())
-
-    def averaged_network(self) -> SegmentationNetwork:
-        """The network with the averaged weights."""
-        if self.averaged is not None:
-            self.network.load_state_dict(self.averaged.module.state_dict())
-        return self.network.eval()
-
-    def _average(self) -> None:
-        """Update the running mean of the weights; it starts late, when the weights are worth averaging."""
-        if self.averaged is None:
-            if self.schedule.fraction < 1 - 3 * self.config.average:
-                return
-            remembered = max(1.0, self.config.average * (self.schedule.steps or self.schedule.done + 1))
-            self._begin_average(1 - 1 / (1 + remembered))
-        assert self.averaged is not None
-        self.averaged.update_parameters(self.network)
-
-    def _begin_average(self, decay: float) -> AveragedModel:
-        self._decay = decay
-        self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        return self.averaged
-
-    def _save(self, path: Path) -> None:
-        tensors, groups = optimiser_state(self.optimiser)
-        tensors |= named("network.", self.network.state_dict())
-        if self.averaged is not None:
-            tensors |= named("averaged.", self.averaged.state_dict())
-        save_checkpoint(path, tensors, {"schedule": self.schedule.state(), "groups": groups, "decay": self._decay})
-
-    def _restore(self, path: Path) -> None:
-        checkpoint = load_checkpoint(path)
-        restore_weights(self.network, checkpoint.under("network."), path)
-        restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
-        self.schedule.restore(checkpoint.state["schedule"])
-        if checkpoint.state["decay"] is not None:
-            restore_weights(self._begin_average(checkpoint.state["decay"]), checkpoint.under("averaged."), path)
 
 
 def _labelled_cases(
@@ -313,16 +196,6 @@ def _network(
         f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {' x '.join(map(str, patch))} voxels."
     )
     return network, config
-
-
-def _parameter_groups(network: SegmentationNetwork, config: FinetuneConfig, pretrained: bool) -> list[dict[str, Any]]:
-    backbone_rate = config.pretrained_rate if pretrained else config.backbone_rate
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        rate = backbone_rate if name.startswith("backbone.") else config.rate
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
 
 
 def _details(

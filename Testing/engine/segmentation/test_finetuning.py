@@ -68,8 +68,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from glmae.events import json_lines
-from glmae.segmentation import finetuning
-finetuning.CHECKPOINT_SECONDS = 0.0
+from glmae.segmentation import finetuning, training
+training.CHECKPOINT_SECONDS = 0.0
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out, backbone="none", steps=steps,
                     device="cpu", settings={"patch": (24, 32, 24)}, events=json_lines())

@@ -1,0 +1,131 @@
+"""Segmenting: the same result in every orientation, several channels, nothing written over."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from glmae.errors import RequestError, Stopped
+from glmae.events import recorded
+from glmae.segmentation.finetuning import finetune
+from glmae.segmentation.inference import segment
+from glmae.segmentation.overview import overview_of_folders
+
+NAME = "hippocampus_057"
+
+
+def segmented(model, image: sitk.Image, folder) -> sitk.Image:
+    folder.mkdir()
+    sitk.WriteImage(image, str(folder / "scan.nrrd"))
+    segment(model=model, images=[folder / "scan.nrrd"], out=folder, file_format="nii.gz", device="cpu")
+    return sitk.ReadImage(str(folder / "scan.nii.gz"))
+
+
+def test_left_stays_left_in_every_orientation(trained_model, sample_scans, tmp_path):
+    """Anterior and posterior, left and right: the same places of the world get the same class, voxel for voxel."""
+    scan = sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz"))
+    results = {}
+    for code in ("RAS", "LAS", "LPS", "PIR"):
+        turned = sitk.DICOMOrient(scan, code)
+        result = segmented(trained_model, turned, tmp_path / code)
+        assert result.GetSize() == turned.GetSize()
+        np.testing.assert_allclose(result.GetDirection(), turned.GetDirection(), atol=1e-6)
+        np.testing.assert_allclose(result.GetOrigin(), turned.GetOrigin(), atol=1e-3)
+        results[code] = sitk.GetArrayFromImage(sitk.DICOMOrient(result, "RAS"))
+    assert set(np.unique(results["RAS"])) == {0, 1, 2}
+    for code in ("LAS", "LPS", "PIR"):
+        np.testing.assert_array_equal(results[code], results["RAS"])
+    mirrored = sitk.Flip(sitk.DICOMOrient(scan, "RAS"), (True, False, False), False)
+    mirrored.CopyInformation(sitk.DICOMOrient(scan, "RAS"))
+    other = sitk.GetArrayFromImage(segmented(trained_model, mirrored, tmp_path / "mirrored"))
+    assert not np.array_equal(other, results["RAS"]), "this test would notice a swap"
+
+
+def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
+    """One structure on each side, told apart by place alone; scans of other orientations than those trained on."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for name, code in (("hippocampus_039", "LPS"), ("hippocampus_207", "PIR")):
+        scan = sitk.ReadImage(str(sample_scans / "images" / f"{name}.nii.gz"))
+        label = sitk.DICOMOrient(sitk.ReadImage(str(sample_scans / "labels" / f"{name}.nii.gz")) > 0, "RAS")
+        half = label.GetSize()[0] // 2
+        sides = sitk.GetArrayFromImage(label)
+        sides[:, :, half:] *= 2  # I points to the right
+        drawn = sitk.GetImageFromArray(sides)
+        drawn.CopyInformation(label)
+        sitk.WriteImage(sitk.DICOMOrient(scan, code), str(tmp_path / "images" / f"{name}.nrrd"))
+        sitk.WriteImage(sitk.DICOMOrient(drawn, code), str(tmp_path / "labels" / f"{name}.nrrd"))
+    (tmp_path / "labels" / "classes.json").write_text(
+        '{"classes": [{"value": 1, "name": "left part"}, {"value": 2, "name": "right part"}]}', encoding="utf-8"
+    )
+    common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
+    model = finetune(**common, out=tmp_path / "model", steps=40)
+    scan = sitk.DICOMOrient(sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz")), "LAS")
+    found = sitk.DICOMOrient(segmented(model, scan, tmp_path / "out"), "RAS")
+    where = [np.argwhere(sitk.GetArrayFromImage(found) == value)[:, 2] for value in (1, 2)]
+    assert min(map(len, where)) > 50
+    assert where[0].mean() < where[1].mean()
+    assert np.percentile(where[0], 95) <= np.percentile(where[1], 5) + 2
+
+
+def test_several_channels(few_scans, tmp_path):
+    """Two channels of other grids and orientations; a scan with one channel is refused by name."""
+    images = tmp_path / "images"
+    for path in (few_scans / "images").glob("*.nii.gz"):
+        folder = images / path.name.removesuffix(".nii.gz")
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder / "1 T1.nii.gz")
+        second = sitk.DICOMOrient(sitk.ReadImage(str(path)), "PIR")
+        sitk.WriteImage(sitk.Cast(second, sitk.sitkFloat32) * 3, str(folder / "2 T2.nrrd"))
+    model = finetune(
+        images=images,
+        labels=few_scans / "labels",
+        out=tmp_path / "model",
+        backbone="none",
+        steps=2,
+        device="cpu",
+        settings={"patch": (24, 32, 24)},
+    )
+    events: list[dict] = []
+    assert segment(model=model, images=[images], out=tmp_path / "out", device="cpu") == []
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    single = few_scans / "images" / "hippocampus_003.nii.gz"
+    failed = segment(model=model, images=[single], out=tmp_path / "other", device="cpu", events=recorded(events))
+    assert failed == ["hippocampus_003"]
+    assert any("1 channels" in event.get("message", "") or "2" in event.get("message", "") for event in events)
+    assert not (tmp_path / "other" / "hippocampus_003.seg.nrrd").exists()
+
+
+def test_stopping_keeps_what_is_finished(trained_model, sample_scans, tmp_path):
+    scans = sorted((sample_scans / "images").glob("*.nii.gz"))[:3]
+
+    def first_is_there() -> bool:
+        return len(list(tmp_path.glob("*.seg.nrrd"))) >= 1
+
+    with pytest.raises(Stopped, match="1 of 3"):
+        segment(model=trained_model, images=scans, out=tmp_path, device="cpu", should_stop=first_is_there)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_scans(trained_model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="no scans"):
+        segment(model=trained_model, images=[tmp_path / "empty"], out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_overview_is_a_picture(sample_scans, tmp_path):
+    shutil.copytree(sample_scans / "labels", tmp_path / "predictions")
+    (tmp_path / "predictions" / "classes.json").unlink()
+    path = tmp_path / "overview.png"
+    overview_of_folders(
+        path, "Heading", sample_scans / "images", tmp_path / "predictions", sample_scans / "labels", {"cases": []}
+    )
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert picture.shape[0] > 600
+    assert picture.shape[1] > 900
+    # The colours of both classes are in it.
+    rgb = picture[:, :, :3].reshape(-1, 3).astype(int)
+    for color in ((230, 143, 61), (76, 158, 219)):
+        assert (np.abs(rgb - color).max(axis=1) < 12).sum() > 300

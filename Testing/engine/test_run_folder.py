@@ -1,0 +1,54 @@
+"""The folder of a run: never somebody else's files, resumable, nothing left after a failure."""
+
+import pytest
+
+from glmae.errors import RequestError, StorageError
+from glmae.run_folder import RunFolder
+
+REQUEST = {"seed": 0, "cases": ["a", "b"], "steps": None}
+
+
+def test_a_failure_before_the_first_checkpoint_leaves_nothing(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "out", REQUEST, resume=False)
+    assert not (tmp_path / "deep").exists(), "nothing is created before the request was checked"
+    run.begin()
+    run.abandon()
+    assert not (tmp_path / "deep" / "out").exists()
+
+
+def test_a_failure_after_a_checkpoint_keeps_it(tmp_path):
+    run = RunFolder(tmp_path / "out", REQUEST, resume=False)
+    run.begin()
+    run.checkpoint.write_bytes(b"state")
+    run.abandon()
+    assert run.checkpoint.exists()
+    with pytest.raises(RequestError, match="--resume"):
+        RunFolder(tmp_path / "out", REQUEST, resume=False)
+    with pytest.raises(RequestError, match="cases, seed"):
+        RunFolder(tmp_path / "out", REQUEST | {"seed": 1, "cases": ["a"]}, resume=True)
+    assert not RunFolder(tmp_path / "out", REQUEST, resume=True).finished
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(RequestError, match="not empty"):
+        RunFolder(tmp_path, REQUEST, resume=True)
+    with pytest.raises(RequestError, match="is a file"):
+        RunFolder(tmp_path / "file", REQUEST, resume=False)
+
+
+def test_a_finished_run(tmp_path):
+    run = RunFolder(tmp_path / "out", REQUEST, resume=False)
+    run.begin()
+    (tmp_path / "out" / "model.json").write_text("{}", encoding="utf-8")
+    run.end()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.json"]
+    assert RunFolder(tmp_path / "out", REQUEST, resume=True).finished
+    with pytest.raises(RequestError, match="already holds a model"):
+        RunFolder(tmp_path / "out", REQUEST, resume=False)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(StorageError, match="could not be written"):
+        RunFolder(tmp_path / "file" / "out", REQUEST, resume=False).begin()

@@ -16,7 +16,7 @@ class Schedule:
     """A run of a fixed number of steps, or of as many as fit into some minutes.
 
     With minutes, steps are timed, and the number of steps is derived from them and stored. Over the first quarter of
-    the time it follows what is measured; later it only shrinks, when steps have become slower, so that the rate falls
+    the time it follows what is measured; later, and in a resumed run, it only shrinks, when steps have become slower, so that the rate falls
     steadily and the run ends in time with the rate fully decayed.
 
     Args:
@@ -37,6 +37,7 @@ class Schedule:
         self._since = clock()
         self._step_seconds: list[float] = []
         self._last = self._since
+        self._settled = False
 
     @property
     def seconds_spent(self) -> float:
@@ -86,8 +87,8 @@ class Schedule:
             return
         possible = self.done + math.floor((60 * self.minutes - self.seconds_spent) / self._mean_step())
         possible = max(self.done, possible)
-        settled = self.steps is not None and self.seconds_spent > MEASURED_SHARE * 60 * self.minutes
-        self.steps = min(self.steps, possible) if settled and self.steps is not None else possible
+        self._settled = self._settled or self.seconds_spent > MEASURED_SHARE * 60 * self.minutes
+        self.steps = min(self.steps, possible) if self._settled and self.steps is not None else possible
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores."""
@@ -98,6 +99,7 @@ class Schedule:
         self.steps, self.minutes, self.done = state["steps"], state["minutes"], state["done"]
         self._spent, self._since = state["seconds_spent"], self._clock()
         self._last = self._since
+        self._settled = self.steps is not None
 
     def _mean_step(self) -> float:
         return max(1e-6, sum(self._step_seconds) / len(self._step_seconds))

@@ -9,15 +9,15 @@ from typing import Any
 
 # The first steps are slow (memory is allocated, kernels are chosen) and are not counted.
 UNCOUNTED_STEPS, MEASURED_STEPS = 2, 4
-MEASURED_SHARE = 0.25
+MEASURED_SHARE = 0.8
 
 
 class Schedule:
     """A run of a fixed number of steps, or of as many as fit into some minutes.
 
-    With minutes, steps are timed, and the number of steps is derived from them and stored. Over the first quarter of
-    the time it follows what is measured; later, and in a resumed run, it only shrinks, when steps have become slower, so that the rate falls
-    steadily and the run ends in time with the rate fully decayed.
+    With minutes, steps are timed, and the number of steps is derived from them and stored. It follows what is measured,
+    because other programs make steps slower for a while; towards the end, and in a resumed run, it only shrinks, so
+    that the run ends in time with the rate fully decayed.
 
     Args:
         steps: number of steps; exclusive with `minutes`.
@@ -81,7 +81,7 @@ class Schedule:
         now = self._clock()
         self.done += 1
         if self.done > UNCOUNTED_STEPS:
-            self._step_seconds = [*self._step_seconds[-19:], now - self._last]
+            self._step_seconds.append(now - self._last)
         self._last = now
         if self.minutes is None or len(self._step_seconds) < MEASURED_STEPS:
             return
@@ -102,4 +102,6 @@ class Schedule:
         self._settled = self.steps is not None
 
     def _mean_step(self) -> float:
-        return max(1e-6, sum(self._step_seconds) / len(self._step_seconds))
+        """Over the later half of the run so far: a few slow steps do not count too much, nor does a slow start."""
+        recent = self._step_seconds[-max(20, len(self._step_seconds) // 2) :]
+        return max(1e-6, sum(recent) / len(recent))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from glmae.segmentation.finetuning import finetune
-
 SAMPLE_SCANS = Path(__file__).resolve().parents[2] / "GLMAESegmentation" / "Resources" / "SampleScans"
 TRAINED_ON = ("hippocampus_039", "hippocampus_207")
 
@@ -34,6 +32,8 @@ def few_scans(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model trained on two real scans for a few seconds."""
+    from glmae.segmentation.finetuning import finetune  # here, so that tests without torch start fast
+
     out = tmp_path_factory.mktemp("trained") / "model"
     return finetune(
         images=SAMPLE_SCANS / "images",

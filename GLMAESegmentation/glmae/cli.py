@@ -1,4 +1,4 @@
-"""The command line: `glmae pretrain | finetune | segment | evaluate`. It parses, calls the job, says how it ended."""
+"""The command line: `glmae pretrain | finetune | segment | ...`. It parses, calls the job, says how it ended."""
 
 from __future__ import annotations
 
@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
+
+    published = _command(
+        commands, "import-checkpoint", _import_checkpoint, "make a backbone of the GL-MAE authors' checkpoint"
+    )
+    published.add_argument("file", type=Path, metavar="FILE", help="checkpoint-1599.pth, or a file of that layout")
+    published.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the backbone; made here")
     return parser
 
 
@@ -195,6 +201,13 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
         predictions=options.predictions, labels=options.labels, classes=options.classes, out=options.out, events=events
     )
     return 1 if failed else 0
+
+
+def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .backbone.published_checkpoint import import_checkpoint
+
+    import_checkpoint(options.file, options.out, events=events)
+    return 0
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:

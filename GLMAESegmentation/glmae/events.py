@@ -24,7 +24,7 @@ class Events:
         self._sink({"event": event, **fields})
 
     def started(self, job: str, **fields: Any) -> None:
-        """A job begins. `job` is pretrain, finetune, segment or evaluate."""
+        """A job begins. `job` is the command: pretrain, finetune, ..."""
         self.emit("started", job=job, **fields)
 
     def progress(self, stage: str, done: int, total: int, seconds_left: float | None = None, **fields: Any) -> None:

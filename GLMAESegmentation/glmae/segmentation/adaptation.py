@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..backbone.weights import WEIGHTS, read_config, read_weights
+from ..backbone.presets import PRESETS
+from ..backbone.weights import DECODER_NAMES, WEIGHTS, load_backbone, read_weights
 from ..events import Events
 from ..pretraining.configuration import pretrain_config
 from ..pretraining.job import pretrain
@@ -52,9 +53,15 @@ def adapt_backbone(
         return folder
     run.begin()
     store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
-    initial = None if source is None else read_weights(source / WEIGHTS)
-    preset = preset if source is None else read_config(source).name
-    config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
+    channels = len(preparation.normalisation)
+    if source is None:
+        config, initial = pretrain_config(preset, channels=channels, seed=seed), None
+    else:
+        encoder = load_backbone(source, channels=channels, events=events)
+        known = encoder.config.name if encoder.config.name in PRESETS else "base"
+        config = pretrain_config(known, backbone=encoder.config, seed=seed)
+        decoder = {name: t for name, t in read_weights(source / WEIGHTS).items() if name.startswith(DECODER_NAMES)}
+        initial = encoder.state_dict() | decoder
     return pretrain(
         config,
         store,

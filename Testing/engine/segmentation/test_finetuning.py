@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,8 +16,12 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
+from glmae.backbone.presets import preset
+from glmae.backbone.vision_transformer import VisionTransformer
+from glmae.backbone.weights import write_weights
 from glmae.errors import RequestError
 from glmae.events import recorded
+from glmae.model_folder import write_model
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
@@ -152,3 +157,21 @@ def test_unlabelled_scans_adapt_the_backbone(few_scans, tmp_path):
     assert "pre-training" in stages
     card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert card["pretrained"] is not None
+
+
+def test_a_backbone_of_no_preset_and_other_channels_is_adapted(few_scans, tmp_path):
+    """What is imported or pre-trained elsewhere may have any size; adapting goes on with exactly that one."""
+    config = dataclasses.replace(preset("tiny", channels=2), name="elsewhere", depth=2)
+    source = tmp_path / "elsewhere"
+    write_weights(source / "weights.safetensors", VisionTransformer(config).state_dict())
+    write_model(source, "backbone", {"backbone": config.to_json()})
+    events: list[dict] = []
+    finetune(
+        **arguments(few_scans, tmp_path / "model") | {"backbone": str(source)},
+        steps=5,
+        unlabelled=few_scans / "images",
+        events=recorded(events),
+    )
+    card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert (card["backbone"]["depth"], card["backbone"]["channels"]) == (2, 1)
+    assert "pre-training" in [event.get("stage") for event in events]

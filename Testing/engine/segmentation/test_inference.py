@@ -68,7 +68,7 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
     found_there = np.where(drawn, sitk.GetArrayFromImage(found), 0)
     for value, outer in ((1, slice(None, 12)), (2, slice(-12, None))):  # a third of the scan on either side
         counts = np.bincount(found_there[:, :, outer].ravel(), minlength=3)
-        assert counts[value] > 100
+        assert counts[value] > 50
         assert counts[3 - value] < 0.02 * counts[value]
 
 

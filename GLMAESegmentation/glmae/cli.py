@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from . import __version__
 from .errors import GLMAEError, RequestError, Stopped
@@ -18,6 +18,7 @@ from .events import Events, json_lines
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_T = TypeVar("_T", int, float)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -124,7 +125,7 @@ def _training_options(command: argparse.ArgumentParser) -> None:
         "--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights"
     )
     length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
-    command.add_argument("--seed", type=int, default=0, metavar="S")
+    command.add_argument("--seed", type=_seed, default=0, metavar="S")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
     _device_options(command)
 
@@ -134,17 +135,31 @@ def _device_options(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(float, text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
+    value = _number(int, text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
+
+
+def _seed(text: str) -> int:
+    value = _number(int, text)
+    if not 0 <= value < 2**32:  # what all random generators take
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
+    return value
+
+
+def _number(kind: Callable[[str], _T], text: str) -> _T:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number") from error
 
 
 def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:

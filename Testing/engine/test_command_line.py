@@ -258,6 +258,8 @@ def test_a_label_that_is_a_fraction_of_a_voxel_off_is_resampled_with_a_warning(f
         ("finetune",),
         ("finetune", "--images", "nowhere", "--labels", "nowhere", "--out", "x"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "0"),
+        ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "1.5"),
+        ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--minutes", "ten"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "3", "--minutes", "1"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--device", "tpu"),
         ("segment", "--model", "nowhere", "--images", ".", "--out", "x"),
@@ -275,8 +277,17 @@ def test_a_wrong_request_is_one_line_and_status_2(words, tmp_path, monkeypatch, 
     assert run(*words) == 2
     captured = capfd.readouterr()
     assert len(captured.err.strip().splitlines()) == 1
+    assert "_" not in captured.err, "no name of a function of ours"
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999", "one"])
+def test_a_seed_that_no_generator_takes_is_refused(seed, few_scans, tmp_path, capfd):
+    words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--steps", 1)
+    assert run(*words, "--out", tmp_path / "model", "--seed", seed) == 2
+    assert "--seed" in capfd.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 def test_an_existing_folder_is_never_overwritten(few_scans, trained_model, tmp_path, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ from .events import Events
 
 def terminal() -> Events:
     """Events shown on a terminal: progress and remarks on standard error, results on standard output."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Redirected on Windows, it has the code page of the system, which lacks the letters of many a folder's name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Events(_Terminal())
 
 

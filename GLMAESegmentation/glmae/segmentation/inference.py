@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from ..devices import choose_device
-from ..errors import GLMAEError, ScanError, Stopped
+from ..errors import GLMAEError, RequestError, ScanError, Stopped
 from ..events import Events, silent
 from ..scans.cases import Case, find_images
 from ..scans.image import read_channels
@@ -48,13 +48,14 @@ def segment(
         The names of the cases that failed; each was reported as an event.
 
     Raises:
-        RequestError: no scans were found, or the folder cannot be made.
+        RequestError: no scans were found, or results cannot go to `out`.
         ModelError: the model folder cannot be used.
         Stopped: the user stopped.
     """
     began = time.monotonic()
     events = events or silent()
     cases = find_images(list(images))
+    _check_out(Path(out), cases, file_format)
     chosen, reason = choose_device(device)
     opened = load_model(Path(model), chosen)
     events.started("segment", cases=len(cases), classes=list(opened.classes.names), device=str(chosen))
@@ -121,6 +122,15 @@ def segment_case(
     if not sitk.GetArrayViewFromImage(labels).any():
         events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
     return labels
+
+
+def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file; choose a folder with --out")
+    for case in cases:
+        target = out / f"{case.name}.{file_format}"
+        if target.exists() and any(target.samefile(image) for image in case.images):
+            raise RequestError(f"the result of {target} would have the name of the scan; choose another --out folder")
 
 
 def _write(target: Path, file_format: str, labels: sitk.Image, model: Model) -> None:

@@ -1,6 +1,7 @@
 """Segmenting: the same result in every orientation, several channels, nothing written over."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ def test_several_channels(few_scans, tmp_path):
     single = few_scans / "images" / "hippocampus_003.nii.gz"
     failed = segment(model=model, images=[single], out=tmp_path / "other", device="cpu", events=recorded(events))
     assert failed == ["hippocampus_003"]
-    assert any("1 channels" in event.get("message", "") or "2" in event.get("message", "") for event in events)
+    messages = [event["message"] for event in events if event.get("state") == "failed"]
+    assert messages == ["hippocampus_003: 1 channels, but the model was trained with 2"]
     assert not (tmp_path / "other" / "hippocampus_003.seg.nrrd").exists()
 
 
@@ -116,6 +118,18 @@ def test_no_scans(trained_model, tmp_path):
     with pytest.raises(RequestError, match="no scans"):
         segment(model=trained_model, images=[tmp_path / "empty"], out=tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_results_go_to_a_folder_where_no_scan_has_their_name(trained_model, sample_scans, tmp_path):
+    scan = Path(shutil.copy(sample_scans / "images" / f"{NAME}.nii.gz", tmp_path))
+    before = scan.read_bytes()
+    with pytest.raises(RequestError, match="name of the scan"):
+        segment(model=trained_model, images=[scan], out=tmp_path, file_format="nii.gz", device="cpu")
+    with pytest.raises(RequestError, match="is a file"):
+        segment(model=trained_model, images=[scan], out=scan, device="cpu")
+    assert scan.read_bytes() == before
+    assert segment(model=trained_model, images=[scan], out=tmp_path, device="cpu") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{NAME}.nii.gz", f"{NAME}.seg.nrrd"]
 
 
 def test_the_overview_is_a_picture(sample_scans, tmp_path):

@@ -69,8 +69,8 @@ def load_backbone(
             raise ValueError("weights without a folder need a configuration")
         origin, tensors = "these weights", dict(source)
     else:
-        origin, tensors = str(source), read_weights(Path(source) / WEIGHTS)
         config = config or read_config(Path(source))
+        origin, tensors = str(source), read_weights(Path(source) / WEIGHTS)
     config, tensors = adapted(
         {name: tensor for name, tensor in tensors.items() if not name.startswith(DECODER_NAMES)},
         config,
@@ -89,9 +89,9 @@ def read_config(folder: Path) -> BackboneConfig:
     """The shape of the backbone in `folder`, from its model.json.
 
     Raises:
-        ModelError: the folder is damaged, or describes no backbone.
+        ModelError: the folder is damaged, or holds no backbone but a segmentation model.
     """
-    card = read_model(folder)
+    card = read_model(folder, "backbone")
     try:
         return BackboneConfig.from_json(card.content["backbone"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -100,3 +100,11 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(StorageError):
         write_weights(tmp_path / "file" / WEIGHTS, {"a": torch.zeros(1)})
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_segmentation_model_is_no_backbone(folder):
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card |= {"kind": "segmentation", "classes": [{"value": 1, "name": "liver"}], "preprocessing": {}}
+    (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(ModelError, match="is a segmentation model, not a backbone"):
+        load_backbone(folder)

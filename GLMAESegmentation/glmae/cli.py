@@ -213,7 +213,12 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
     from .segmentation.evaluation import evaluate
 
     failed = evaluate(
-        predictions=options.predictions, labels=options.labels, classes=options.classes, out=options.out, events=events
+        predictions=options.predictions,
+        labels=options.labels,
+        classes=options.classes,
+        out=options.out,
+        events=events,
+        should_stop=stopped,
     )
     return 1 if failed else 0
 

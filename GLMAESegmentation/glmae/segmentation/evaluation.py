@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from monai.metrics import compute_hausdorff_distance
 
-from ..errors import GLMAEError, RequestError
+from ..errors import GLMAEError, RequestError, Stopped
 from ..events import Events, silent
 from ..files import write_json
 from ..scans.cases import Case, find_labels
@@ -46,7 +46,13 @@ class Score:
 
 
 def evaluate(
-    *, predictions: Path, labels: Path, out: Path, classes: Path | None = None, events: Events | None = None
+    *,
+    predictions: Path,
+    labels: Path,
+    out: Path,
+    classes: Path | None = None,
+    events: Events | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Score the segmentations in a folder; the same as `glmae evaluate`.
 
@@ -59,6 +65,7 @@ def evaluate(
         out: the report to write.
         classes: a classes.json; None: the labels' own names.
         events: where to report to.
+        should_stop: asked before every case; True stops, no report is written.
 
     Returns:
         The names of the cases that could not be compared.
@@ -66,6 +73,7 @@ def evaluate(
     Raises:
         RequestError: nothing to compare.
         StorageError: the report cannot be written.
+        Stopped: the user stopped.
     """
     events = events or silent()
     labelled, table = find_labels(labels, classes)
@@ -77,6 +85,8 @@ def evaluate(
     scores: list[Score] = []
     failed = []
     for number, case in enumerate(compared):
+        if should_stop():
+            raise Stopped(f"stopped after {number} of {len(compared)} cases; run the same command again")
         events.progress("evaluate", number, len(compared), case=case.name)
         try:
             scores += _score_files(case, predicted[case.name], table, events)
@@ -89,9 +99,8 @@ def evaluate(
     content = report(scores)
     write_json(Path(out), content)
     mean = content["mean_dice"]
-    message = (
-        f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {len(compared)} cases; details in {out}."
-    )
+    count = len(compared) - len(failed)
+    message = f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {count} cases; details in {out}."
     events.finished("evaluate", report=str(out), mean_dice=mean, failed=failed, message=message)
     return failed
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from glmae.errors import RequestError
+from glmae.errors import RequestError, Stopped
+from glmae.events import recorded
 from glmae.scans.labels import IGNORE
 from glmae.segmentation.evaluation import evaluate, report, score_case, score_masks
 
@@ -96,8 +97,18 @@ def test_a_case_that_cannot_be_compared_is_named_and_the_rest_is_scored(sample_s
     moved.SetOrigin([x + 60 for x in moved.GetOrigin()])
     sitk.WriteImage(moved, str(predictions / "hippocampus_057.nii.gz"))
     out = tmp_path / "report.json"
-    assert evaluate(predictions=predictions, labels=sample_scans / "labels", out=out) == ["hippocampus_057"]
+    events: list[dict] = []
+    failed = evaluate(predictions=predictions, labels=sample_scans / "labels", out=out, events=recorded(events))
+    assert failed == ["hippocampus_057"]
     assert json.loads(out.read_text(encoding="utf-8"))["mean_dice"] == 1.0
+    assert "over 1 cases" in events[-1]["message"]
+
+
+def test_stopping_writes_no_report(sample_scans, tmp_path):
+    labels, calls = sample_scans / "labels", iter([False, True])
+    with pytest.raises(Stopped, match="1 of 12"):
+        evaluate(predictions=labels, labels=labels, out=tmp_path / "r.json", should_stop=lambda: next(calls))
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_nothing_to_compare(sample_scans, tmp_path):

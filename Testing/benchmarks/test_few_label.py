@@ -1,0 +1,117 @@
+"""The few-label benchmark on bundled scans: its rows, going on after an interruption, the order of the grid."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BENCHMARKS = REPOSITORY / "benchmarks"
+SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """Two data sets: `tiny` with up to two labels, `tinier` with one."""
+    for name, labels in (("tiny", 2), ("tinier", 1)):
+        folder = tmp_path / "my sets" / name
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir(parents=True)
+            for scan in NAMES:
+                shutil.copy(SCANS / kind / f"{scan}.nii.gz", folder / kind)
+        shutil.copy(SCANS / "labels" / "classes.json", folder / "labels")
+        files = [f"{scan}.nii.gz" for scan in NAMES]
+        split = {
+            "few_label": {str(n): files[:n] for n in range(1, labels + 1)},
+            "pool": files[:3],
+            "test": files[3:],
+        }
+        content = {"seeds": {"seed0": split, "seed1": split}}
+        (folder / "split.json").write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path / "my sets"
+
+
+def run(data: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "few_label.py"), "--data", str(data), "--out", str(out)]
+    command += ["--device", "cpu", "--minutes", "0.03", "--labels", "1", "--seeds", "0", *words]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+
+
+def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results" / "few_label.json"
+    first = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    assert first.returncode == 0, first.stdout + first.stderr
+    content = json.loads(out.read_text(encoding="utf-8"))
+    assert content["machine"]["cpu"]["torch"]
+    assert [row["method"] for row in content["rows"]] == ["glmae_scratch", "dynunet"]
+    for row in content["rows"]:
+        assert (row["set"], row["labels"], row["seed"], row["minutes"]) == ("tiny", 1, 0, 0.03)
+        assert (row["device"], row["test_scans"], row["predicted_dice"]) == ("cpu", 1, None)
+        assert row["per_case"] == [row["dice"]]
+        assert 0 <= row["dice"] <= 1
+        assert set(row["per_class"]) == {"hippocampus anterior", "hippocampus posterior"}
+        assert row["hd95_mm"] is None or row["hd95_mm"] >= 0
+        assert row["steps"] >= 1
+        assert row["seconds"] > 0
+        # Importing torch alone takes more than 100 MB.
+        assert row["peak_mb"] is None or 100 < row["peak_mb"] < 8000
+
+    # One row is lost: only that one is made again.
+    lost = content["rows"].pop(0)
+    out.write_text(json.dumps(content), encoding="utf-8")
+    again = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("\n") == 1
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert rows[0] == content["rows"][0]
+    assert (rows[1]["method"], len(rows)) == (lost["method"], 2)
+
+    complete = out.read_bytes()
+    nothing = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert out.read_bytes() == complete
+
+
+def test_a_wrong_request_is_one_line_and_runs_nothing(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "few_label.json"
+    for words in (("--methods", "nnunet"), ("--methods", "no such"), ("--sets", "missing"), ("--tuning", "--out", "")):
+        words = words if words[-1] else ("--tuning", "--out", str(BENCHMARKS / "results" / "few_label.json"))
+        result = run(sets, out, *words)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert not out.exists()
+
+
+def test_a_partial_grid_is_balanced(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from data_set import find_data_sets
+    from few_label import planned
+
+    rows = [
+        (seed, labels, data.name, method)
+        for data, labels, seed, method in planned(find_data_sets(sets, None), [1, 2, 4], [0, 1], ["dynunet", "atlas"])
+    ]
+    one = [("tinier", "dynunet"), ("tinier", "atlas"), ("tiny", "dynunet"), ("tiny", "atlas")]
+    cells = [(0, 1, one), (0, 2, one[2:]), (1, 1, one), (1, 2, one[2:])]
+    assert rows == [(seed, labels, *cell) for seed, labels, cell_rows in cells for cell in cell_rows]
+
+
+def test_a_scan_to_test_on_is_never_trained_on(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from data_set import read_data_set
+    from few_label import validation
+
+    from glmae.errors import RequestError
+
+    data = read_data_set(sets / "tiny")
+    assert validation(data, 0, 1) == NAMES[1:3]
+    content = json.loads((sets / "tiny" / "split.json").read_text(encoding="utf-8"))
+    content["seeds"]["seed1"]["pool"].append("hippocampus_057.nii.gz")
+    (sets / "tiny" / "split.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RequestError, match="seed1 trains and tests on hippocampus_057"):
+        read_data_set(sets / "tiny")

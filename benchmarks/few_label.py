@@ -1,0 +1,152 @@
+"""Few labels: ours against what a user would take instead, at equal labels, scans, minutes and machine.
+
+    python benchmarks/few_label.py --data DIR [--sets ...] [--labels 1 4] [--seeds 0 1] [--methods ...] [--minutes 3]
+
+DIR holds one folder a set (see data_set.py). Each row runs in a process of its own and is written to
+benchmarks/results/few_label.json at once; what is there already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_set import DataSet, find_data_sets
+from methods import METHODS, applies, check_method
+from results_file import ResultsFile
+from task import Task
+
+from glmae.errors import GLMAEError, RequestError
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "few_label.json"
+KEY = ("set", "labels", "seed", "method", "minutes", "device", "test_scans", "settings")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: every row is there; 1: some failed, each named; 2: the request is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.tuning and options.out == RESULTS:
+            raise RequestError("rows of --tuning are no results; name another file with --out")
+        for name in options.methods:
+            check_method(name)
+        sets = find_data_sets(options.data, options.sets)
+        results = ResultsFile(options.out, KEY)
+        methods = _possible(options.methods)
+        device = _device(options.device)
+        settings = dict(map(_setting, options.settings))
+    except GLMAEError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    failures = 0
+    for data, labels, seed, method in planned(sets, options.labels, options.seeds, methods):
+        test = validation(data, seed, labels) if options.tuning else data.test(seed)
+        test = test[: options.test_scans or None]
+        row = {"set": data.name, "labels": labels, "seed": seed, "method": method, "minutes": options.minutes}
+        row |= {"device": device, "test_scans": len(test), "settings": settings}
+        if not test or row in results:
+            continue
+        failures += not _run(data, test, row, results)
+    return 1 if failures else 0
+
+
+def planned(
+    sets: Sequence[DataSet], labels: Sequence[int], seeds: Sequence[int], methods: Sequence[str]
+) -> Iterator[tuple[DataSet, int, int, str]]:
+    """The rows in the order in which they are run: wherever it ends, sets and methods have been treated alike."""
+    for seed in seeds:
+        for count in labels:
+            for data in sets:
+                if data.labelled(seed, count) is not None:
+                    yield from ((data, count, seed, method) for method in methods if applies(method, count))
+
+
+def validation(data: DataSet, seed: int, labels: int) -> tuple[str, ...]:
+    """For tuning: the labelled scans of the pool that the run does not train on, never a test scan."""
+    trained = set(data.labelled(seed, labels) or ())
+    return tuple(name for name in data.pool(seed) if name not in trained and data.has_label(name))
+
+
+def _run(data: DataSet, test: tuple[str, ...], row: dict, results: ResultsFile) -> bool:
+    """One row in a child process, so that its memory is its own."""
+    title = f"{row['set']}, {row['labels']} labels, seed {row['seed']}, {row['method']}"
+    labelled = data.labelled(row["seed"], row["labels"]) or ()
+    pool = tuple(name for name in data.pool(row["seed"]) if name not in test)
+    with tempfile.TemporaryDirectory(prefix="few-label-", ignore_cleanup_errors=True) as folder:
+        work = Path(folder) / "work"
+        work.mkdir()
+        task = Task(
+            set_folder=str(data.folder),
+            labelled=labelled,
+            pool=pool,
+            test=test,
+            work=str(work),
+            **{name: row[name] for name in ("labels", "seed", "method", "minutes", "device", "settings")},
+        )
+        asked, answer = Path(folder) / "task.json", Path(folder) / "row.json"
+        task.write(asked)
+        child = subprocess.run([sys.executable, str(HERE / "few_label_row.py"), str(asked), str(answer)], check=False)
+        if child.returncode or not answer.exists():
+            print(f"{title}: failed (exit status {child.returncode})", file=sys.stderr, flush=True)
+            return False
+        content = json.loads(answer.read_text(encoding="utf-8"))
+    results.add(content["row"], row["device"], content["machine"])
+    print(f"{title}: Dice {content['row']['dice']}, {content['row']['seconds']} s", flush=True)
+    return True
+
+
+def _possible(methods: Sequence[str]) -> list[str]:
+    """Without `glmae` where no backbone is shipped: a run from scratch would go by the wrong name."""
+    if "glmae" in methods:
+        from ours import backbone_is_shipped  # needs torch, which takes seconds
+
+        if not backbone_is_shipped():
+            print("glmae: left out, because no pre-trained backbone is shipped", file=sys.stderr)
+            return [name for name in methods if name != "glmae"]
+    return list(methods)
+
+
+def _device(request: str) -> str:
+    if request != "auto":
+        return request
+    from glmae.devices import choose_device  # needs torch, which takes seconds
+
+    return choose_device(request)[0].type
+
+
+def _setting(text: str) -> tuple[str, object]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Compare segmentation methods given a few labelled scans.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with one folder a set")
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: every folder with a split.json")
+    parser.add_argument("--labels", nargs="+", type=int, default=[1, 4], metavar="N")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="S")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME", help=", ".join(METHODS))
+    parser.add_argument("--minutes", type=float, default=3.0, metavar="M", help="for training, reading included")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--test-scans", type=int, default=0, metavar="N", help="score on the first N only; 0: all")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--settings", nargs="+", default=[], metavar="NAME=VALUE", help="fields of the methods, for tuning"
+    )
+    parser.add_argument(
+        "--tuning", action="store_true", help="score on labelled scans of the pool instead of the test; needs --out"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

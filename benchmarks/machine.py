@@ -1,0 +1,52 @@
+"""The machine that a benchmark ran on, and the memory that a process took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import monai
+import torch
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Processor, threads and versions; with the GPU if that is the device."""
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+    }
+
+
+def peak_rss_mb() -> float | None:
+    """The most main memory this process held so far, in MB of 10^6 bytes; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kibibytes elsewhere.
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def peak_device_mb(device: str) -> float | None:
+    """The most GPU memory that tensors held so far, in MB; None on other devices."""
+    return round(torch.cuda.max_memory_allocated() / 1e6, 1) if device == "cuda" else None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

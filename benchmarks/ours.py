@@ -1,0 +1,60 @@
+"""GLMAE itself, through the functions that a user calls."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from task import Outcome, Task
+
+from glmae.backbone.weights import SHIPPED
+from glmae.errors import GLMAEError
+from glmae.model_folder import read_model
+from glmae.segmentation.finetuning import finetune
+from glmae.segmentation.inference import segment
+
+
+def backbone_is_shipped() -> bool:
+    """Whether the project ships a pre-trained backbone; without one there is nothing to call `glmae`."""
+    return any(SHIPPED.glob("*/model.json"))
+
+
+def run(task: Task) -> Outcome:
+    """Fine-tune with all defaults, and segment. `glmae` is given the pool, as a user would; `glmae_scratch` is not."""
+    began = time.monotonic()
+    data, scratch = task.data, task.method == "glmae_scratch"
+    unlabelled = None
+    if not scratch and set(task.pool) > set(task.labelled):
+        unlabelled = Path(task.work) / "pool.txt"
+        unlabelled.write_text("\n".join(str(data.image(name).resolve()) for name in task.pool), encoding="utf-8")
+    model = finetune(
+        images=data.images,
+        labels=data.labels,
+        out=Path(task.work) / "model",
+        cases=task.labelled,
+        unlabelled=unlabelled,
+        backbone="none" if scratch else None,
+        minutes=task.minutes,
+        seed=task.seed,
+        device=task.device,
+        settings=task.settings or None,
+    )
+    ready = time.monotonic()
+    failed = segment(
+        model=model, images=task.test_images, out=task.predictions, file_format="nii.gz", device=task.device
+    )
+    if failed:
+        raise GLMAEError(f"{task.method} could not segment {', '.join(failed)}")
+    card = read_model(model, "segmentation").content
+    return Outcome(
+        seconds=ready - began,
+        segment_seconds=time.monotonic() - ready,
+        steps=card["schedule"]["done"],
+        predicted_dice=_predicted(card["scores"]),
+    )
+
+
+def _predicted(scores: Any) -> float | None:
+    value = scores.get("mean_dice") if isinstance(scores, dict) else None
+    return None if value is None else float(value)

@@ -1,0 +1,178 @@
+"""The training loop that the network peers share: nnU-Net's, on the same prepared scans and crops as ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from task import Outcome, Task
+from torch import Tensor, nn
+
+from glmae.devices import autocast
+from glmae.errors import GLMAEError
+from glmae.scans.cases import Case, find_cases, find_images
+from glmae.scans.classes import ClassTable
+from glmae.scans.fingerprint import measure
+from glmae.scans.image import read_channels
+from glmae.scans.labels import write_labelmap
+from glmae.scans.preparation import Preparation, plan_preparation, prepare_image, restore_labels
+from glmae.scans.store import ScanStore
+from glmae.schedule import Schedule
+from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
+from glmae.segmentation.crops import Batch, CropSampler, LabelledScan
+from glmae.segmentation.loss import segmentation_loss
+from glmae.segmentation.sliding_window import class_probabilities
+from peers.augmentation import SPATIAL, Intensity, mirrored
+
+Patch = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """What can be tuned of a peer; the defaults are nnU-Net's.
+
+    Attributes:
+        optimiser: "sgd" (Nesterov momentum 0.99, rate falling as (1 - t) ** 0.9) or "adamw" (warm-up, then cosine).
+        rate: peak learning rate; None: 0.01 for SGD, 1e-3 for AdamW.
+        weight_decay: None: 3e-5 for SGD, 0.01 for AdamW.
+        warm_up: share of the run in which AdamW's rate rises.
+        batch: crops in a step.
+        foreground: share of crops centred near a labelled voxel: one of nnU-Net's two.
+        clip: largest gradient norm.
+        mirror: axes (0, 1, 2) of mirroring. None by default: left and right organs of our sets are other classes.
+        features: channels of the first level, None: the network's own default.
+        token: the sides of a crop are multiples of this.
+    """
+
+    optimiser: str = "sgd"
+    rate: float | None = None
+    weight_decay: float | None = None
+    warm_up: float = 0.05
+    batch: int = 2
+    foreground: float = 0.5
+    clip: float = 12.0
+    mirror: Sequence[int] = ()
+    features: int | None = None
+    token: int = 8
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network is built for: input channels, output channels (background included), crop, spacing in mm."""
+
+    channels: int
+    outputs: int
+    patch: Patch
+    spacing: tuple[float, float, float]
+
+
+# Builds the network, which gives a list of logits, finest first. It may ask for a slightly different crop by `patch`.
+Build = Callable[[Shape, PeerConfig], nn.Module]
+
+
+def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Shape], Patch] | None = None) -> Outcome:
+    """Read, prepare, train for the minutes of the task, and segment its test scans.
+
+    Args:
+        task: what to do.
+        build: makes the network.
+        config: the peer's defaults; `task.settings` go before them.
+        fit: rounds the planned crop to one that the network can halve often enough.
+    """
+    began = time.monotonic()
+    device = torch.device(task.device)
+    config = dataclasses.replace(config, **task.settings)
+    data = task.data
+    cases, table = find_cases(data.images, data.labels, task.labelled)
+    preparation = plan_preparation(measure(cases, table), SCAN_VOXELS[device.type])
+    store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
+    scans = [_scan(store, index, preparation) for index in range(len(store))]
+    patch = plan_patch([scan.label.shape for scan in scans], (config.token,) * 3, PATCH_VOXELS[device.type])
+    shape = Shape(len(preparation.normalisation), len(table) + 1, patch, preparation.spacing)
+    if fit is not None:
+        shape = dataclasses.replace(shape, patch=fit(shape))
+    torch.manual_seed(task.seed)
+    network = build(shape, config).to(device)
+    sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed)
+    schedule = Schedule(minutes=max(1.0, 60 * task.minutes - (time.monotonic() - began)) / 60)
+    train(network, sampler, schedule, config, device)
+    ready = time.monotonic()
+    for case in find_images(task.test_images):
+        _segment(case, network, shape.patch, preparation, table, device, task.predictions)
+    return Outcome(seconds=ready - began, segment_seconds=time.monotonic() - ready, steps=schedule.done)
+
+
+def train(
+    network: nn.Module, sampler: CropSampler, schedule: Schedule, config: PeerConfig, device: torch.device
+) -> None:
+    """Train until the schedule is over."""
+    optimiser = _optimiser(network, config)
+    peak = optimiser.param_groups[0]["lr"]
+    intensity = Intensity()
+    network.train()
+    while not schedule.finished:
+        optimiser.param_groups[0]["lr"] = peak * _factor(schedule, config)
+        batch = _changed(sampler.batch(schedule.done), schedule.done, intensity, config)
+        with autocast(device):
+            logits: list[Tensor] = network(batch.image.to(device))
+        loss = segmentation_loss(logits, batch.target.to(device), batch.annotated.to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimiser.step()
+        if not torch.isfinite(loss):
+            raise GLMAEError(f"training failed at step {schedule.done}: the loss is not finite; use a lower rate")
+        schedule.step_done()
+
+
+def _changed(batch: Batch, step: int, intensity: Intensity, config: PeerConfig) -> Batch:
+    """nnU-Net's intensity changes and mirroring, on crops that were rotated and scaled already."""
+    images, targets = [], []
+    for number, (image, target) in enumerate(zip(batch.image, batch.target, strict=True)):
+        seed = step * config.batch + number
+        image, target = mirrored(intensity(image, seed), target, config.mirror, seed)
+        images.append(image)
+        targets.append(target)
+    return Batch(torch.stack(images), torch.stack(targets), batch.annotated)
+
+
+def _optimiser(network: nn.Module, config: PeerConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "sgd":
+        decay = 3e-5 if config.weight_decay is None else config.weight_decay
+        return torch.optim.SGD(
+            network.parameters(), lr=config.rate or 0.01, momentum=0.99, nesterov=True, weight_decay=decay
+        )
+    decay = 0.01 if config.weight_decay is None else config.weight_decay
+    return torch.optim.AdamW(network.parameters(), lr=config.rate or 1e-3, weight_decay=decay)
+
+
+def _factor(schedule: Schedule, config: PeerConfig) -> float:
+    if config.optimiser == "sgd":
+        return float(max(1e-3, 1 - schedule.fraction) ** 0.9)
+    return schedule.rate(config.warm_up)
+
+
+def _scan(store: ScanStore, index: int, preparation: Preparation) -> LabelledScan:
+    label = store.label(index)
+    assert label is not None
+    return LabelledScan(store.image(index), label, store.annotated(index), preparation.spacing)
+
+
+def _segment(
+    case: Case,
+    network: nn.Module,
+    patch: Patch,
+    preparation: Preparation,
+    table: ClassTable,
+    device: torch.device,
+    out: Path,
+) -> None:
+    scan = read_channels(case.images)
+    image, grid = prepare_image(scan, preparation)
+    probabilities = class_probabilities(network, image, patch, device)
+    labels = restore_labels(probabilities, grid, scan[0], [entry.value for entry in table])
+    write_labelmap(out / f"{case.name}.nii.gz", labels, table)

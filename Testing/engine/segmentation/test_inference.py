@@ -73,6 +73,35 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
         assert counts[3 - value] < 0.02 * counts[value]
 
 
+def test_half_a_millimetre_and_five_train_together(few_scans, tmp_path):
+    """Mixed spacings, orders of axes, an oblique scan: one model, and every result on its scan's own grid."""
+    grids = {"003": ((1.0, 1.0, 5.0), "PIR"), "039": ((0.5, 0.5, 0.5), "SLP"), "207": ((1.0, 1.0, 1.0), "LAS")}
+    for kind, interpolation in (("images", sitk.sitkLinear), ("labels", sitk.sitkNearestNeighbor)):
+        for name, (spacing, code) in grids.items():
+            path = few_scans / kind / f"hippocampus_{name}.nii.gz"
+            image = sitk.ReadImage(str(path))
+            size = [
+                round(n * old / new) for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+            ]
+            grid = (image.GetOrigin(), spacing, image.GetDirection())
+            image = sitk.DICOMOrient(sitk.Resample(image, size, sitk.Transform(), interpolation, *grid), code)
+            if name == "207":
+                turn = sitk.Euler3DTransform((0, 0, 0), 0.3, 0.2, 0.4).GetMatrix()
+                direction = np.reshape(turn, (3, 3)) @ np.reshape(image.GetDirection(), (3, 3))
+                image.SetDirection(direction.ravel().tolist())
+            sitk.WriteImage(image, str(path))
+    images, model, out = few_scans / "images", tmp_path / "model", tmp_path / "out"
+    settings = {"patch": (24, 32, 24)}
+    common = {"backbone": "none", "device": "cpu", "settings": settings}
+    finetune(images=images, labels=few_scans / "labels", out=model, steps=2, **common)
+    assert segment(model=model, images=[images], out=out, file_format="nii.gz", device="cpu") == []
+    for path in images.iterdir():
+        scan, result = sitk.ReadImage(str(path)), sitk.ReadImage(str(out / path.name))
+        assert result.GetSize() == scan.GetSize()
+        for read in (sitk.Image.GetSpacing, sitk.Image.GetOrigin, sitk.Image.GetDirection):
+            np.testing.assert_allclose(read(result), read(scan), atol=1e-5)
+
+
 def test_several_channels(few_scans, tmp_path):
     """Two channels of other grids and orientations; a scan with one channel is refused by name."""
     images = tmp_path / "images"

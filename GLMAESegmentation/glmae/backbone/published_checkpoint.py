@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -165,7 +166,8 @@ def _content(file: Path) -> Any:
     try:
         # Mapped, so that the optimiser and the teacher of a large checkpoint are never read.
         mapped = zipfile.is_zipfile(file)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle's protocols, no concern of the user
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except MemoryError:
         raise

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -340,3 +341,12 @@ def test_a_full_disk_leaves_nothing(file, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == [file.parent.name]
+
+
+def test_a_plain_pickle_is_refused_without_remarks_of_libraries(tmp_path, recwarn):
+    path = tmp_path / "plain.pth"
+    path.write_bytes(pickle.dumps({"trap": Trap(tmp_path / "sprung")}, protocol=4))
+    with pytest.raises(ModelError, match=r"plain\.pth"):
+        read_checkpoint(path)
+    assert not (tmp_path / "sprung").exists()
+    assert not recwarn.list

@@ -53,6 +53,7 @@ def score(task: Task) -> dict[str, Any]:
     distances = [_mean(entry["hd95_mm"] for entry in rows if entry["case"] == name) for name in task.test]
     return {
         "dice": _mean(per_case),
+        "cases": list(task.test),
         "per_case": per_case,
         "per_class": {name: _mean(entry["dice"] for entry in rows if entry["class"] == name) for name in learnt},
         "hd95_mm": _mean(distances),

@@ -53,7 +53,7 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     for row in content["rows"]:
         assert (row["set"], row["labels"], row["seed"], row["minutes"]) == ("tiny", 1, 0, 0.03)
         assert (row["device"], row["test_scans"], row["predicted_dice"]) == ("cpu", 1, None)
-        assert row["per_case"] == [row["dice"]]
+        assert (row["cases"], row["per_case"]) == ([NAMES[3]], [row["dice"]])
         assert 0 <= row["dice"] <= 1
         assert set(row["per_class"]) == {"hippocampus anterior", "hippocampus posterior"}
         assert row["hd95_mm"] is None or row["hd95_mm"] >= 0
@@ -71,6 +71,22 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert rows[0] == content["rows"][0]
     assert (rows[1]["method"], len(rows)) == (lost["method"], 2)
+
+    page = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "plot_few_label.py"), "--results", str(out), "--out", str(tmp_path / "docs")],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert page.returncode == 0, page.stderr
+    text = (tmp_path / "docs" / "few_label.md").read_text(encoding="utf-8")
+    for row in rows:
+        assert f"| 1 | {row['method']} | {row['dice']:.3f} (1) |" in text
+    by_method = {row["method"]: 100 * row["dice"] for row in rows}
+    assert f"| glmae_scratch | dynunet | {by_method['glmae_scratch'] - by_method['dynunet']:+.1f} (" in text
+    assert {"few_label_labels.png", "few_label_minutes.png"} <= {file.name for file in (tmp_path / "docs").iterdir()}
 
     complete = out.read_bytes()
     nothing = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")

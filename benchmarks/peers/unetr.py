@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from monai.networks.nets import UNETR
 from task import Outcome, Task
 from torch import Tensor, nn
 
+from glmae.errors import RequestError
 from peers.training import PeerConfig, Shape, run_network
 
 
 def run(task: Task) -> Outcome:
+    if importlib.util.find_spec("einops") is None:
+        raise RequestError("MONAI's UNETR needs the package einops; run pip install einops, or leave unetr out")
     config = PeerConfig(optimiser="adamw", rate=1e-4, weight_decay=1e-5, token=16)
     return run_network(task, VisionTransformerUNet, config)
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         content = _read(options.results)
         # Rows of other settings than the methods' own belong to tuning.
-        rows = [row for row in content["rows"] if not row.get("settings")]
+        rows = _fullest([row for row in content["rows"] if not row.get("settings")])
         if not rows:
             raise RequestError(f"{options.results} holds no rows yet; run benchmarks/few_label.py first")
         text = page(rows, content["machine"])
@@ -195,6 +195,15 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read; run benchmarks/few_label.py first") from error
+
+
+def _fullest(rows: Sequence[Row]) -> list[Row]:
+    """Of each set and seed the rows with most test scans: what was scored on fewer cannot be compared with them."""
+    most: dict[tuple[str, int], int] = {}
+    for row in rows:
+        at = row["set"], row["seed"]
+        most[at] = max(most.get(at, 0), row["test_scans"])
+    return [row for row in rows if row["test_scans"] == most[row["set"], row["seed"]]]
 
 
 def _only(rows: Iterable[Row], **wanted: Any) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -43,12 +44,14 @@ class RunFolder:
         """Create the folder. Called when everything that can be checked beforehand was.
 
         Raises:
-            StorageError: it cannot be written.
+            RequestError: there can be no such folder.
+            StorageError: the disk is full.
         """
         try:
             self.unfinished.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_error(self.out, error) from error
+            sentence = storage_error(self.out, error)
+            raise (sentence if error.errno == errno.ENOSPC else RequestError(str(sentence))) from error
         write_json(self.unfinished / REQUEST, self._request)
 
     def end(self) -> None:

@@ -305,7 +305,7 @@ def test_an_existing_folder_is_never_overwritten(few_scans, trained_model, tmp_p
 def test_an_output_that_cannot_be_written_is_named(few_scans, tmp_path, capfd):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--steps", 1)
-    assert run(*words, "--out", tmp_path / "file" / "model", "--device", "cpu") in (1, 2)
+    assert run(*words, "--out", tmp_path / "file" / "model", "--device", "cpu") == 2
     error = capfd.readouterr().err
     assert str(tmp_path / "file") in error
     assert "Traceback" not in error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmae.errors import RequestError, StorageError
+from glmae.errors import RequestError
 from glmae.run_folder import RunFolder
 
 REQUEST = {"seed": 0, "cases": ["a", "b"], "steps": None}
@@ -50,5 +50,5 @@ def test_a_finished_run(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(StorageError, match="could not be written"):
+    with pytest.raises(RequestError, match="could not be written"):
         RunFolder(tmp_path / "file" / "out", REQUEST, resume=False).begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -83,11 +84,14 @@ def finetune(
     events = events or silent()
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
+    labelled, table = _labelled_cases(images, labels, cases, classes)
     request = {
         "images": str(images),
         "labels": str(labels),
         "cases": None if cases is None else sorted(cases),
         "unlabelled": None if unlabelled is None else str(unlabelled),
+        "classes": table.to_json(),
+        "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
         "backbone": backbone,
         "steps": steps,
         "minutes": minutes,
@@ -98,8 +102,7 @@ def finetune(
     if run.finished:
         events.finished("finetune", model=str(out), message=f"{out} is finished already.")
         return Path(out)
-    labelled, table = _labelled_cases(images, labels, cases, classes)
-    others = [] if unlabelled is None else find_images([unlabelled])
+    others = [] if unlabelled is None else find_images([unlabelled], unique=False)
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
@@ -155,6 +158,11 @@ def _labelled_cases(
     if not labelled:
         raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
     return labelled, table
+
+
+def _digest(label: Path) -> str:
+    """SHA-256 of a label file: a run is not gone on with when a label was changed."""
+    return hashlib.sha256(label.read_bytes()).hexdigest()
 
 
 def _labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:

@@ -96,6 +96,13 @@ def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5)
     with pytest.raises(RequestError, match="other settings \\(seed\\)"):
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5, seed=1, resume=True)
+    label = next((few_scans / "labels").glob("*003*"))
+    untouched = label.read_bytes()
+    sitk.WriteImage(sitk.ReadImage(str(label))[:, :, :] * 1, str(label), True, 1)
+    assert label.read_bytes() != untouched
+    with pytest.raises(RequestError, match="labelled"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
+    label.write_bytes(untouched)
     finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
 
 

@@ -44,7 +44,7 @@ def test_left_stays_left_in_every_orientation(trained_model, sample_scans, tmp_p
 
 
 def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
-    """One structure on each side, told apart by place alone; scans of other orientations than those trained on."""
+    """One structure on each side, told apart by place alone; trained in two orientations, found in four."""
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
     for name, code in (("hippocampus_039", "LPS"), ("hippocampus_207", "PIR")):
@@ -62,44 +62,16 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
     )
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
     model = finetune(**common, out=tmp_path / "model", steps=40)
-    scan = sitk.DICOMOrient(sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz")), "LAS")
-    found = sitk.DICOMOrient(segmented(model, scan, tmp_path / "out"), "RAS")
+    scan = sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz"))
     label = sitk.ReadImage(str(sample_scans / "labels" / f"{NAME}.nii.gz"))
     drawn = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "RAS")) > 0
-    found_there = np.where(drawn, sitk.GetArrayFromImage(found), 0)
-    for value, outer in ((1, slice(None, 12)), (2, slice(-12, None))):  # a third of the scan on either side
-        counts = np.bincount(found_there[:, :, outer].ravel(), minlength=3)
-        assert counts[value] > 50
-        assert counts[3 - value] < 0.02 * counts[value]
-
-
-def test_half_a_millimetre_and_five_train_together(few_scans, tmp_path):
-    """Mixed spacings, orders of axes, an oblique scan: one model, and every result on its scan's own grid."""
-    grids = {"003": ((1.0, 1.0, 5.0), "PIR"), "039": ((0.5, 0.5, 0.5), "SLP"), "207": ((1.0, 1.0, 1.0), "LAS")}
-    for kind, interpolation in (("images", sitk.sitkLinear), ("labels", sitk.sitkNearestNeighbor)):
-        for name, (spacing, code) in grids.items():
-            path = few_scans / kind / f"hippocampus_{name}.nii.gz"
-            image = sitk.ReadImage(str(path))
-            size = [
-                round(n * old / new) for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
-            ]
-            grid = (image.GetOrigin(), spacing, image.GetDirection())
-            image = sitk.DICOMOrient(sitk.Resample(image, size, sitk.Transform(), interpolation, *grid), code)
-            if name == "207":
-                turn = sitk.Euler3DTransform((0, 0, 0), 0.3, 0.2, 0.4).GetMatrix()
-                direction = np.reshape(turn, (3, 3)) @ np.reshape(image.GetDirection(), (3, 3))
-                image.SetDirection(direction.ravel().tolist())
-            sitk.WriteImage(image, str(path))
-    images, model, out = few_scans / "images", tmp_path / "model", tmp_path / "out"
-    settings = {"patch": (24, 32, 24)}
-    common = {"backbone": "none", "device": "cpu", "settings": settings}
-    finetune(images=images, labels=few_scans / "labels", out=model, steps=2, **common)
-    assert segment(model=model, images=[images], out=out, file_format="nii.gz", device="cpu") == []
-    for path in images.iterdir():
-        scan, result = sitk.ReadImage(str(path)), sitk.ReadImage(str(out / path.name))
-        assert result.GetSize() == scan.GetSize()
-        for read in (sitk.Image.GetSpacing, sitk.Image.GetOrigin, sitk.Image.GetDirection):
-            np.testing.assert_allclose(read(result), read(scan), atol=1e-5)
+    for code in ("RAS", "LAS", "LPS", "PIR"):
+        found = sitk.DICOMOrient(segmented(model, sitk.DICOMOrient(scan, code), tmp_path / code), "RAS")
+        found_there = np.where(drawn, sitk.GetArrayFromImage(found), 0)
+        for value, outer in ((1, slice(None, 12)), (2, slice(-12, None))):  # a third of the scan on either side
+            counts = np.bincount(found_there[:, :, outer].ravel(), minlength=3)
+            assert counts[value] > 50
+            assert counts[3 - value] < 0.02 * counts[value]
 
 
 def test_several_channels(few_scans, tmp_path):

@@ -179,6 +179,13 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
 def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
     from .segmentation.finetuning import finetune
 
+    failed: list[str] = []
+
+    def relay(event: dict[str, Any]) -> None:
+        if event["event"] == "finished":
+            failed.extend(event.get("failed", ()))
+        events.emit(**event)
+
     finetune(
         images=options.images,
         labels=options.labels,
@@ -188,10 +195,10 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         unlabelled=options.unlabelled,
         backbone=options.backbone,
         **_training(options),
-        events=events,
+        events=Events(relay),
         should_stop=stopped,
     )
-    return 0
+    return 1 if failed else 0
 
 
 def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:

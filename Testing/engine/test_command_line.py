@@ -351,6 +351,19 @@ def test_a_full_disk_leaves_nothing_half_written(sample_scans, trained_model, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_unlabelled_scan_that_cannot_be_used_is_status_1_and_the_model_is_there(few_scans, tmp_path, capfd):
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    shutil.copy(few_scans / "images" / "hippocampus_003.nii.gz", folder)
+    (folder / "broken.nii.gz").write_text("no image", encoding="utf-8")
+    words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--unlabelled", folder)
+    words += ("--backbone", "none", "--device", "cpu", "--steps", 2, "--out", tmp_path / "model", "--events")
+    assert run(*words) == 1
+    last = events_of(capfd.readouterr().out)[-1]
+    assert (last["event"], last["failed"]) == ("finished", ["broken"])
+    assert (tmp_path / "model" / "model.json").exists()
+
+
 def test_ctrl_c_stops_with_130_and_resume_finishes(few_scans, tmp_path):
     if sys.platform == "win32":
         pytest.skip("sending Ctrl-C to one child only needs a console of its own on Windows")

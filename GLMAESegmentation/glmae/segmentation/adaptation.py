@@ -29,7 +29,7 @@ def adapt_backbone(
     device: str,
     events: Events,
     should_stop: Callable[[], bool],
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Pre-train on `cases` with GL-MAE, starting from `source` (or from scratch), prepared as for fine-tuning.
 
     Args:
@@ -46,11 +46,11 @@ def adapt_backbone(
         should_stop: see `pretrain`.
 
     Returns:
-        The folder of the adapted backbone.
+        The folder of the adapted backbone, and the names of the scans that could not be used.
     """
     run = RunFolder(folder, {"seed": seed}, resume=True)
     if run.finished:
-        return folder
+        return folder, []
     run.begin()
     store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
     channels = len(preparation.normalisation)
@@ -62,7 +62,7 @@ def adapt_backbone(
         config = pretrain_config(known, backbone=encoder.config, seed=seed)
         decoder = {name: t for name, t in read_weights(source / WEIGHTS).items() if name.startswith(DECODER_NAMES)}
         initial = encoder.state_dict() | decoder
-    return pretrain(
+    pretrain(
         config,
         store,
         run,
@@ -73,3 +73,4 @@ def adapt_backbone(
         events=events,
         should_stop=should_stop,
     )
+    return folder, sorted({case.name for case in cases} - set(store.names))

@@ -61,7 +61,8 @@ def finetune(
         out: the model folder, made here.
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
-        unlabelled: folder or list of scans without labels to which the backbone is adapted first.
+        unlabelled: folder or list of scans without labels to which the backbone is adapted first; those that cannot be
+            used are passed over and named in the events, last in `failed` of `finished`.
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, model written, after this time.
@@ -109,11 +110,13 @@ def finetune(
     events.info(reason)
     fingerprint = measure(labelled, table, events)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
+    origin = {"pretrained": None if source is None else source.name, "adapted": bool(others)}
+    failed: list[str] = []
     run.begin()
     try:
         if others:
             share = float((settings or {}).get("adaptation", FinetuneConfig.adaptation))
-            source = adapt_backbone(
+            source, failed = adapt_backbone(
                 run.unfinished / "backbone",
                 others,
                 preparation,
@@ -133,7 +136,7 @@ def finetune(
         training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
         training.run(run.checkpoint, events, should_stop)
         model = Model(training.averaged_network(), config, preparation, table)
-        save_model(run.out, model, _details(labelled, schedule, source, seed, fingerprint.to_json()))
+        save_model(run.out, model, _details(labelled, schedule, origin, seed, fingerprint.to_json()))
     except Stopped:
         raise
     except BaseException:
@@ -143,6 +146,7 @@ def finetune(
     events.finished(
         "finetune",
         model=str(out),
+        failed=failed,
         steps=schedule.done,
         seconds=round(time.monotonic() - began, 1),
         message=f"Model written to {out} after {schedule.done} steps.",
@@ -207,13 +211,13 @@ def _network(
 
 
 def _details(
-    cases: Sequence[Case], schedule: Schedule, source: Path | None, seed: int, fingerprint: Mapping[str, Any]
+    cases: Sequence[Case], schedule: Schedule, origin: Mapping[str, Any], seed: int, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
     training = [alias_and_hash(case, number) for number, case in enumerate(cases, start=1)]
     return {
         "schedule": schedule.state(),
         "seed": seed,
-        "pretrained": None if source is None else source.name,
+        **origin,
         "scores": None,
         "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
         "fingerprint": fingerprint,

@@ -163,7 +163,7 @@ def test_unlabelled_scans_adapt_the_backbone(few_scans, tmp_path):
     stages = [event["stage"] for event in events if event["event"] == "progress"]
     assert "pre-training" in stages
     card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
-    assert card["pretrained"] is not None
+    assert (card["pretrained"], card["adapted"]) == (None, True)
 
 
 def test_a_backbone_of_no_preset_and_other_channels_is_adapted(few_scans, tmp_path):

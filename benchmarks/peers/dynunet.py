@@ -49,7 +49,7 @@ def planned_levels(shape: Shape) -> tuple[list[Patch], list[Patch]]:
     """Kernels and strides of the levels, finest first, after nnU-Net's rules.
 
     An axis is halved while 4 voxels remain, and only while its spacing is less than twice the finest one of those that
-    can still be halved; its kernel is 1 until its spacing is less than twice the finest.
+    can still be halved; its kernel is 1 until its spacing is once less than twice the finest.
     """
     sides, spacing = [float(side) for side in shape.patch], list(shape.spacing)
     kernels, strides = [_kernel(spacing)], [(1, 1, 1)]
@@ -62,7 +62,8 @@ def planned_levels(shape: Shape) -> tuple[list[Patch], list[Patch]]:
         sides = [side / step for side, step in zip(sides, stride, strict=True)]
         spacing = [mm * step for mm, step in zip(spacing, stride, strict=True)]
         strides.append((stride[0], stride[1], stride[2]))
-        kernels.append(_kernel(spacing))
+        before, now = kernels[-1], _kernel(spacing)
+        kernels.append((max(before[0], now[0]), max(before[1], now[1]), max(before[2], now[2])))
     return kernels, strides
 
 

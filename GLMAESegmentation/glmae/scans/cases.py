@@ -67,7 +67,7 @@ def find_cases(
     if names is not None:
         _check_names(names, scans, found, Path(images), labels)
         scans = {name: scans[name] for name in sorted(set(names))}
-        found = {name: found[name] for name in scans}
+        found = {name: found[name] for name in scans if name in found}
     for name, label in found.items():
         if name not in scans:
             raise RequestError(f"{label} has no image: no scan in {images} is called {name}; add it or remove this.")

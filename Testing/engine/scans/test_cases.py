@@ -231,3 +231,9 @@ def test_alias_and_hash_tell_the_content_and_no_name(images, scan):
     other = images / "renamed.nrrd"
     sitk.WriteImage(scan, str(other))
     assert alias_and_hash(find_images([other])[0], 3) == ("case-03", digest)
+
+
+def test_named_cases_without_a_folder_of_labels(sample_scans):
+    cases, table = find_cases(sample_scans / "images", None, ["hippocampus_057", "hippocampus_003"])
+    assert [(case.name, case.label) for case in cases] == [("hippocampus_003", None), ("hippocampus_057", None)]
+    assert len(table) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -85,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
     _training_options(finetune)
 
+    finetune.add_argument(
+        "--setting",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of FinetuneConfig instead of the planned one, value in JSON; for experiments, may be repeated",
+    )
+
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
     segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
     segment.add_argument(
@@ -162,6 +172,14 @@ def _number(kind: Callable[[str], _T], text: str) -> _T:
         raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number") from error
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value  # plain words need no quotes
+
+
 def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
     from .pretraining.image_files import pretrain_images
 
@@ -194,6 +212,7 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         classes=options.classes,
         unlabelled=options.unlabelled,
         backbone=options.backbone,
+        settings=dict(options.setting),
         **_training(options),
         events=Events(relay),
         should_stop=stopped,

@@ -351,6 +351,17 @@ def test_a_full_disk_leaves_nothing_half_written(sample_scans, trained_model, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_settings_from_the_command_line(few_scans, tmp_path, capfd):
+    words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--device", "cpu")
+    words += ("--backbone", "none", "--steps", 1, "--out", tmp_path / "model")
+    assert run(*words, "--setting", "speed=9") == 2
+    assert "speed" in capfd.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert run(*words, "--setting", "patch=[16, 24, 16]", "--setting", "head=unetr") == 0
+    card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert (card["finetuning"]["patch"], card["finetuning"]["head"]) == ([16, 24, 16], "unetr")
+
+
 def test_an_unlabelled_scan_that_cannot_be_used_is_status_1_and_the_model_is_there(few_scans, tmp_path, capfd):
     folder = tmp_path / "unlabelled"
     folder.mkdir()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ..backbone.presets import PRESETS
+from ..errors import RequestError
+from ..files import last_line
 from .augmentation import AugmentationConfig
-from .heads import DEFAULT_HEAD
+from .heads import DEFAULT_HEAD, HEADS
 
 # Voxels in a crop: as much context as leaves a step at about a second on two CPU cores, more on a GPU.
 PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
@@ -53,6 +56,30 @@ class FinetuneConfig:
     adaptation: float = 0.2
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0
+
+    def changed(self, settings: Mapping[str, Any]) -> FinetuneConfig:
+        """The same with other values for some fields, as JSON gives them.
+
+        Raises:
+            RequestError: there is no such field, or its value is of another kind.
+        """
+        content = self.to_json()
+        for name, value in settings.items():
+            if name not in content:
+                raise RequestError(f"there is no setting '{name}'; choose one of {', '.join(content)}")
+            content[name] = content[name] | dict(value) if name == "augmentation" else value
+        try:
+            config = FinetuneConfig.from_json(content)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
+        # The name of an imported backbone need not be a preset's.
+        known = "preset" not in settings or config.preset in PRESETS
+        if config.head not in HEADS or not known or len(config.patch) != 3:
+            raise RequestError(
+                f"head '{config.head}', preset '{config.preset}' or patch {list(config.patch)} cannot be built; choose "
+                f"from {', '.join(HEADS)}; {', '.join(PRESETS)}; three sides in voxels"
+            )
+        return config
 
     def to_json(self) -> dict[str, Any]:
         """As stored in model.json."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -85,6 +84,7 @@ def finetune(
     events = events or silent()
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
+    wanted = FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
     labelled, table = _labelled_cases(images, labels, cases, classes)
     request = {
         "images": str(images),
@@ -115,15 +115,14 @@ def finetune(
     run.begin()
     try:
         if others:
-            share = float((settings or {}).get("adaptation", FinetuneConfig.adaptation))
             source, failed = adapt_backbone(
                 run.unfinished / "backbone",
                 others,
                 preparation,
-                preset=str((settings or {}).get("preset", FinetuneConfig.preset)),
+                preset=wanted.preset,
                 source=source,
-                steps=None if steps is None else max(1, round(share * steps)),
-                minutes=None if minutes is None else share * minutes,
+                steps=None if steps is None else max(1, round(wanted.adaptation * steps)),
+                minutes=None if minutes is None else wanted.adaptation * minutes,
                 seed=seed,
                 device=device,
                 events=events,
@@ -196,7 +195,8 @@ def _network(
     else:
         backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
     patch = plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
-    config = dataclasses.replace(FinetuneConfig(patch=patch, preset=backbone.name, seed=seed), **settings)
+    config = FinetuneConfig(patch=patch, preset=backbone.name, seed=seed)
+    config = config.changed({name: value for name, value in settings.items() if name != "preset"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SegmentationNetwork(backbone, len(table.classes), config.head)

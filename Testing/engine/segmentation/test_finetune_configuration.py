@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from glmae.errors import RequestError
 from glmae.segmentation.configuration import FinetuneConfig, plan_patch
 
 
@@ -29,3 +30,13 @@ def test_json_round_trip():
     config = FinetuneConfig(patch=(32, 40, 48), head="unetr", rate=0.1, seed=9)
     content = json.loads(json.dumps(config.to_json())) | {"of a later version": 1}
     assert FinetuneConfig.from_json(content) == config
+
+
+def test_settings_are_checked():
+    config = FinetuneConfig(patch=(16, 16, 16))
+    changed = config.changed({"patch": [32, 40, 32], "rate": 0.5, "augmentation": {"elastic": 0.0}})
+    assert (changed.patch, changed.rate, changed.augmentation.elastic) == ((32, 40, 32), 0.5, 0.0)
+    assert changed.augmentation.rotation == config.augmentation.rotation
+    for wrong in ({"speed": 9}, {"head": "none"}, {"preset": "huge"}, {"patch": 3}, {"augmentation": {"x": 1}}):
+        with pytest.raises(RequestError):
+            config.changed(wrong)

@@ -48,7 +48,7 @@ def test_a_seed_gives_the_same_weights_twice_and_another_seed_does_not(few_scans
 
 
 def test_killed_and_resumed_equals_uninterrupted(few_scans, tmp_path):
-    steps = 14
+    steps = 24
     child = [sys.executable, "-c", CHILD, str(few_scans), str(tmp_path / "killed"), str(steps)]
     process = subprocess.Popen(child, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     assert process.stdout is not None
@@ -64,7 +64,7 @@ def test_killed_and_resumed_equals_uninterrupted(few_scans, tmp_path):
     events: list[dict] = []
     finetune(**arguments(few_scans, tmp_path / "killed"), steps=steps, resume=True, events=recorded(events))
     resumed_at = [e["done"] for e in events if e["event"] == "progress" and e["stage"] == "finetune"]
-    assert 1 < resumed_at[0] <= 13, "it went on from a checkpoint"
+    assert 1 < resumed_at[0] <= 23, "it went on from a checkpoint"
     finetune(**arguments(few_scans, tmp_path / "whole"), steps=steps)
     assert same_weights(tmp_path / "killed", tmp_path / "whole")
 
@@ -137,7 +137,7 @@ def test_one_scan_with_a_tiny_class_loses_no_class(seed, sample_scans, tmp_path)
 def test_minutes_are_kept(few_scans, tmp_path):
     began = time.monotonic()
     out = finetune(**arguments(few_scans, tmp_path / "model"), minutes=0.25)
-    assert time.monotonic() - began < 15 + 5
+    assert time.monotonic() - began < 15 + 15
     card = json.loads((out / "model.json").read_text(encoding="utf-8"))
     assert card["schedule"]["done"] == card["schedule"]["steps"] > 3
 

@@ -11,6 +11,14 @@ from typing import Any
 UNCOUNTED_STEPS, MEASURED_STEPS = 2, 4
 MEASURED_SHARE = 0.8
 
+# Kept back from the user's minutes for writing the result.
+RESERVE_SECONDS = 5.0
+
+
+def minutes_left(minutes: float, began: float, reserve: float = RESERVE_SECONDS) -> float:
+    """What is left for the steps, at least a second, of `minutes` that started at `began` (`time.monotonic`)."""
+    return max(1.0, 60 * minutes - (time.monotonic() - began) - reserve) / 60
+
 
 class Schedule:
     """A run of a fixed number of steps, or of as many as fit into some minutes.

@@ -21,7 +21,7 @@ from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import Preparation, plan_preparation, prepare_image, restore_labels
 from glmae.scans.store import ScanStore
-from glmae.schedule import Schedule
+from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
 from glmae.segmentation.crops import Batch, CropSampler, LabelledScan
 from glmae.segmentation.loss import segmentation_loss
@@ -98,7 +98,7 @@ def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Sha
     torch.manual_seed(task.seed)
     network = build(shape, config).to(device)
     sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed)
-    schedule = Schedule(minutes=max(1.0, 60 * task.minutes - (time.monotonic() - began)) / 60)
+    schedule = Schedule(minutes=minutes_left(task.minutes, began, reserve=0.0))
     train(network, sampler, schedule, config, device)
     ready = time.monotonic()
     for case in find_images(task.test_images):

@@ -14,12 +14,12 @@ from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
 from ..scans.preparation import plan_preparation
 from ..scans.store import ScanStore
+from ..schedule import minutes_left
 from .configuration import pretrain_config
 from .job import pretrain
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
 SCAN_VOXELS = 192**3
-RESERVE_SECONDS = 5.0
 
 
 def pretrain_images(
@@ -74,13 +74,12 @@ def pretrain_images(
     run.begin()
     try:
         store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
-        left = None if minutes is None else max(1.0, 60 * minutes - (time.monotonic() - began) - RESERVE_SECONDS) / 60
         pretrain(
             config,
             store,
             run,
             steps=steps,
-            minutes=left,
+            minutes=None if minutes is None else minutes_left(minutes, began),
             device=device,
             should_stop=should_stop,
             card={"preprocessing": preparation.to_json()},

@@ -22,16 +22,13 @@ from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
-from ..schedule import Schedule
+from ..schedule import Schedule, minutes_left
 from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
 from .model import Model, save_model
 from .network import SegmentationNetwork
 from .training import Training
-
-# Kept back from the user's minutes for writing the model.
-RESERVE_SECONDS = 5.0
 
 
 def finetune(
@@ -131,7 +128,7 @@ def finetune(
         store = ScanStore.prepare(run.unfinished / "scans", labelled, preparation, table, events)
         scans = _labelled_scans(store, preparation)
         network, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
-        schedule = Schedule(steps, None if minutes is None else _minutes_left(minutes, began))
+        schedule = Schedule(steps, None if minutes is None else minutes_left(minutes, began))
         training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
         training.run(run.checkpoint, events, should_stop)
         model = Model(training.averaged_network(), config, preparation, table)
@@ -222,11 +219,6 @@ def _details(
         "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
         "fingerprint": fingerprint,
     }
-
-
-def _minutes_left(minutes: float, began: float) -> float:
-    seconds = 60 * minutes - (time.monotonic() - began) - RESERVE_SECONDS
-    return max(1.0, seconds) / 60
 
 
 def _backbone(name: str | None) -> Path | None:

@@ -5,7 +5,7 @@ import torch
 
 from glmae.backbone.presets import preset
 from glmae.segmentation.heads import HEADS
-from glmae.segmentation.heads.hybrid import level_strides
+from glmae.segmentation.heads.level_strides import level_strides
 from glmae.segmentation.network import SegmentationNetwork
 
 

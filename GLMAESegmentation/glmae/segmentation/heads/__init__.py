@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from .head import Head
 from .hybrid import HybridHead
+from .subvoxel import SubvoxelHead
 from .unetr import UnetrHead
 
-DEFAULT_HEAD = "hybrid"
-HEADS: dict[str, type[Head]] = {"hybrid": HybridHead, "unetr": UnetrHead}
+DEFAULT_HEAD = "subvoxel"
+HEADS: dict[str, type[Head]] = {"subvoxel": SubvoxelHead, "hybrid": HybridHead, "unetr": UnetrHead}

@@ -1,4 +1,4 @@
-"""The default head: a slim convolutional U whose deepest level is the transformer's token map.
+"""A slim convolutional U at full resolution whose deepest level is the transformer's token map.
 
 The full-resolution convolutions of UNETR's decoder are most of its operations. Here full resolution has few channels,
 the token map carries the context, and trilinear up-sampling replaces transposed convolutions (arXiv 2507.01744).
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ...backbone.presets import BackboneConfig
 from .head import Head
+from .level_strides import level_strides
 
 NORM = ("INSTANCE", {"affine": True})
 ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
@@ -81,22 +82,6 @@ class HybridHead(Head):
             if level == 0 or (level < len(self.outputs) and self.training):
                 logits.insert(0, self.outputs[level](features))
         return logits
-
-
-def level_strides(patch_size: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Strides of 2 per axis whose product is the patch; a thin axis is halved only at the deep levels.
-
-    Example: patch (8, 8, 2) -> (2, 2, 1), (2, 2, 1), (2, 2, 2).
-
-    Raises:
-        ValueError: a side of the patch is no power of two.
-    """
-    powers = [int(side).bit_length() - 1 for side in patch_size]
-    if any(2**power != side for power, side in zip(powers, patch_size, strict=True)):
-        raise ValueError(f"patch {tuple(patch_size)}: each side must be a power of two")
-    levels = max(powers)
-    halves = [[2 if level >= levels - power else 1 for power in powers] for level in range(levels)]
-    return [(a, b, c) for a, b, c in halves]
 
 
 def _block(incoming: int, width: int, stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Module:

@@ -20,6 +20,7 @@ from ..run_folder import RunFolder
 from ..scans.cases import Case, alias_and_hash, find_cases, find_images
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
+from ..scans.label_check import warn_of_labels
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule, minutes_left
@@ -82,7 +83,7 @@ def finetune(
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
     wanted = FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
-    labelled, table = _labelled_cases(images, labels, cases, classes)
+    labelled, table = _labelled_cases(images, labels, cases, classes, events)
     request = {
         "images": str(images),
         "labels": str(labels),
@@ -105,6 +106,7 @@ def finetune(
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
     events.info(reason)
+    warn_of_labels(labelled, table, events)
     fingerprint = measure(labelled, table, events)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
     origin = {"pretrained": None if source is None else source.name, "adapted": bool(others)}
@@ -151,9 +153,9 @@ def finetune(
 
 
 def _labelled_cases(
-    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None
+    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
 ) -> tuple[list[Case], ClassTable]:
-    found, table = find_cases(images, labels, names, classes)
+    found, table = find_cases(images, labels, names, classes, events)
     labelled = [case for case in found if case.label is not None]
     if not labelled:
         raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")

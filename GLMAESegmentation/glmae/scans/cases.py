@@ -69,8 +69,8 @@ def find_cases(
         ScanError: a label cannot be read.
     """
     scans = _scans_in(Path(images))
-    found = _labels_in(Path(labels), beside=Path(images)) if labels is not None else {}
     file = _class_file(labels, classes)
+    found = _labels_in(Path(labels), file, beside=Path(images)) if labels is not None else {}
     if file is not None:
         _warn_of_strangers(file, scans, Path(images), events or silent())
     if names is not None:
@@ -92,11 +92,13 @@ def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], 
     Raises:
         RequestError: the folder is missing or empty, or two files have one name.
     """
-    found = _labels_in(Path(labels), beside=None)
+    _check_folder(Path(labels))
+    file = _class_file(labels, classes)
+    found = _labels_in(Path(labels), file, beside=None)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
     cases = [Case(name, (), label) for name, label in found.items()]
-    return _with_classes(cases, _class_file(labels, classes), skip_damaged=True)
+    return _with_classes(cases, file, skip_damaged=True)
 
 
 def find_images(paths: Sequence[Path], *, unique: bool = True) -> list[Case]:
@@ -239,14 +241,17 @@ def _scans_in(folder: Path) -> dict[str, tuple[Path, ...]]:
     return dict(sorted(scans.items()))
 
 
-def _labels_in(folder: Path, beside: Path | None) -> dict[str, Path]:
-    """Name -> label file. In the folder of the images only Slicer's segmentations are labels."""
+def _labels_in(folder: Path, file: ClassFile | None, beside: Path | None) -> dict[str, Path]:
+    """Name -> label file; masks of `region` are none. In the folder of the images only segmentations are labels."""
     _check_folder(folder)
+    masks = {region.mask.resolve() for region in file.region.values() if region.mask} if file else set()
     shared = beside is not None and folder.resolve() == beside.resolve()
     labels: dict[str, Path] = {}
     for entry in _entries(folder):
         ending = image_ending(entry)
         if ending is None or entry.is_dir() or (shared and ending not in SEGMENTATION_ENDINGS):
+            continue
+        if entry.resolve() in masks:
             continue
         name = _file_name(entry)
         if name in labels:

@@ -64,7 +64,7 @@ def read_label(
     if case.annotated is not None:
         _forget_unannotated(case, path, numbers, classes, events)
     if case.region is not None:
-        numbers[~case.region.known(case.name, grid)] = IGNORE
+        _forget_outside(case, path, numbers, case.region.known(case.name, grid), events)
     image = sitk.GetImageFromArray(numbers)
     grid.place(image)
     return image
@@ -235,6 +235,21 @@ def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: Cl
                 classes=[classes.names[number - 1]],
                 check="not_annotated",
             )
+
+
+def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarray, events: Events) -> None:
+    if not known.any():
+        raise ScanError(f"the mask in `region` of case {case.name} is empty; mark what was labelled, or remove it.")
+    drawn = (numbers > 0) & (numbers != IGNORE)
+    lost = int(np.count_nonzero(drawn & ~known))
+    if lost:
+        events.warning(
+            f"{path}: {lost} of {np.count_nonzero(drawn)} labelled voxels lie outside the `region` that classes.json "
+            "states for this case and are not used.",
+            case=case.name,
+            check="outside",
+        )
+    numbers[~known] = IGNORE
 
 
 def _load_labelmap(path: Path) -> sitk.Image:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..backbone.presets import preset
@@ -27,6 +28,7 @@ from ..schedule import Schedule, minutes_left
 from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
+from .features import scan_features
 from .model import Model, save_model
 from .network import SegmentationNetwork
 from .training import Training
@@ -134,7 +136,8 @@ def finetune(
         training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
         training.run(run.checkpoint, events, should_stop)
         model = Model(training.averaged_network(), config, preparation, table)
-        save_model(run.out, model, _details(labelled, schedule, origin, seed, fingerprint.to_json()))
+        features = [scan_features(model.network, scan.image, config.patch, chosen) for scan in scans]
+        save_model(run.out, model, _details(labelled, features, schedule, origin, seed, fingerprint.to_json()))
     except Stopped:
         raise
     except BaseException:
@@ -210,15 +213,23 @@ def _network(
 
 
 def _details(
-    cases: Sequence[Case], schedule: Schedule, origin: Mapping[str, Any], seed: int, fingerprint: Mapping[str, Any]
+    cases: Sequence[Case],
+    features: Sequence[np.ndarray],
+    schedule: Schedule,
+    origin: Mapping[str, Any],
+    seed: int,
+    fingerprint: Mapping[str, Any],
 ) -> dict[str, Any]:
-    training = [alias_and_hash(case, number) for number, case in enumerate(cases, start=1)]
+    training = [
+        (*alias_and_hash(case, number), [round(float(part), 4) for part in vector])
+        for number, (case, vector) in enumerate(zip(cases, features, strict=True), start=1)
+    ]
     return {
         "schedule": schedule.state(),
         "seed": seed,
         **origin,
         "scores": None,
-        "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
+        "training_cases": [{"alias": a, "sha256": digest, "features": vector} for a, digest, vector in training],
         "fingerprint": fingerprint,
     }
 

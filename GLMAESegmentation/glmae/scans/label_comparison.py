@@ -91,8 +91,8 @@ def _channel_names(case: Case) -> tuple[str, ...]:
     names = []
     for file in case.images:
         stem = file.name[: -len(image_ending(file) or "") or None]
-        rest = stem.replace(case.name, "").strip(" _-.")
-        names.append(rest or stem)
+        rest = re.sub(rf"(^|[ _.-]){re.escape(case.name)}($|[ _.-])", " ", stem)
+        names.append(rest.strip(" _.-") or stem)
     return tuple(names)
 
 

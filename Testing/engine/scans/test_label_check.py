@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
-from glmae.scans.cases import find_cases
+from glmae.scans.cases import Case, find_cases
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.label_check import check_folders, warn_of_labels
-from glmae.scans.label_comparison import similar
+from glmae.scans.label_comparison import compare_channels, similar
 from glmae.scans.region import Region
 from glmae.scans.segmentation_file import write_segmentation
 
@@ -316,3 +317,13 @@ def test_events(data, names, events, heard):
     assert json.loads(json.dumps(warning)) == warning
     assert warning["region"]["slices"]["axis"] == "k"
     assert [event["stage"] for event in heard if event["event"] == "progress"] == ["check"] * (len(cases) + 1)
+
+
+@pytest.mark.parametrize(("case", "file"), [("1", "T1"), ("1", "1_T1"), ("scan_1", "T1-scan_1"), ("a.b", "a.b T1")])
+def test_channels_are_named_by_what_is_not_the_case(case, file):
+    there = Case(case, tuple(Path("images") / case / f"{name}.nii.gz" for name in (file, file.replace("T1", "T2"))))
+    other = Case("other", (Path("images/other/other_T1.nrrd"), Path("images/other/other_T2.nrrd")))
+    assert compare_channels([there, other]) == []
+    (found,) = compare_channels([other, there, Case("third", (Path("images/third/T2.nii.gz"),))])
+    assert (found.cases, found.severity) == (("third",), "error")
+    assert "T1 is missing" in found.message

@@ -64,6 +64,10 @@ class _Terminal:
         elif event["state"] == "skipped":
             self._line(f"skipped: {event['message']}")
 
+    def _suggestion(self, event: dict[str, Any]) -> None:
+        self._close()
+        print(f"{event['rank']:3d}. {event['case']} (gain {event['gain']:.2f}): {event['reason']}", flush=True)
+
     def _finished(self, event: dict[str, Any]) -> None:
         self._close()
         if event.get("message"):

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
+from ..events import Events, silent
 from .class_file import ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import holds_dicom
@@ -45,7 +46,11 @@ class Case:
 
 
 def find_cases(
-    images: Path, labels: Path | None, names: Sequence[str] | None = None, classes: Path | None = None
+    images: Path,
+    labels: Path | None,
+    names: Sequence[str] | None = None,
+    classes: Path | None = None,
+    events: Events | None = None,
 ) -> tuple[list[Case], ClassTable]:
     """The cases in a folder of scans and a folder of labels, matched by name, in the order of their names.
 
@@ -54,6 +59,7 @@ def find_cases(
         labels: `NAME.EXT` with the same names; the same folder as `images` if the labels are `.seg.nrrd`.
         names: only these, each with image and label; None: every image, with or without label.
         classes: a class file; None: `classes.json` in `labels`, if there.
+        events: told which entries of the class file belong to no scan.
 
     Returns:
         The cases, and the classes that some case holds or was searched for: a class that is in none cannot be learnt.
@@ -63,7 +69,10 @@ def find_cases(
         ScanError: a label cannot be read.
     """
     scans = _scans_in(Path(images))
-    found = _labels_in(Path(labels), beside=Path(images)) if labels is not None else {}
+    file = _class_file(labels, classes)
+    found = _labels_in(Path(labels), file, beside=Path(images)) if labels is not None else {}
+    if file is not None:
+        _warn_of_strangers(file, scans, Path(images), events or silent())
     if names is not None:
         _check_names(names, scans, found, Path(images), labels)
         scans = {name: scans[name] for name in sorted(set(names))}
@@ -72,7 +81,7 @@ def find_cases(
         if name not in scans:
             raise RequestError(f"{label} has no image: no scan in {images} is called {name}; add it or remove this.")
     cases = [Case(name, files, found.get(name)) for name, files in scans.items()]
-    return _with_classes(cases, _class_file(labels, classes))
+    return _with_classes(cases, file)
 
 
 def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], ClassTable]:
@@ -83,11 +92,13 @@ def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], 
     Raises:
         RequestError: the folder is missing or empty, or two files have one name.
     """
-    found = _labels_in(Path(labels), beside=None)
+    _check_folder(Path(labels))
+    file = _class_file(labels, classes)
+    found = _labels_in(Path(labels), file, beside=None)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
     cases = [Case(name, (), label) for name, label in found.items()]
-    return _with_classes(cases, _class_file(labels, classes), skip_damaged=True)
+    return _with_classes(cases, file, skip_damaged=True)
 
 
 def find_images(paths: Sequence[Path], *, unique: bool = True) -> list[Case]:
@@ -126,12 +137,17 @@ def alias_and_hash(case: Case, number: int) -> tuple[str, str]:
     Raises:
         ScanError: an image cannot be read.
     """
+    return f"case-{number:02d}", content_hash(read_channels(case.images))
+
+
+def content_hash(images: Sequence[sitk.Image]) -> str:
+    """SHA-256 over grid and voxels of the channels of a scan: the same scan has it again under any other name."""
     digest = hashlib.sha256()
-    for image in read_channels(case.images):
+    for image in images:
         grid = Geometry.of(image)
         digest.update(repr((grid.size, [round(s, 4) for s in grid.spacing])).encode())
         digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
-    return f"case-{number:02d}", digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
@@ -140,6 +156,19 @@ def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
     if labels is not None and (Path(labels) / CLASS_FILE).is_file():
         return read_class_file(Path(labels) / CLASS_FILE)
     return None
+
+
+def _warn_of_strangers(file: ClassFile, scans: dict[str, tuple[Path, ...]], images: Path, events: Events) -> None:
+    for key, entries in (("annotated", file.annotated), ("region", file.region)):
+        for name in sorted(set(entries) - set(scans)):
+            close = difflib.get_close_matches(name, scans, n=1)
+            hint = f"did you mean {close[0]}?" if close else "correct the name or remove the entry."
+            events.warning(
+                f"`{key}` in the class file names {name}, but no scan in {images} is called so: it changes nothing; "
+                f"{hint}",
+                case=name,
+                check="class_file",
+            )
 
 
 def _with_classes(
@@ -212,14 +241,17 @@ def _scans_in(folder: Path) -> dict[str, tuple[Path, ...]]:
     return dict(sorted(scans.items()))
 
 
-def _labels_in(folder: Path, beside: Path | None) -> dict[str, Path]:
-    """Name -> label file. In the folder of the images only Slicer's segmentations are labels."""
+def _labels_in(folder: Path, file: ClassFile | None, beside: Path | None) -> dict[str, Path]:
+    """Name -> label file; masks of `region` are none. In the folder of the images only segmentations are labels."""
     _check_folder(folder)
+    masks = {region.mask.resolve() for region in file.region.values() if region.mask} if file else set()
     shared = beside is not None and folder.resolve() == beside.resolve()
     labels: dict[str, Path] = {}
     for entry in _entries(folder):
         ending = image_ending(entry)
         if ending is None or entry.is_dir() or (shared and ending not in SEGMENTATION_ENDINGS):
+            continue
+        if entry.resolve() in masks:
             continue
         name = _file_name(entry)
         if name in labels:

@@ -64,7 +64,7 @@ def read_label(
     if case.annotated is not None:
         _forget_unannotated(case, path, numbers, classes, events)
     if case.region is not None:
-        numbers[~case.region.known(case.name, grid)] = IGNORE
+        _forget_outside(case, path, numbers, case.region.known(case.name, grid), events)
     image = sitk.GetImageFromArray(numbers)
     grid.place(image)
     return image
@@ -174,6 +174,8 @@ def _from_segmentation(
                 f"{path}: {names[int(other)]!r} and {names[number]!r} overlap; the voxels of both go to the smaller, "
                 f"{names[number]!r}.",
                 case=case.name,
+                classes=[names[int(other)], names[number]],
+                check="overlap",
             )
         result[masks[number]] = number
     return result, grid
@@ -186,12 +188,15 @@ def _on_grid(path: Path, image: sitk.Image, grid: Geometry, events: Events) -> s
     if here.oriented().same_grid(grid.oriented()):
         return sitk.DICOMOrient(image, grid.orientation)  # the same voxels in another order
     if here.distance(grid) > max(*here.spacing, *grid.spacing):
+        lost = "; it has the image's voxels at another place, as if its header had been lost" * (here.size == grid.size)
         raise ScanError(
             f"{path} ({here.describe()}) does not lie where its image does ({grid.describe()}, corners up to "
-            f"{here.distance(grid):.0f} mm apart); draw or export the label on this image."
+            f"{here.distance(grid):.0f} mm apart){lost}; draw or export the label on this image."
         )
     events.warning(
-        f"{path} ({here.describe()}) was resampled to the grid of its image ({grid.describe()}).", file=str(path)
+        f"{path} ({here.describe()}) was resampled to the grid of its image ({grid.describe()}).",
+        file=str(path),
+        check="geometry",
     )
     return resample(image, grid, sitk.sitkNearestNeighbor, outside=None)
 
@@ -212,7 +217,9 @@ def _warn_outside(path: Path, segmentation: Segmentation, grid: Geometry, events
     beyond = ((there < -0.5 - 1e-3) | (there > np.array(grid.size) - 0.5 + 1e-3)).any(axis=1)
     if beyond.any():
         share = f"{beyond.sum()} of {len(indices)} voxels"
-        events.warning(f"{path} reaches beyond its image: {share} lie outside and are not used.", file=str(path))
+        events.warning(
+            f"{path} reaches beyond its image: {share} lie outside and are not used.", file=str(path), check="outside"
+        )
 
 
 def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: ClassTable, events: Events) -> None:
@@ -225,7 +232,24 @@ def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: Cl
                 f"{path} holds {classes.names[number - 1]!r}, which classes.json does not list as annotated in this "
                 "case; its voxels are not used.",
                 case=case.name,
+                classes=[classes.names[number - 1]],
+                check="not_annotated",
             )
+
+
+def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarray, events: Events) -> None:
+    if not known.any():
+        raise ScanError(f"the mask in `region` of case {case.name} is empty; mark what was labelled, or remove it.")
+    drawn = (numbers > 0) & (numbers != IGNORE)
+    lost = int(np.count_nonzero(drawn & ~known))
+    if lost:
+        events.warning(
+            f"{path}: {lost} of {np.count_nonzero(drawn)} labelled voxels lie outside the `region` that classes.json "
+            "states for this case and are not used.",
+            case=case.name,
+            check="outside",
+        )
+    numbers[~known] = IGNORE
 
 
 def _load_labelmap(path: Path) -> sitk.Image:

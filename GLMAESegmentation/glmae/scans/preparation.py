@@ -131,7 +131,8 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
 
     Class by class it is smoothed and interpolated like the image, and the largest wins. A structure that is thinner
     than the new voxels would lose everywhere: one that keeps less than 2/3 of its volume takes the background voxels in
-    which it is strongest until it has its volume again. 255 goes to the nearest voxels.
+    which it is strongest until it has its volume again. A new voxel is known if a known one lies in it, or it in a
+    known one, and only what is known has a say in it: single labelled slices would be outvoted otherwise.
 
     Args:
         label: UInt8, 0..n and 255, on the grid of the scan.
@@ -149,17 +150,23 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
     result = np.zeros(grid.size, dtype=np.uint8)
     # Background wins with more than half, so that no class has to be compared with the sum of the others.
     best = np.full(grid.size, 0.5, dtype=np.float32)
-    present = [int(number) for number in np.flatnonzero(_counts(moved)) if number not in (0, IGNORE)]
+    counts = _counts(moved)
+    present = [int(number) for number in np.flatnonzero(counts) if number not in (0, IGNORE)]
+    known_share = np.ones(grid.size, dtype=np.float32)
+    if counts[IGNORE] and present:
+        part, share = _class_share(voxels != IGNORE, native, grid)
+        known_share[...] = 0
+        known_share[part] = share
     for number in present:
         part, share = _class_share(voxels == number, native, grid)
+        share = share / np.maximum(known_share[part], 1e-3)
         wins = share > best[part]
         best[part][wins] = share[wins]
         result[part][wins] = number
     for number in present:
         _keep_volume(result, number, voxels == number, native, grid)
-    if (voxels == IGNORE).any():
-        nearest = resample(moved, grid, sitk.sitkNearestNeighbor, outside=None)
-        result[np.transpose(sitk.GetArrayViewFromImage(nearest)) == IGNORE] = IGNORE
+    if counts[IGNORE]:
+        result[~_known(voxels != IGNORE, native, grid)] = IGNORE
     return result
 
 
@@ -245,6 +252,21 @@ def _class_share(mask: np.ndarray, native: Geometry, grid: Geometry) -> tuple[tu
     target = grid.part([low for low, _ in part], [high - low for low, high in part])
     share = sitk.GetArrayFromImage(resample(smoothed(image, grid), target, outside=None))
     return tuple(slice(low, high) for low, high in part), np.transpose(share)
+
+
+def _known(known: np.ndarray, native: Geometry, grid: Geometry) -> np.ndarray:
+    """A mask [I, J, K] on a grid of the same axes; a coarser voxel is in it if any that lies in it was."""
+    offset = grid.index(native.origin)
+    for axis in range(3):
+        scale = native.spacing[axis] / grid.spacing[axis]
+        if scale < 1:
+            there = np.round(offset[axis] + scale * np.arange(native.size[axis]))
+            starts = np.searchsorted(there, np.arange(grid.size[axis])).clip(max=native.size[axis] - 1)
+            known = np.logical_or.reduceat(known, starts, axis=axis)
+        elif native.size[axis] != grid.size[axis]:
+            nearest = np.round((np.arange(grid.size[axis]) - offset[axis]) / scale).astype(int)
+            known = known.take(nearest.clip(0, native.size[axis] - 1), axis=axis)
+    return known
 
 
 def _keep_volume(result: np.ndarray, number: int, mask: np.ndarray, native: Geometry, grid: Geometry) -> None:

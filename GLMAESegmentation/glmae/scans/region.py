@@ -59,6 +59,15 @@ class Region:
             raise ValueError(f"the slices in `region` of {case!r} have no list of indices")
         return Region(axis=_AXES.index(str(entry["axis"]).lower()), slices=tuple(entry["indices"]))
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry of `region` in a class file that says this; a mask by its full path."""
+        if self.mask is not None:
+            return {"mask": str(self.mask)}
+        if self.box is not None:
+            return {"box": [list(pair) for pair in self.box]}
+        assert self.axis is not None
+        return {"slices": {"axis": _AXES[self.axis], "indices": list(self.slices)}}
+
     def known(self, case: str, reference: Geometry) -> np.ndarray:
         """Where the label was drawn, on the grid of the image: bool [K, J, I].
 

@@ -73,6 +73,16 @@ def read_segmentation(path: Path) -> Segmentation:
         ScanError: the file is missing, damaged, or holds no binary segments.
     """
     path = Path(path)
+    segments = read_segments(path)
+    return Segmentation(segments, load(path))
+
+
+def read_segments(path: Path) -> tuple[Segment, ...]:
+    """The segments of a segmentation file, from its header alone.
+
+    Raises:
+        ScanError: the file is missing, damaged, or holds no binary segments.
+    """
     header = read_header(path)
     fields: dict[int, dict[str, str]] = {}
     for key in header.GetMetaDataKeys():
@@ -83,8 +93,7 @@ def read_segmentation(path: Path) -> Segmentation:
     contained = "Segmentation_ContainedRepresentationNames"
     if header.HasMetaDataKey(contained) and "Fractional" in header.GetMetaData(contained):
         raise ScanError(f"{path} holds fractional segments; convert it to a binary label map in Slicer.")
-    voxels = load(path)
-    layers = voxels.GetNumberOfComponentsPerPixel()
+    layers = header.GetNumberOfComponents()
     used: set[int] = set()
     values: dict[str, int] = {}
     segments = []
@@ -105,7 +114,7 @@ def read_segmentation(path: Path) -> Segmentation:
             segments.append(Segment(meaning, layer, label))
     except ValueError as error:
         raise ScanError(f"{path} has a damaged header ({error}); save it again from Slicer.") from error
-    return Segmentation(tuple(segments), voxels)
+    return tuple(segments)
 
 
 def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) -> None:

@@ -22,7 +22,7 @@ from .labels import IGNORE, read_label
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.
-_RECIPE = 1
+_RECIPE = 2
 
 
 class ScanStore:

@@ -58,7 +58,8 @@ class CropSampler:
         patch: size of a crop in voxels, [I, J, K].
         batch: crops in a batch.
         foreground: share of the crops that are centred near a voxel of a class; the class is drawn first, each class
-            with the same probability however small it is, then a scan that holds it, then a voxel.
+            with the same probability however small it is, then a scan that holds it, then a voxel. The others lie
+            anywhere; in a partly labelled scan, near a voxel of which something is known.
         augmentation: None for plain crops.
         seed: seed of the run.
     """
@@ -76,6 +77,8 @@ class CropSampler:
         self._augmentation = augmentation
         self._intensity = None if augmentation is None else IntensityChange(augmentation)
         self._positions = [_class_positions(scan, seed) for scan in scans]
+        self._known = [_known_positions(scan, seed) for scan in scans]
+        self._usable = [i for i, known in enumerate(self._known) if known is None or len(known)]
         classes = len(scans[0].annotated)
         self._holders = [[i for i, held in enumerate(self._positions) if c in held] for c in range(1, classes + 1)]
         self._drawable = [c for c in range(1, classes + 1) if self._holders[c - 1]]
@@ -108,13 +111,18 @@ class CropSampler:
             wanted = self._drawable[rng.integers(len(self._drawable))]
             holders = self._holders[wanted - 1]
             index = holders[rng.integers(len(holders))]
-            positions = self._positions[index][wanted]
-            jitter = rng.uniform(-0.25, 0.25, 3) * self._patch
-            centre = positions[rng.integers(len(positions))] + jitter
+            centre = self._near(self._positions[index][wanted], rng)
         else:
-            index = int(rng.integers(len(self._scans)))
-            centre = rng.uniform(0, 1, 3) * self._scans[index].label.shape
-        return int(index), _inside(centre, self._scans[int(index)].label.shape, self._patch)
+            index = self._usable[rng.integers(len(self._usable))]
+            known = self._known[index]
+            shape = self._scans[index].label.shape
+            centre = rng.uniform(0, 1, 3) * shape if known is None else self._near(known, rng)
+        return index, _inside(centre, self._scans[index].label.shape, self._patch)
+
+    def _near(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        jitter = rng.uniform(-0.25, 0.25, 3) * self._patch
+        centre: np.ndarray = positions[rng.integers(len(positions))] + jitter
+        return centre
 
 
 def cut(
@@ -159,10 +167,17 @@ def _class_positions(scan: LabelledScan, seed: int) -> dict[int, np.ndarray]:
     label = np.asarray(scan.label)
     flat = np.flatnonzero((label > 0) & (label != IGNORE))
     values = label.reshape(-1)[flat]
-    positions = {}
-    for value in np.unique(values):
-        members = flat[values == value]
-        if len(members) > POSITIONS_PER_CLASS:
-            members = np.sort(rng.choice(members, POSITIONS_PER_CLASS, replace=False))
-        positions[int(value)] = np.stack(np.unravel_index(members, label.shape), axis=1)
-    return positions
+    return {int(value): _some(flat[values == value], label.shape, rng) for value in np.unique(values)}
+
+
+def _known_positions(scan: LabelledScan, seed: int) -> np.ndarray | None:
+    """Voxel indices [m, 3] of which something is known, at most `POSITIONS_PER_CLASS`; None: of all."""
+    known = np.asarray(scan.label) != IGNORE
+    return None if known.all() else _some(np.flatnonzero(known), known.shape, np.random.default_rng(seed))
+
+
+def _some(flat: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Indices [m, 3] of at most `POSITIONS_PER_CLASS` of these voxels."""
+    if len(flat) > POSITIONS_PER_CLASS:
+        flat = np.sort(rng.choice(flat, POSITIONS_PER_CLASS, replace=False))
+    return np.stack(np.unravel_index(flat, shape), axis=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..backbone.presets import preset
@@ -20,12 +21,14 @@ from ..run_folder import RunFolder
 from ..scans.cases import Case, alias_and_hash, find_cases, find_images
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
+from ..scans.label_check import warn_of_labels
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule, minutes_left
 from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
+from .features import scan_features
 from .model import Model, save_model
 from .network import SegmentationNetwork
 from .training import Training
@@ -82,7 +85,7 @@ def finetune(
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
     wanted = FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
-    labelled, table = _labelled_cases(images, labels, cases, classes)
+    labelled, table = _labelled_cases(images, labels, cases, classes, events)
     request = {
         "images": str(images),
         "labels": str(labels),
@@ -105,6 +108,7 @@ def finetune(
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
     events.info(reason)
+    warn_of_labels(labelled, table, events)
     fingerprint = measure(labelled, table, events)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
     origin = {"pretrained": None if source is None else source.name, "adapted": bool(others)}
@@ -132,7 +136,8 @@ def finetune(
         training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
         training.run(run.checkpoint, events, should_stop)
         model = Model(training.averaged_network(), config, preparation, table)
-        save_model(run.out, model, _details(labelled, schedule, origin, seed, fingerprint.to_json()))
+        features = [scan_features(model.network, scan.image, config.patch, chosen) for scan in scans]
+        save_model(run.out, model, _details(labelled, features, schedule, origin, seed, fingerprint.to_json()))
     except Stopped:
         raise
     except BaseException:
@@ -151,9 +156,9 @@ def finetune(
 
 
 def _labelled_cases(
-    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None
+    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
 ) -> tuple[list[Case], ClassTable]:
-    found, table = find_cases(images, labels, names, classes)
+    found, table = find_cases(images, labels, names, classes, events)
     labelled = [case for case in found if case.label is not None]
     if not labelled:
         raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
@@ -208,15 +213,23 @@ def _network(
 
 
 def _details(
-    cases: Sequence[Case], schedule: Schedule, origin: Mapping[str, Any], seed: int, fingerprint: Mapping[str, Any]
+    cases: Sequence[Case],
+    features: Sequence[np.ndarray],
+    schedule: Schedule,
+    origin: Mapping[str, Any],
+    seed: int,
+    fingerprint: Mapping[str, Any],
 ) -> dict[str, Any]:
-    training = [alias_and_hash(case, number) for number, case in enumerate(cases, start=1)]
+    training = [
+        (*alias_and_hash(case, number), [round(float(part), 4) for part in vector])
+        for number, (case, vector) in enumerate(zip(cases, features, strict=True), start=1)
+    ]
     return {
         "schedule": schedule.state(),
         "seed": seed,
         **origin,
         "scores": None,
-        "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
+        "training_cases": [{"alias": a, "sha256": digest, "features": vector} for a, digest, vector in training],
         "fingerprint": fingerprint,
     }
 

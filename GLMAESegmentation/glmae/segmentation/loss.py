@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,7 +27,7 @@ def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tenso
     total = logits[0].new_zeros((), dtype=torch.float32)
     weight, weights = 1.0, 0.0
     for level in logits:
-        level_target = target if level.shape[2:] == target.shape[1:] else _nearest(target, level.shape[2:])
+        level_target = target if level.shape[2:] == target.shape[1:] else _coarser(target, level.shape[2:])
         total = total + weight * dice_cross_entropy(level, level_target, annotated, balance)
         weights += weight
         weight /= 2
@@ -78,5 +79,17 @@ def _class_weights(index: Tensor, known: Tensor, channels: int, balance: float) 
     return count.clamp(min=1) ** -balance
 
 
-def _nearest(target: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(target[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].to(target.dtype)
+def _coarser(target: Tensor, size: Sequence[int]) -> Tensor:
+    """[B, I, J, K] at another size: the nearest voxel, or where that is not known, one beside it that is.
+
+    Single labelled slices would be lost to the coarser resolutions otherwise.
+    """
+    for axis, side in enumerate(size, start=1):
+        scale, last = target.shape[axis] / side, target.shape[axis] - 1
+        positions = torch.arange(side, device=target.device)
+        coarser = target.index_select(axis, ((positions + 0.5) * scale).long())
+        for beside in range(math.ceil(scale)):
+            other = target.index_select(axis, ((positions * scale).long() + beside).clamp(max=last))
+            coarser = torch.where(coarser == IGNORE, other, coarser)
+        target = coarser
+    return target

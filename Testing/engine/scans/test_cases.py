@@ -237,3 +237,12 @@ def test_named_cases_without_a_folder_of_labels(sample_scans):
     cases, table = find_cases(sample_scans / "images", None, ["hippocampus_057", "hippocampus_003"])
     assert [(case.name, case.label) for case in cases] == [("hippocampus_003", None), ("hippocampus_057", None)]
     assert len(table) == 0
+
+
+def test_masks_of_regions_may_lie_among_the_labels(images, labels, samples):
+    shutil.copy(samples / "labels" / f"{A}.nii.gz", labels / "mask of A.nii.gz")
+    classes(labels / "classes.json", region={A: {"mask": "mask of A.nii.gz"}})
+    cases, _ = find_cases(images, labels)
+    assert [case.name for case in cases if case.label] == [A, B]
+    assert [case.name for case in find_labels(labels)[0]] == [A, B]
+    assert cases[0].region.mask == labels / "mask of A.nii.gz"

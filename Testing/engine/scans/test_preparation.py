@@ -138,6 +138,25 @@ def test_thin_structure_survives_coarsening():
     assert not (target[:, :, 3:] == IGNORE).any()
 
 
+@pytest.mark.parametrize(("own", "axis"), [(1.0, 0), (1.0, 1), (1.0, 2), (4.0, 2)])
+def test_single_labelled_slices_are_not_outvoted(own, axis):
+    """Every fifth slice is labelled; on a coarser and on a finer grid these still say what they said."""
+    label = np.full((40, 40, 40), IGNORE, dtype=np.uint8)
+    slices = np.moveaxis(label, axis, 0)
+    slices[::5], slices[::5, 10:30, 10:30] = 0, 1
+    image = sitk.GetImageFromArray(label.transpose())
+    image.SetDirection((-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))  # RAS
+    image.SetSpacing([own] * 3)
+    grid = Geometry.of(image).resized((2.0, 2.0, 2.0))
+    target = np.moveaxis(prepare_label(image, grid), axis, 0)
+    known = (target != IGNORE).any(axis=(1, 2))
+    assert all(np.unique(part).size == 1 for part in (target != IGNORE))
+    assert known.sum() == 8 * max(1, own / 2)
+    middle, edge = (slice(6, 14), 4) if own == 1 else (slice(22, 58), 18)
+    assert (target[known][:, middle, middle] == 1).all()
+    assert (target[known][:, :edge] == 0).all()
+
+
 def test_single_voxel_survives_coarsening():
     label = np.zeros((30, 30, 30), dtype=np.uint8)
     label[11, 13, 17] = 1

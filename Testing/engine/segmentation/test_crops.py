@@ -97,3 +97,14 @@ def test_scans_without_a_class_still_give_crops():
     scan.label[scan.label == 2] = 0
     batch = CropSampler([scan], PATCH, 2, 0.67, STILL, 0).batch(0)
     assert batch.annotated.tolist() == [[True, False]] * 2
+
+
+def test_crops_of_a_partly_labelled_scan_hold_something_known():
+    """A box in a corner of one scan is labelled, and another scan not at all: no crop is drawn in vain."""
+    boxed, blank = coordinate_scan(shape=(64, 64, 64)), coordinate_scan(shape=(64, 64, 64))
+    boxed.label[:], blank.label[:] = IGNORE, IGNORE
+    boxed.label[40:48, 40:48, 40:48] = 0
+    sampler = CropSampler([boxed, blank], (16, 16, 16), 2, 0.67, None, seed=0)
+    for step in range(20):
+        known = sampler.batch(step).target != IGNORE
+        assert known.flatten(1).any(dim=1).all()

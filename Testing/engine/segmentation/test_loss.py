@@ -93,3 +93,18 @@ def test_coarser_resolutions_count_half(example):
     fine = dice_cross_entropy(logits, target, annotated)
     expected = (fine + 0.5 * dice_cross_entropy(coarse, picked, annotated)) / 1.5
     assert float(segmentation_loss([logits, coarse], target, annotated)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_single_labelled_slices_reach_the_coarser_resolution(axis):
+    """Only the even slices are known, which every second voxel would miss: coarse logits learn from all of them."""
+    known = torch.full((8, 8, 8), IGNORE, dtype=torch.uint8)
+    known[::2] = 0
+    known[::2, 2:6, 2:6] = 1
+    target = known.movedim(0, axis)[None]
+    coarse = torch.zeros(1, 2, 4, 4, 4, requires_grad=True)
+    fine = torch.zeros(1, 2, 8, 8, 8)
+    segmentation_loss([fine, coarse], target, torch.tensor([[True]])).backward()
+    pulled = -coarse.grad[0, 1].movedim(axis, 0)  # up where the class is, down elsewhere
+    assert (pulled[:, 1:3, 1:3] > 0).all()
+    assert (pulled[:, 0] < 0).all()

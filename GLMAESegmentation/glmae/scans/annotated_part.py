@@ -1,0 +1,53 @@
+"""A guess which part of a scan was labelled at all, from the shape of its labels; people confirm it, nobody else."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from .labels import IGNORE
+from .region import Region
+
+# A structure that is this many times wider than its slice is thick was cut by the choice of slices, not by anatomy.
+_FLAT = 3.0
+# A structure rounds off towards its ends; one that ends with this share of its largest cross-section was cut off.
+_ABRUPT = 0.7
+_ABRUPT_SLICES = 10
+
+
+def guess_region(label: sitk.Image) -> Region | None:
+    """The slices, or the box, that seem to have been labelled; None where the labels look complete.
+
+    Slices: labels lie in single slices along one axis with empty ones between them, and are much wider than these are
+    thick. Box: labels end abruptly along an axis, inside the image.
+
+    Args:
+        label: 0 background, 1..n classes, 255 unknown (see `labels`), on the grid of the image.
+    """
+    numbers = sitk.GetArrayViewFromImage(label)
+    drawn = (numbers > 0) & (numbers != IGNORE)  # [K, J, I]
+    areas = [drawn.sum(axis=tuple(a for a in range(3) if a != 2 - axis)) for axis in range(3)]
+    if not areas[0].any():
+        return None
+    spacing = label.GetSpacing()
+    for axis in (2, 1, 0):  # K first: most are drawn slice by slice in the order of the file
+        slices = np.flatnonzero(areas[axis])
+        neighbours = np.count_nonzero(np.diff(slices) == 1)
+        widths = [np.ptp(np.flatnonzero(areas[other])) * spacing[other] for other in range(3) if other != axis]
+        if neighbours <= 0.1 * len(slices) and min(widths) >= _FLAT * spacing[axis]:
+            return Region(axis=axis, slices=tuple(int(index) for index in slices))
+    box = [_ends(area) for area in areas]
+    if all(box[axis] == (0, len(areas[axis])) for axis in range(3)):
+        return None
+    return Region(box=tuple(box))
+
+
+def _ends(area: np.ndarray) -> tuple[int, int]:
+    """Where labels end abruptly along an axis; the image's own end where they do not."""
+    slices = np.flatnonzero(area)
+    low, high = 0, len(area)
+    if len(slices) >= _ABRUPT_SLICES:
+        enough = _ABRUPT * area.max()
+        low = int(slices[0]) if area[slices[0]] >= enough else low
+        high = int(slices[-1]) + 1 if area[slices[-1]] >= enough else high
+    return low, high

@@ -1,0 +1,44 @@
+"""One thing that a check found in the cases of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..events import Events
+from .region import Region
+
+# From what stops the job to what is merely good to know; "guess" waits for the user's word.
+SEVERITIES = ("error", "warning", "guess", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, where, and what will happen.
+
+    Attributes:
+        check: which check found it; the list is in docs/cases.md.
+        severity: one of `SEVERITIES`; with an "error" the job does not begin.
+        message: for people: case, class, and what will happen.
+        cases: names of the cases concerned.
+        classes: names of the classes concerned.
+        region: for a "guess": the part of the scan that seems to have been labelled.
+    """
+
+    check: str
+    severity: str
+    message: str
+    cases: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    region: Region | None = None
+
+    def report(self, events: Events) -> None:
+        """Send it as an event: a note as `info`, anything else as `warning`."""
+        fields: dict[str, Any] = {"check": self.check, "classes": list(self.classes)}
+        if len(self.cases) == 1:
+            fields["case"] = self.cases[0]
+        else:
+            fields["cases"] = list(self.cases)
+        if self.region is not None:
+            fields["region"] = self.region.to_json()
+        (events.info if self.severity == "note" else events.warning)(self.message, **fields)

@@ -1,0 +1,173 @@
+"""What is odd about the labels of a job, said before it begins: which case, which class, and what will happen.
+
+Needs no torch: the command line says the findings at the start of a run, the panel shows them in a list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError, ScanError
+from ..events import Events, recorded, silent
+from .annotated_part import guess_region
+from .cases import Case, content_hash, find_cases
+from .classes import ClassTable, plain_name
+from .finding import SEVERITIES, Finding
+from .geometry import Geometry
+from .image import read_channels
+from .label_comparison import CheckedLabel, compare_channels, compare_labels
+from .label_shape import ClassShape, class_shapes
+from .labels import is_segmentation, read_label
+from .region import Region
+from .segmentation_file import read_segments
+
+_FEW_VOXELS = 30
+# Preparing the scans says these as well, a moment later.
+_SAID_BY_READING = ("reading", "geometry", "outside", "overlap", "not_annotated")
+
+
+def check_folders(
+    images: Path,
+    labels: Path,
+    names: Sequence[str] | None = None,
+    classes: Path | None = None,
+    events: Events | None = None,
+) -> list[Finding]:
+    """Check the labelled cases of two folders, given as to `find_cases`; what it would refuse is a finding too."""
+    heard: list[dict[str, Any]] = []
+    try:
+        cases, table = find_cases(images, labels, names, classes, recorded(heard))
+    except (RequestError, ScanError) as error:
+        return [Finding("request", "error", str(error))]
+    return [_heard(event) for event in heard] + check_labels(cases, table, events)
+
+
+def warn_of_labels(cases: Sequence[Case], classes: ClassTable, events: Events) -> None:
+    """Check the labels at the start of a job: each finding is an event, unless reading the scans says it anyway.
+
+    Raises:
+        ScanError: a case cannot be used; where there are several, the others were named as events.
+    """
+    findings = check_labels(cases, classes, events)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    for finding in findings:
+        if finding in errors[1:] or (not errors and finding.check not in _SAID_BY_READING):
+            finding.report(events)
+    if errors:
+        raise ScanError(errors[0].message)
+
+
+def check_labels(cases: Sequence[Case], classes: ClassTable, events: Events | None = None) -> list[Finding]:
+    """Read each labelled scan once, and say what is odd about it by itself and beside the others.
+
+    Args:
+        cases: of one job; those without a label are passed over.
+        classes: of the job.
+        events: told the progress (stage `check`).
+
+    Returns:
+        Errors first, then warnings, guesses, notes.
+    """
+    events = events or silent()
+    labelled = [case for case in cases if case.label is not None]
+    findings = compare_channels(labelled)
+    checked: list[CheckedLabel] = []
+    for number, case in enumerate(labelled):
+        events.progress("check", number, len(labelled), case=case.name)
+        try:
+            found, result = _check_case(case, classes)
+        except ScanError as error:
+            findings.append(Finding("reading", "error", str(error), (case.name,)))
+            continue
+        findings += found
+        checked.append(result)
+    events.progress("check", len(labelled), len(labelled))
+    if len(checked) == len(labelled):  # else a class could seem to be in no case
+        findings += compare_labels(checked, classes)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], CheckedLabel]:
+    assert case.label is not None
+    heard: list[dict[str, Any]] = []
+    images = read_channels(case.images, recorded(heard))
+    grid, digest = Geometry.of(images[0]), content_hash(images)
+    del images
+    label = read_label(case, grid, classes, recorded(heard))
+    findings = [_heard(event, case.name) for event in heard]
+    shapes = class_shapes(label)
+    for number, shape in shapes.items():
+        findings += _check_class(case.name, classes.names[number - 1], shape, grid)
+    names: tuple[str, ...] = ()
+    if is_segmentation(case.label):
+        names = tuple(segment.meaning.name for segment in read_segments(case.label))
+        findings += _empty_segments(case, names, classes, shapes)
+    region = guess_region(label) if case.region is None else None
+    if region is not None:
+        findings.append(_guess(case.name, region))
+    volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}
+    partial = case.region is not None or region is not None
+    return findings, CheckedLabel(case, digest, names, volumes, partial)
+
+
+def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> list[Finding]:
+    found = []
+    if shape.voxels < _FEW_VOXELS:
+        found.append(
+            f"case {case}: {name!r} has only {shape.voxels} voxels ({shape.voxels * grid.voxel_volume:.3g} mm3); it is "
+            "trained on as it is, but so few are seldom learnt well, and a score on them says little."
+        )
+    islands = [
+        f"case {case}: {name!r} has {island.voxels} voxels far from all the rest, near voxel {list(island.index)}; "
+        "they are trained on like the others, so erase them if they are a slip."
+        for island in shape.islands
+    ]
+    return [Finding("few_voxels", "warning", message, (case,), (name,)) for message in found] + [
+        Finding("island", "warning", message, (case,), (name,)) for message in islands
+    ]
+
+
+def _empty_segments(
+    case: Case, names: Sequence[str], classes: ClassTable, shapes: Mapping[int, ClassShape]
+) -> list[Finding]:
+    """Segments that were made but not drawn; where `annotated` names the class, it is known to be absent."""
+    said = {plain_name(name) for name in case.annotated or ()}
+    return [
+        Finding(
+            "empty",
+            "warning",
+            f"case {case.name}: the segment {name!r} is empty; it counts as not drawn in this case, so nothing is "
+            "learnt about it here.",
+            (case.name,),
+            (name,),
+        )
+        for name in names
+        if classes.find(name) not in shapes and plain_name(name) not in said
+    ]
+
+
+def _guess(case: str, region: Region) -> Finding:
+    entry = json.dumps({"region": {case: region.to_json()}}, ensure_ascii=False)
+    if region.axis is not None:
+        what = f"labels lie in {len(region.slices)} single slices along {'IJK'[region.axis]} only"
+    else:
+        what = "labels end abruptly inside the scan, as if a box of it had been labelled"
+    message = (
+        f"case {case}: {what}; the rest counts as background, unless classes.json says what was labelled: {entry}."
+    )
+    return Finding("region", "guess", message, (case,), region=region)
+
+
+def _heard(event: Mapping[str, Any], case: str | None = None) -> Finding:
+    """A warning of the reader, as a finding."""
+    name = event.get("case", case)
+    return Finding(
+        event.get("check", "reading"),
+        "warning",
+        event["message"],
+        () if name is None else (name,),
+        tuple(event.get("classes", ())),
+    )

@@ -19,6 +19,7 @@ from ..files import write_json
 from ..scans.cases import Case, find_labels
 from ..scans.classes import ClassTable
 from ..scans.labels import IGNORE, is_segmentation, read_label, read_label_grid
+from .recipes import validation_cases
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def evaluate(
     labels: Path,
     out: Path,
     classes: Path | None = None,
+    recipe: str | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -64,6 +66,7 @@ def evaluate(
         labels: folder of labels with the same names.
         out: the report to write.
         classes: a classes.json; None: the labels' own names.
+        recipe: `labels` is the folder of this recipe's data set, as published: its validation scans are compared.
         events: where to report to.
         should_stop: asked before every case; True stops, no report is written.
 
@@ -76,7 +79,10 @@ def evaluate(
         Stopped: the user stopped.
     """
     events = events or silent()
-    labelled, table = find_labels(labels, classes)
+    if recipe is None:
+        labelled, table = find_labels(labels, classes)
+    else:
+        labelled, table = validation_cases(recipe, [labels], events)
     predicted = {case.name: case for case in find_labels(predictions)[0]}
     compared = [case for case in labelled if case.name in predicted]
     if not compared:

@@ -34,6 +34,7 @@ class Recipe:
         window: the HU that are scaled to [0, 1]; None: each channel's own mean and deviation.
         crop: voxels along R, A, S.
         channels: of a scan.
+        regions: what is scored instead of the classes: a name and the values of the labels that belong to it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     window: tuple[float, float] | None = (-175.0, 250.0)
     crop: tuple[int, int, int] = (96, 96, 96)
     channels: int = 1
+    regions: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def preparation(self) -> Preparation:
@@ -90,7 +92,7 @@ class Recipe:
         found, classes = read_published(self.name, folder)
         train, wanted = self.train, self.train + self.validation
         if len(found) < wanted:
-            train = max(1, round(len(found) * self.train / wanted))
+            train = max(1, min(len(found) - 1, round(len(found) * self.train / wanted)))
             events.warning(
                 f"{folder} holds {len(found)} labelled scans where the paper had {wanted}; the first {train} are the "
                 "training scans."
@@ -126,6 +128,7 @@ RECIPES = {
             window=None,
             crop=(224, 224, 120),
             channels=4,
+            regions=(("whole tumour", (1, 2, 4)), ("tumour core", (1, 4)), ("enhancing tumour", (4,))),
         ),
     )
 }

@@ -120,3 +120,21 @@ def test_wrong_requests_are_one_line(tmp_path, capsys):
         assert len(lines) == 1
         assert remedy in lines[0]
     assert not (tmp_path / "model").exists()
+
+
+def test_brats_is_scored_by_its_regions(tmp_path):
+    """A prediction that takes the core for enhancing tumour: the core is whole all the same, its parts are not."""
+    names = write_set("brats21", tmp_path / "set", cases=2)
+    label = sitk.ReadImage(str(tmp_path / "set" / names[1] / f"{names[1]}_seg.nii.gz"))
+    (tmp_path / "out").mkdir()
+    sitk.WriteImage(sitk.ChangeLabel(label, {1: 4}), str(tmp_path / "out" / f"{names[1]}.nii.gz"))
+    words = ["--predictions", str(tmp_path / "out"), "--labels", str(tmp_path / "set")]
+    assert main(["evaluate", "--recipe", "brats21", *words, "--out", str(tmp_path / "report.json")]) == 0
+    rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cases"]
+    voxels = sitk.GetArrayFromImage(label)
+    core, enhancing = np.isin(voxels, (1, 4)).sum(), (voxels == 4).sum()
+    assert {row["class"]: row["dice"] for row in rows} == {
+        "whole tumour": 1.0,
+        "tumour core": 1.0,
+        "enhancing tumour": pytest.approx(2 * enhancing / (core + enhancing)),
+    }

@@ -19,6 +19,7 @@ from .events import Events, json_lines
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+RECIPES = ("btcv", "mmwhs", "spleen", "amos22", "word", "covid19", "brats21")
 _T = TypeVar("_T", int, float)
 
 
@@ -134,7 +135,7 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
 
 
 def _recipe_option(command: argparse.ArgumentParser, help_text: str) -> None:
-    command.add_argument("--recipe", metavar="NAME", help=f"{help_text} (docs/paper.md)")
+    command.add_argument("--recipe", choices=RECIPES, help=f"{help_text} (docs/paper.md)")
 
 
 def _training_options(command: argparse.ArgumentParser) -> None:

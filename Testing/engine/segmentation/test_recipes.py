@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from engine.published_sets import scan, write_set
 
+from glmae import cli
 from glmae.cli import main
 from glmae.errors import RequestError
 from glmae.events import recorded
@@ -32,7 +33,7 @@ TABLE = {
 def test_the_table_of_the_paper():
     found = {r.name: (r.train, r.validation, r.spacing, r.window, r.crop) for r in RECIPES.values()}
     assert found == TABLE
-    assert list(RECIPES) == list(LAYOUTS)
+    assert list(RECIPES) == list(LAYOUTS) == list(cli.RECIPES)
     assert {name: recipe.channels for name, recipe in RECIPES.items() if recipe.channels != 1} == {"brats21": 4}
 
 

@@ -76,3 +76,36 @@ def test_its_environment_computes_with_the_same_packages(nnunet):
     assert {line.split("==")[0] for line in pinned} == set(SHARED)
     text = (BENCHMARKS.parent / "constraints.txt").read_text(encoding="utf-8")
     assert all(line in text for line in pinned)
+
+
+@pytest.mark.skipif(
+    not any((BENCHMARKS.parent / ".venv-nnunet").glob("*/python*")), reason="nnU-Net's environment is not installed"
+)
+def test_a_step_of_it(nnunet, monkeypatch, tmp_path):
+    """The whole chain with nnU-Net itself; one step teaches nothing, so only files and grids are looked at."""
+    from data_set import DataSet
+    from task import Task
+
+    monkeypatch.setattr(Task, "data", DataSet("bundled", SAMPLES, {}))
+    task = Task(
+        set_folder="",
+        labels=1,
+        seed=0,
+        method="nnunet",
+        minutes=0.02,
+        device="cpu",
+        threads=1,
+        labelled=NAMES[:1],
+        pool=NAMES[:1],
+        test=NAMES[1:],
+        work=str(tmp_path),
+    )
+    outcome = nnunet.run(task)
+    assert outcome.steps is not None
+    assert outcome.steps >= 1
+    assert outcome.seconds > 0
+    result = sitk.ReadImage(str(task.predictions / f"{NAMES[1]}.nii.gz"))
+    scan = sitk.ReadImage(str(SAMPLES / "images" / f"{NAMES[1]}.nii.gz"))
+    assert result.GetSize() == scan.GetSize()
+    assert result.GetOrigin() == pytest.approx(scan.GetOrigin(), abs=1e-4)
+    assert set(np.unique(sitk.GetArrayFromImage(result))) <= {0, 1, 2}

@@ -139,3 +139,11 @@ def test_brats_is_scored_by_its_regions(tmp_path):
         "tumour core": 1.0,
         "enhancing tumour": pytest.approx(2 * enhancing / (core + enhancing)),
     }
+
+
+@pytest.mark.parametrize(("words", "length"), [([], (None, None)), (["--steps", "5"], (5, None))])
+def test_without_a_length_a_run_has_the_recipes(words, length):
+    words = ["finetune", "--recipe", "btcv", "--images", "set", "--backbone", "none", "--out", "model", *words]
+    training = cli._training(cli._parser().parse_args(words))
+    assert (training["steps"], training["minutes"]) == length
+    assert RECIPES["btcv"].steps == 1000 * 24

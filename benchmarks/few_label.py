@@ -146,6 +146,8 @@ def _possible(methods: Sequence[str]) -> list[str]:
         # A run from scratch would go by the wrong name.
         if not backbone_is_shipped():
             missing["glmae"] = "no pre-trained backbone is shipped"
+    if set(missing) == set(methods):
+        raise RequestError("; ".join(f"{name} cannot be run: {reason}" for name, reason in missing.items()))
     for name, reason in missing.items():
         print(f"{name}: left out, because {reason}", file=sys.stderr)
     return [name for name in methods if name not in missing]

@@ -195,3 +195,18 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPat
     assert not few_label._run_all(jobs, [(0,), (1,)], [{"seed": 3}])
     assert sorted(done) == [0, 1, 2, 4, 5]
     assert few_label._run_all(jobs[2:], [(0,), (1,)], [{"seed": 3}])
+
+
+def test_what_cannot_be_run_is_left_out_unless_nothing_else_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import few_label
+
+    from glmae.errors import RequestError
+
+    monkeypatch.setattr(few_label, "interpreter", lambda: tmp_path / "python")
+    assert few_label._possible(["dynunet", "nnunet"]) == ["dynunet"]
+    assert "nnunet_environment.py" in capsys.readouterr().err
+    with pytest.raises(RequestError, match=r"nnunet_environment\.py"):
+        few_label._possible(["nnunet"])

@@ -1,23 +1,30 @@
 """Few labels: ours against what a user would take instead, at equal labels, scans, minutes and machine.
 
     python benchmarks/few_label.py --data DIR [--sets ...] [--labels 1 4] [--seeds 0 1] [--methods ...] [--minutes 3]
+                                   [--threads 1] [--cores 0 1]
 
 DIR holds one folder a set (see data_set.py). Each row runs in a process of its own and is written to
-benchmarks/results/few_label.json at once; what is there already is not run again.
+benchmarks/results/few_label.json at once; what is there already is not run again. With --threads 1 --cores 0 1 two rows
+run at a time, each tied to one core. Rows of different threads are not compared with each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from data_set import DataSet, find_data_sets
 from methods import METHODS, applies, check_method
+from nnunet_environment import interpreter
 from results_file import ResultsFile
 from task import Task
 
@@ -25,7 +32,7 @@ from glmae.errors import GLMAEError, RequestError
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "few_label.json"
-KEY = ("set", "labels", "seed", "method", "minutes", "device", "test_scans", "settings")
+KEY = ("set", "labels", "seed", "method", "minutes", "device", "threads", "test_scans", "settings")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,22 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_method(name)
         sets = find_data_sets(options.data, options.sets)
         results = ResultsFile(options.out, KEY)
-        methods = _possible(options.methods)
         device = _device(options.device)
+        threads = options.threads or _threads()
+        places = _places(options.cores, threads)
         settings = dict(map(_setting, options.settings))
+        methods = _possible(options.methods)
     except GLMAEError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    failures = 0
+    jobs = []
     for data, labels, seed, method in planned(sets, options.labels, options.seeds, methods):
         test = validation(data, seed, labels) if options.tuning else data.test(seed)
         test = test[: options.test_scans or None]
         row = {"set": data.name, "labels": labels, "seed": seed, "method": method, "minutes": options.minutes}
-        row |= {"device": device, "test_scans": len(test), "settings": settings}
-        if not test or row in results:
-            continue
-        failures += not _run(data, test, row, results)
-    return 1 if failures else 0
+        row |= {"device": device, "threads": threads, "test_scans": len(test), "settings": settings}
+        if test:
+            jobs.append((data, test, row))
+    return 0 if _run_all(jobs, places, results) else 1
 
 
 def planned(
@@ -73,7 +81,31 @@ def validation(data: DataSet, seed: int, labels: int) -> tuple[str, ...]:
     return tuple(name for name in data.pool(seed) if name not in trained and data.has_label(name))
 
 
-def _run(data: DataSet, test: tuple[str, ...], row: dict, results: ResultsFile) -> bool:
+Job = tuple[DataSet, tuple[str, ...], dict[str, Any]]
+Cores = tuple[int, ...]
+
+
+def _run_all(jobs: Sequence[Job], places: Sequence[Cores], results: ResultsFile) -> bool:
+    """Run what is not there yet, in order, one row at a time in each place; whether all succeeded."""
+    free: SimpleQueue[Cores] = SimpleQueue()
+    for place in places:
+        free.put(place)
+
+    def run(job: Job) -> bool:
+        place = free.get()
+        try:
+            return job[2] in results or _run(*job, place, results)
+        finally:
+            free.put(place)
+
+    pool = ThreadPoolExecutor(len(places))
+    try:
+        return all(list(pool.map(run, jobs)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run(data: DataSet, test: tuple[str, ...], row: dict[str, Any], cores: Cores, results: ResultsFile) -> bool:
     """One row in a child process, so that its memory is its own."""
     title = f"{row['set']}, {row['labels']} labels, seed {row['seed']}, {row['method']}"
     labelled = data.labelled(row["seed"], row["labels"]) or ()
@@ -87,29 +119,38 @@ def _run(data: DataSet, test: tuple[str, ...], row: dict, results: ResultsFile) 
             pool=pool,
             test=test,
             work=str(work),
-            **{name: row[name] for name in ("labels", "seed", "method", "minutes", "device", "settings")},
+            cores=cores,
+            **{name: row[name] for name in ("labels", "seed", "method", "minutes", "device", "threads", "settings")},
         )
         asked, answer = Path(folder) / "task.json", Path(folder) / "row.json"
         task.write(asked)
-        child = subprocess.run([sys.executable, str(HERE / "few_label_row.py"), str(asked), str(answer)], check=False)
+        command = [sys.executable, str(HERE / "few_label_row.py"), str(asked), str(answer)]
+        child = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(row["threads"])}, check=False)
         if child.returncode or not answer.exists():
             print(f"{title}: failed (exit status {child.returncode})", file=sys.stderr, flush=True)
             return False
         content = json.loads(answer.read_text(encoding="utf-8"))
-    results.add(content["row"], row["device"], content["machine"])
+    results.add(content["row"], content["machine"])
     print(f"{title}: Dice {content['row']['dice']}, {content['row']['seconds']} s", flush=True)
     return True
 
 
 def _possible(methods: Sequence[str]) -> list[str]:
-    """Without `glmae` where no backbone is shipped: a run from scratch would go by the wrong name."""
+    """Without what cannot be run here, so that the others can be."""
+    missing = {}
+    if "nnunet" in methods and not interpreter().exists():
+        missing["nnunet"] = "nnU-Net is not installed (python benchmarks/nnunet_environment.py)"
     if "glmae" in methods:
         from ours import backbone_is_shipped  # needs torch, which takes seconds
 
+        # A run from scratch would go by the wrong name.
         if not backbone_is_shipped():
-            print("glmae: left out, because no pre-trained backbone is shipped", file=sys.stderr)
-            return [name for name in methods if name != "glmae"]
-    return list(methods)
+            missing["glmae"] = "no pre-trained backbone is shipped"
+    if set(missing) == set(methods):
+        raise RequestError("; ".join(f"{name} cannot be run: {reason}" for name, reason in missing.items()))
+    for name, reason in missing.items():
+        print(f"{name}: left out, because {reason}", file=sys.stderr)
+    return [name for name in methods if name not in missing]
 
 
 def _device(request: str) -> str:
@@ -118,6 +159,23 @@ def _device(request: str) -> str:
     from glmae.devices import choose_device  # needs torch, which takes seconds
 
     return choose_device(request)[0].type
+
+
+def _threads() -> int:
+    import torch  # takes seconds
+
+    return int(torch.get_num_threads())
+
+
+def _places(cores: Sequence[int] | None, threads: int) -> list[Cores]:
+    """The cores of each row that runs at a time; without --cores one row, on any."""
+    if cores is None:
+        return [()]
+    if not hasattr(os, "sched_setaffinity") or not set(cores) <= os.sched_getaffinity(0):  # Linux only
+        raise RequestError(f"rows cannot be tied to the cores {cores} here; leave --cores out")
+    if len(cores) % threads:
+        raise RequestError(f"{len(cores)} cores cannot be shared out to rows of {threads} threads; change --threads")
+    return [tuple(cores[n : n + threads]) for n in range(0, len(cores), threads)]
 
 
 def _setting(text: str) -> tuple[str, object]:
@@ -136,6 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="S")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--minutes", type=float, default=3.0, metavar="M", help="for training, reading included")
+    parser.add_argument("--threads", type=int, metavar="N", help="of each row; default: as many as torch takes")
+    parser.add_argument(
+        "--cores", nargs="+", type=int, metavar="C", help="run as many rows at a time as fit, each on its own of these"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--test-scans", type=int, default=0, metavar="N", help="score on the first N only; 0: all")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")

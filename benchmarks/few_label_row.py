@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine, peak_device_mb, peak_rss_mb
+from machine import describe_machine, peak_device_mb, peak_rss_mb, use
 from methods import method
 from task import Outcome, Task
 
@@ -22,9 +22,11 @@ from glmae.segmentation.evaluation import evaluate
 def main(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore")  # libraries talking to developers
     task, out = Task.read(Path(arguments[0])), Path(arguments[1])
+    use(task.threads, task.cores)
     try:
         outcome = method(task.method)(task)
-        memory = {"peak_mb": peak_rss_mb(), "peak_device_mb": peak_device_mb(task.device)}
+        device_mb = outcome.peak_device_mb or peak_device_mb(task.device)
+        memory = {"peak_mb": peak_rss_mb(), "peak_device_mb": device_mb}
         row = {**_identity(task), **score(task), **_measured(outcome), **memory}
     except GLMAEError as error:
         print(error, file=sys.stderr)
@@ -75,6 +77,7 @@ def _identity(task: Task) -> dict[str, Any]:
         "method": task.method,
         "minutes": task.minutes,
         "device": task.device,
+        "threads": task.threads,
         "test_scans": len(task.test),
         "settings": dict(task.settings),
     }

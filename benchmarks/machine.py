@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import monai
+import SimpleITK as sitk
 import torch
+
+
+def use(threads: int, cores: Sequence[int]) -> None:
+    """Compute with so many threads, tied to `cores` where any are named; before anything else is computed."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -17,6 +27,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "cores_used": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "python": platform.python_version(),
@@ -26,12 +37,15 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def peak_rss_mb() -> float | None:
-    """The most main memory this process held so far, in MB of 10^6 bytes; None where the system does not tell."""
+    """The most main memory this process, or one of its children, held so far, in MB of 10^6 bytes.
+
+    None where the system does not tell.
+    """
     if sys.platform == "win32":
         return None
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     # Bytes on macOS, kibibytes elsewhere.
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 

@@ -12,14 +12,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from few_label import RESULTS
-from methods import METHODS, NOT_YET
+from methods import METHODS
+from results_file import machine_key
 
 from glmae.errors import GLMAEError, RequestError
 from glmae.files import writing
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 OURS = ("glmae", "glmae_scratch")
-ORDER = (*METHODS, *NOT_YET)
+ORDER = tuple(METHODS)
 RESAMPLINGS = 2000
 Row = Mapping[str, Any]
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
-    """All tables, one section for each device and number of minutes."""
+    """All tables, one section for each device, number of threads and of minutes."""
     lines = [
         "# Few labels: the results",
         "",
@@ -55,11 +56,12 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "brackets). 95 % Hausdorff distance (mm) is over the classes that were found. Seconds are training and, after "
         "the plus, segmenting one scan.",
     ]
-    for device, minutes in _values(rows, "device", "minutes"):
-        chosen = _only(rows, device=device, minutes=minutes)
-        about = machine.get(device, {})
-        where = f"{about.get('gpu') or about.get('processor', device)}, {about.get('threads', '?')} threads"
-        lines += ["", f"## {minutes:g} minutes on {device}", "", f"{where}; torch {about.get('torch', '?')}."]
+    for device, threads, minutes in _values(rows, "device", "threads", "minutes"):
+        chosen = _only(rows, device=device, threads=threads, minutes=minutes)
+        where = machine_key(device, threads)
+        about = machine.get(where, {})
+        processor = about.get("gpu") or about.get("processor", device)
+        lines += ["", f"## {minutes:g} minutes on {where}", "", f"{processor}; torch {about.get('torch', '?')}."]
         for (name,) in _values(chosen, "set"):
             lines += ["", f"### {name}", "", *_table(_only(chosen, set=name))]
         lines += ["", "### Mean over the sets", "", *_overall(chosen)]
@@ -150,8 +152,9 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
     """Dice over `labels` (at the minutes with most rows) or over `minutes` (at the labels with most), a panel a set."""
     fixed = "minutes" if axis == "labels" else "labels"
-    shared = max(_values(rows, "device", fixed), key=lambda at: len(_only(rows, device=at[0], **{fixed: at[1]})))
-    chosen = _only(rows, device=shared[0], **{fixed: shared[1]})
+    names = ("device", "threads", fixed)
+    shared = max(_values(rows, *names), key=lambda at: len(_only(rows, **dict(zip(names, at, strict=True)))))
+    chosen = _only(rows, **dict(zip(names, shared, strict=True)))
     sets = [name for (name,) in _values(chosen, "set")]
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -185,7 +188,7 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
     panels[0][0].set_ylabel("Dice")
     handles = {label: handle for p in panels[0] for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.suptitle(f"{shared[1]:g} {fixed}, {shared[0]}")
+    figure.suptitle(f"{shared[2]:g} {fixed}, {machine_key(*shared[:2])}")
     writing(path, lambda file: figure.savefig(file, dpi=120))
     pyplot.close(figure)
 

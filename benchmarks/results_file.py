@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from glmae.errors import RequestError
 from glmae.files import write_json
+
+
+def machine_key(device: str, threads: int) -> str:
+    """Under which the machine is described: what ran with another number of threads is not comparable."""
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 class ResultsFile:
@@ -26,18 +32,27 @@ class ResultsFile:
         self.path, self._key = path, tuple(key)
         self.machine: dict[str, Any] = {}
         self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                self.machine, self.rows = content["machine"], content["rows"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise RequestError(f"{path} is damaged; move it away, or restore it, and run again") from error
+        self._lock = Lock()
+        self._read()
 
     def __contains__(self, wanted: Mapping[str, Any]) -> bool:
+        self._read()
         return any(all(row.get(name) == wanted[name] for name in self._key) for row in self.rows)
 
-    def add(self, row: Mapping[str, Any], device: str, machine: Mapping[str, Any]) -> None:
-        """Append a row and write the file. `machine` says what `device` is; each device keeps the latest."""
-        self.rows.append(dict(row))
-        self.machine[device] = dict(machine)
-        write_json(self.path, {"machine": self.machine, "rows": self.rows})
+    def add(self, row: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+        """Append a row and write the file. `machine` says what the row ran on; each `machine_key` keeps the latest."""
+        with self._lock:
+            self._read()
+            self.rows.append(dict(row))
+            self.machine[machine_key(row["device"], row["threads"])] = dict(machine)
+            write_json(self.path, {"machine": self.machine, "rows": self.rows})
+
+    def _read(self) -> None:
+        """Take over what is on disk: other processes may add rows, too."""
+        if not self.path.exists():
+            return
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            self.machine, self.rows = content["machine"], content["rows"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RequestError(f"{self.path} is damaged; move it away, or restore it, and run again") from error

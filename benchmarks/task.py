@@ -22,6 +22,8 @@ class Task:
         method: a name in `methods.METHODS`.
         minutes: for training, reading and preparing included.
         device: cpu, cuda or mps.
+        threads: that the method may compute with.
+        cores: that its process is tied to; none: any.
         labelled: the scans to train on.
         pool: the scans whose images may be used, too; `labelled` among them.
         test: the scans to segment.
@@ -35,11 +37,13 @@ class Task:
     method: str
     minutes: float
     device: str
+    threads: int
     labelled: tuple[str, ...]
     pool: tuple[str, ...]
     test: tuple[str, ...]
     work: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
 
     @property
     def data(self) -> DataSet:
@@ -60,7 +64,7 @@ class Task:
     @staticmethod
     def read(path: Path) -> Task:
         content = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("labelled", "pool", "test"):
+        for name in ("labelled", "pool", "test", "cores"):
             content[name] = tuple(content[name])
         return Task(**content)
 
@@ -74,9 +78,11 @@ class Outcome:
         segment_seconds: for all test scans together, reading and writing included.
         steps: training steps; None where there are none.
         predicted_dice: what the method itself says it will reach; None: nothing.
+        peak_device_mb: GPU memory, where a child process used it; None: this process did, or there is no GPU.
     """
 
     seconds: float
     segment_seconds: float
     steps: int | None = None
     predicted_dice: float | None = None
+    peak_device_mb: float | None = None

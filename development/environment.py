@@ -36,7 +36,7 @@ def main() -> int:
         except (OSError, subprocess.CalledProcessError) as error:
             return fail(f"{ENVIRONMENT} could not be made: {error}; on Debian or Ubuntu: apt-get install python3-venv")
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[test]"]
+    command += ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[test,benchmarks]"]
     installed = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
     if installed.returncode:
         return fail(f"the packages could not be installed: {cause(installed.stderr)}; run make setup again to go on")

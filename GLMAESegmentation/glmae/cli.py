@@ -19,6 +19,7 @@ from .events import Events, json_lines
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+RECIPES = ("btcv", "mmwhs", "spleen", "amos22", "word", "covid19", "brats21")
 _T = TypeVar("_T", int, float)
 
 
@@ -63,14 +64,16 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line"
     )
     pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
-    pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
+    pretrain.add_argument("--preset", choices=("tiny", "small", "base"), help="size (default: tiny, the recipe's base)")
+    pretrain.add_argument("--recipe", choices=("paper",), help="the paper's own pre-training on CT (docs/paper.md)")
     _training_options(pretrain)
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
     finetune.add_argument(
         "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
     )
-    finetune.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    finetune.add_argument("--labels", type=Path, help="folder of labels with the same NAMEs")
+    _recipe_option(finetune, "--images is a data set of the paper as published; its settings are used, too")
     finetune.add_argument(
         "--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)"
     )
@@ -101,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans"
     )
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the segmentations")
+    _recipe_option(segment, "--images is a data set of the paper as published; take its validation scans")
     segment.add_argument("--format", choices=("seg.nrrd", "nii.gz"), default="seg.nrrd", help="default: seg.nrrd")
     _device_options(segment)
 
@@ -111,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
+    _recipe_option(evaluate, "--labels is a data set of the paper as published; take its validation scans")
 
     suggest = _command(commands, "suggest", _suggest, "rank unlabelled scans: which to label next")
     suggest.add_argument("--model", type=Path, required=True, help="folder made by finetune")
@@ -138,12 +143,18 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
     return command
 
 
+def _recipe_option(command: argparse.ArgumentParser, help_text: str) -> None:
+    command.add_argument("--recipe", choices=RECIPES, help=f"{help_text} (docs/paper.md)")
+
+
 def _training_options(command: argparse.ArgumentParser) -> None:
     length = command.add_mutually_exclusive_group()
     length.add_argument(
         "--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights"
     )
-    length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
+    length.add_argument(
+        "--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10, or the recipe's length)"
+    )
     command.add_argument("--seed", type=_seed, default=0, metavar="S")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
     _device_options(command)
@@ -196,6 +207,7 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         images=options.images,
         out=options.out,
         preset=options.preset,
+        recipe=options.recipe,
         **_training(options),
         events=events,
         should_stop=stopped,
@@ -217,6 +229,7 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         images=options.images,
         labels=options.labels,
         out=options.out,
+        recipe=options.recipe,
         cases=options.cases,
         classes=options.classes,
         unlabelled=options.unlabelled,
@@ -236,6 +249,7 @@ def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], 
         model=options.model,
         images=options.images,
         out=options.out,
+        recipe=options.recipe,
         file_format=options.format,
         device=options.device,
         events=events,
@@ -251,6 +265,7 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
         predictions=options.predictions,
         labels=options.labels,
         classes=options.classes,
+        recipe=options.recipe,
         out=options.out,
         events=events,
         should_stop=stopped,
@@ -281,7 +296,7 @@ def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Cal
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
-    minutes = options.minutes if options.steps or options.minutes else 10.0
+    minutes = options.minutes if options.steps or options.minutes or options.recipe else 10.0
     return {
         "steps": options.steps,
         "minutes": minutes,

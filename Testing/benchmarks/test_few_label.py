@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -45,14 +46,20 @@ def run(data: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "few_label.json"
-    first = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    methods = ["glmae_scratch", "dynunet", "dynunet_mean_teacher"]
+    words = ["--sets", "tiny", "--threads", "1", "--methods", *methods]
+    if hasattr(os, "sched_getaffinity"):
+        words += ["--cores", str(min(os.sched_getaffinity(0)))]
+    first = run(sets, out, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     content = json.loads(out.read_text(encoding="utf-8"))
-    assert content["machine"]["cpu"]["torch"]
-    assert [row["method"] for row in content["rows"]] == ["glmae_scratch", "dynunet"]
+    machine = content["machine"]["cpu, 1 thread"]
+    assert machine["threads"] == 1
+    assert machine["cores_used"] == (1 if "--cores" in words else os.cpu_count())
+    assert [row["method"] for row in content["rows"]] == methods
     for row in content["rows"]:
         assert (row["set"], row["labels"], row["seed"], row["minutes"]) == ("tiny", 1, 0, 0.03)
-        assert (row["device"], row["test_scans"], row["predicted_dice"]) == ("cpu", 1, None)
+        assert (row["device"], row["threads"], row["test_scans"], row["predicted_dice"]) == ("cpu", 1, 1, None)
         assert (row["cases"], row["per_case"]) == ([NAMES[3]], [row["dice"]])
         assert 0 <= row["dice"] <= 1
         assert set(row["per_class"]) == {"hippocampus anterior", "hippocampus posterior"}
@@ -65,12 +72,12 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     # One row is lost: only that one is made again.
     lost = content["rows"].pop(0)
     out.write_text(json.dumps(content), encoding="utf-8")
-    again = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    again = run(sets, out, *words)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("\n") == 1
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert rows[0] == content["rows"][0]
-    assert (rows[1]["method"], len(rows)) == (lost["method"], 2)
+    assert rows[:2] == content["rows"]
+    assert (rows[2]["method"], len(rows)) == (lost["method"], 3)
 
     page = subprocess.run(
         [sys.executable, str(BENCHMARKS / "plot_few_label.py"), "--results", str(out), "--out", str(tmp_path / "docs")],
@@ -96,7 +103,8 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_request_is_one_line_and_runs_nothing(sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "few_label.json"
-    for words in (("--methods", "nnunet"), ("--methods", "no such"), ("--sets", "missing"), ("--tuning", "--out", "")):
+    asked = (("--methods", "no such"), ("--sets", "missing"), ("--threads", "2", "--cores", "0", "1", "2"))
+    for words in (*asked, ("--tuning", "--out", "")):
         words = words if words[-1] else ("--tuning", "--out", str(BENCHMARKS / "results" / "few_label.json"))
         result = run(sets, out, *words)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
@@ -131,3 +139,74 @@ def test_a_scan_to_test_on_is_never_trained_on(sets: Path, monkeypatch: pytest.M
     (sets / "tiny" / "split.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RequestError, match="seed1 trains and tests on hippocampus_057"):
         read_data_set(sets / "tiny")
+
+
+def test_rows_of_two_processes_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from results_file import ResultsFile
+
+    one, two = (ResultsFile(tmp_path / "rows.json", ("seed", "threads")) for _ in range(2))
+    rows = [{"seed": seed, "device": "cpu", "threads": threads} for seed, threads in ((0, 1), (1, 2))]
+    one.add(rows[0], {"cores": 1})
+    assert rows[0] in two
+    assert rows[0] | {"threads": 2} not in two
+    two.add(rows[1], {"cores": 2})
+    one.add(rows[0] | {"seed": 2}, {"cores": 3})
+    content = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert [row["seed"] for row in content["rows"]] == [0, 1, 2]
+    assert content["machine"] == {"cpu, 1 thread": {"cores": 3}, "cpu, 2 threads": {"cores": 2}}
+
+
+def test_each_place_has_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import few_label
+
+    from glmae.errors import RequestError
+
+    monkeypatch.setattr(few_label.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(few_label.os, "sched_setaffinity", None, raising=False)
+    assert few_label._places(None, 4) == [()]
+    assert few_label._places([1, 3], 1) == [(1,), (3,)]
+    assert few_label._places([0, 1, 2, 3], 2) == [(0, 1), (2, 3)]
+    with pytest.raises(RequestError, match="--threads"):
+        few_label._places([0, 1, 2], 2)
+    monkeypatch.delattr(few_label.os, "sched_setaffinity")
+    with pytest.raises(RequestError, match="leave --cores out"):
+        few_label._places([0], 1)
+
+
+def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a time, never two in one place, nothing twice."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import few_label
+
+    done: list[int] = []
+    busy: set[tuple[int, ...]] = set()
+
+    def row(data, test, row, cores, results):
+        assert cores not in busy
+        busy.add(cores)
+        done.append(row["seed"])
+        busy.remove(cores)
+        return row["seed"] != 1
+
+    monkeypatch.setattr(few_label, "_run", row)
+    jobs = [(None, (), {"seed": seed}) for seed in range(6)]
+    assert not few_label._run_all(jobs, [(0,), (1,)], [{"seed": 3}])
+    assert sorted(done) == [0, 1, 2, 4, 5]
+    assert few_label._run_all(jobs[2:], [(0,), (1,)], [{"seed": 3}])
+
+
+def test_what_cannot_be_run_is_left_out_unless_nothing_else_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import few_label
+
+    from glmae.errors import RequestError
+
+    monkeypatch.setattr(few_label, "interpreter", lambda: tmp_path / "python")
+    assert few_label._possible(["dynunet", "nnunet"]) == ["dynunet"]
+    assert "nnunet_environment.py" in capsys.readouterr().err
+    with pytest.raises(RequestError, match=r"nnunet_environment\.py"):
+        few_label._possible(["nnunet"])

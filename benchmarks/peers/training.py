@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from task import Outcome, Task
@@ -70,11 +71,40 @@ class Shape:
     spacing: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """How the labelled scans were prepared, for what else is read in a run."""
+
+    preparation: Preparation
+    shape: Shape
+    config: PeerConfig
+    device: torch.device
+
+
+class Companion(Protocol):
+    """What a network is trained beside, such as a teacher; its `network` segments in the end."""
+
+    network: nn.Module
+
+    def loss(self, student: nn.Module, schedule: Schedule) -> Tensor:
+        """A term that is added to the loss of the step."""
+
+    def follow(self, student: nn.Module, steps: int) -> None:
+        """Called after the step number `steps`, counted from 1."""
+
+
 # Builds the network, which gives a list of logits, finest first. It may ask for a slightly different crop by `patch`.
 Build = Callable[[Shape, PeerConfig], nn.Module]
+Accompany = Callable[[Task, nn.Module, Prepared], Companion]
 
 
-def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Shape], Patch] | None = None) -> Outcome:
+def run_network(
+    task: Task,
+    build: Build,
+    config: PeerConfig,
+    fit: Callable[[Shape], Patch] | None = None,
+    accompany: Accompany | None = None,
+) -> Outcome:
     """Read, prepare, train for the minutes of the task, and segment its test scans.
 
     Args:
@@ -82,6 +112,7 @@ def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Sha
         build: makes the network.
         config: the peer's defaults; `task.settings` go before them.
         fit: rounds the planned crop to one that the network can halve often enough.
+        accompany: makes what the network is trained beside; None: nothing.
     """
     began = time.monotonic()
     device = torch.device(task.device)
@@ -98,8 +129,12 @@ def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Sha
     torch.manual_seed(task.seed)
     network = build(shape, config).to(device)
     sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed)
+    companion = None
+    if accompany is not None:
+        companion = accompany(task, network, Prepared(preparation, shape, config, device))
     schedule = Schedule(minutes=minutes_left(task.minutes, began, reserve=0.0))
-    train(network, sampler, schedule, config, device)
+    train(network, sampler, schedule, config, device, companion)
+    network = network if companion is None else companion.network
     ready = time.monotonic()
     for case in find_images(task.test_images):
         _segment(case, network, shape.patch, preparation, table, device, task.predictions)
@@ -107,7 +142,12 @@ def run_network(task: Task, build: Build, config: PeerConfig, fit: Callable[[Sha
 
 
 def train(
-    network: nn.Module, sampler: CropSampler, schedule: Schedule, config: PeerConfig, device: torch.device
+    network: nn.Module,
+    sampler: CropSampler,
+    schedule: Schedule,
+    config: PeerConfig,
+    device: torch.device,
+    companion: Companion | None = None,
 ) -> None:
     """Train until the schedule is over."""
     optimiser = _optimiser(network, config)
@@ -120,6 +160,8 @@ def train(
         with autocast(device):
             logits: list[Tensor] = network(batch.image.to(device))
         loss = segmentation_loss(logits, batch.target.to(device), batch.annotated.to(device))
+        if companion is not None:
+            loss = loss + companion.loss(network, schedule)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.clip)
@@ -127,6 +169,8 @@ def train(
         if not torch.isfinite(loss):
             raise GLMAEError(f"training failed at step {schedule.done}: the loss is not finite; use a lower rate")
         schedule.step_done()
+        if companion is not None:
+            companion.follow(network, schedule.done)
 
 
 def _changed(batch: Batch, step: int, intensity: Intensity, config: PeerConfig) -> Batch:

@@ -17,6 +17,7 @@ from ..scans.store import ScanStore
 from ..schedule import minutes_left
 from .configuration import pretrain_config
 from .job import pretrain
+from .paper_recipe import NAME, PRESET, paper_config, paper_preparation, paper_steps
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
 SCAN_VOXELS = 192**3
@@ -26,7 +27,8 @@ def pretrain_images(
     *,
     images: Path,
     out: Path,
-    preset: str = "tiny",
+    preset: str | None = None,
+    recipe: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -40,7 +42,8 @@ def pretrain_images(
     Args:
         images: folder of scans, or a text file with one path a line.
         out: the backbone folder, made here.
-        preset: tiny, small or base.
+        preset: tiny, small or base; None: tiny, or the recipe's.
+        recipe: "paper" for the paper's views, intensities, rates and length instead of the planned ones; None: planned.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, backbone written, after this time.
         seed: of everything random.
@@ -59,18 +62,34 @@ def pretrain_images(
     """
     began = time.monotonic()
     events = events or silent()
-    if (steps is None) == (minutes is None):
+    if recipe not in (None, NAME):
+        raise RequestError(f"there is no recipe '{recipe}' for pre-training; the only one is {NAME}")
+    unlimited = steps is None and minutes is None
+    if (steps is None) == (minutes is None) and not (recipe and unlimited):
         raise RequestError("give either the number of steps or the minutes")
-    request = {"images": str(images), "preset": preset, "steps": steps, "minutes": minutes, "seed": seed}
+    preset = preset or ("tiny" if recipe is None else PRESET)
+    request = {
+        "images": str(images),
+        "preset": preset,
+        "recipe": recipe,
+        "steps": steps,
+        "minutes": minutes,
+        "seed": seed,
+    }
     run = RunFolder(out, request, resume)
     if run.finished:
         events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
         return []
     cases = find_images([images], unique=False)
+    if unlimited:
+        steps = paper_steps(len(cases))
     events.started("pretrain", cases=len(cases))
-    fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
-    preparation = plan_preparation(fingerprint, SCAN_VOXELS)
-    config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
+    if recipe is None:
+        fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
+        preparation = plan_preparation(fingerprint, SCAN_VOXELS)
+        config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
+    else:
+        preparation, config = paper_preparation(), paper_config(preset, seed)
     run.begin()
     try:
         store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import RequestError
 from .classes import ClassTable
+from .decathlon import decathlon_classes
 from .region import Region
 
 
@@ -29,6 +30,8 @@ class ClassFile:
 
 def read_class_file(path: Path) -> ClassFile:
     """Read a class file; its form is in docs (`{"classes": [...], "annotated": {...}, "region": {...}}`).
+
+    A Decathlon dataset.json is read, too: its `labels` name the classes.
 
     Raises:
         RequestError: the file is missing or not as it should be; the message says where.
@@ -51,6 +54,8 @@ def read_class_file(path: Path) -> ClassFile:
 def _parse(content: Any, folder: Path) -> ClassFile:
     if not isinstance(content, dict):
         raise ValueError("it must be an object with the list `classes`")
+    if "labels" in content and "classes" not in content:
+        return ClassFile(decathlon_classes(content))
     # A misspelt key would silently change what is trained on.
     unknown = sorted(set(content) - {"classes", "annotated", "region"})
     if unknown:

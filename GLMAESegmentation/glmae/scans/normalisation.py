@@ -30,6 +30,11 @@ class Normalisation:
         if self.kind not in ("ct", "zscore"):
             raise ValueError(f"the normalisation {self.kind!r} is not known")
 
+    @staticmethod
+    def window(low: float, high: float) -> Normalisation:
+        """Clip to [low, high] (HU) and scale that to [0, 1]."""
+        return Normalisation("ct", low, high, mean=low, std=high - low)
+
 
 def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
     """Bring the values of one channel to mean 0 and standard deviation 1, in place.

@@ -28,20 +28,30 @@ _SMALLEST_DIAMETER = 8.0
 
 @dataclass(frozen=True)
 class Preparation:
-    """How scans are brought to the network: spacing along R, A, S in mm, and one normalisation a channel."""
+    """How scans are brought to the network.
+
+    Attributes:
+        spacing: along R, A, S, mm.
+        normalisation: one a channel.
+        foreground: the scan is cropped to the box of the voxels above this value (of the first channel, before it is
+            normalised); None: it is kept whole.
+    """
 
     spacing: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
+    foreground: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As stored in model.json."""
-        return {"spacing": list(self.spacing), "normalisation": [asdict(entry) for entry in self.normalisation]}
+        normalisation = [asdict(entry) for entry in self.normalisation]
+        return {"spacing": list(self.spacing), "normalisation": normalisation, "foreground": self.foreground}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> Preparation:
         """The inverse of `to_json`."""
         first, second, third = (float(side) for side in content["spacing"])
-        return Preparation((first, second, third), tuple(Normalisation(**entry) for entry in content["normalisation"]))
+        normalisation = tuple(Normalisation(**entry) for entry in content["normalisation"])
+        return Preparation((first, second, third), normalisation, content.get("foreground"))
 
 
 def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
@@ -105,6 +115,7 @@ def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tup
     native = Geometry.of(images[0]).oriented()
     grid = prepared_grid(images[0], preparation)
     prepared = np.empty((len(images), *grid.size), dtype=np.float32)
+    box = None
     for channel, (image, normalisation) in enumerate(zip(images, preparation.normalisation, strict=True)):
         moved = sitk.DICOMOrient(image, "RAS")
         native.place(moved)
@@ -112,12 +123,17 @@ def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tup
             prepared[channel] = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]
         else:
             prepared[channel] = np.transpose(resample_smoothly(moved, grid))
+        if channel == 0 and preparation.foreground is not None:
+            box = bounding_box(prepared[0] > preparation.foreground, margin=0)
         normalise(prepared[channel], normalisation)
+    if box is not None:
+        prepared = prepared[(slice(None), *(slice(low, high) for low, high in box))]
+        grid = grid.part([low for low, _ in box], [high - low for low, high in box])
     return prepared, grid
 
 
 def prepared_grid(image: sitk.Image | Geometry, preparation: Preparation) -> Geometry:
-    """The grid that `prepare_image` brings a scan to."""
+    """The grid that `prepare_image` brings a scan to, before it crops to the foreground."""
     native = (Geometry.of(image) if isinstance(image, sitk.Image) else image).oriented()
     spacing = [
         own if abs(own / planned - 1) <= _CLOSE else planned

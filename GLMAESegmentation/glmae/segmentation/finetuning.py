@@ -31,14 +31,16 @@ from .crops import LabelledScan
 from .features import scan_features
 from .model import Model, save_model
 from .network import SegmentationNetwork
+from .recipes import Recipe, find_recipe, training_cases
 from .training import Training
 
 
 def finetune(
     *,
     images: Path,
-    labels: Path,
+    labels: Path | None = None,
     out: Path,
+    recipe: str | None = None,
     cases: Sequence[str] | None = None,
     classes: Path | None = None,
     unlabelled: Path | None = None,
@@ -55,9 +57,10 @@ def finetune(
     """Train a segmentation model; the same as `glmae finetune`.
 
     Args:
-        images: folder of scans, see `scans.cases`.
-        labels: folder of labels with the same names.
+        images: folder of scans, see `scans.cases`; with a recipe, the folder of its data set as it was published.
+        labels: folder of labels with the same names; None with a recipe.
         out: the model folder, made here.
+        recipe: the paper's setting for a data set, a name in `recipes.RECIPES`, instead of the planned one.
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
         unlabelled: folder or list of scans without labels to which the backbone is adapted first; those that cannot be
@@ -82,13 +85,22 @@ def finetune(
     """
     began = time.monotonic()
     events = events or silent()
+    paper = None if recipe is None else find_recipe(recipe)
+    if paper is not None:
+        settings = paper.settings | dict(settings or {})
+        steps = paper.steps if steps is None and minutes is None else steps
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
     wanted = FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
-    labelled, table = _labelled_cases(images, labels, cases, classes, events)
+    if paper is None:
+        labelled, table = _labelled_cases(images, labels, cases, classes, events)
+    else:
+        _check_recipe(paper, labels, classes, backbone)
+        labelled, table = training_cases(paper, images, cases, events)
     request = {
         "images": str(images),
         "labels": str(labels),
+        "recipe": recipe,
         "cases": None if cases is None else sorted(cases),
         "unlabelled": None if unlabelled is None else str(unlabelled),
         "classes": table.to_json(),
@@ -110,8 +122,8 @@ def finetune(
     events.info(reason)
     warn_of_labels(labelled, table, events)
     fingerprint = measure(labelled, table, events)
-    preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
-    origin = {"pretrained": None if source is None else source.name, "adapted": bool(others)}
+    preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
+    origin = {"recipe": recipe, "pretrained": None if source is None else source.name, "adapted": bool(others)}
     failed: list[str] = []
     run.begin()
     try:
@@ -156,13 +168,25 @@ def finetune(
 
 
 def _labelled_cases(
-    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
+    images: Path, labels: Path | None, names: Sequence[str] | None, classes: Path | None, events: Events
 ) -> tuple[list[Case], ClassTable]:
+    if labels is None:
+        raise RequestError("name the folder of the labels with --labels, or a data set of the paper with --recipe")
     found, table = find_cases(images, labels, names, classes, events)
     labelled = [case for case in found if case.label is not None]
     if not labelled:
         raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
     return labelled, table
+
+
+def _check_recipe(recipe: Recipe, labels: Path | None, classes: Path | None, backbone: str | None) -> None:
+    if labels is not None or classes is not None:
+        raise RequestError(f"recipe {recipe.name} knows its labels and classes; leave --labels and --classes out")
+    if backbone is None:
+        raise RequestError(
+            f"recipe {recipe.name} needs --backbone: a folder made by import-checkpoint or by pretrain --recipe paper, "
+            "or none to train from scratch"
+        )
 
 
 def _digest(label: Path) -> str:

@@ -18,6 +18,7 @@ from ..scans.labels import write_labelmap
 from ..scans.preparation import prepare_image, restore_labels
 from ..scans.segmentation_file import write_segmentation
 from .model import Model, load_model
+from .recipes import validation_cases
 from .sliding_window import class_probabilities
 
 FORMATS = ("seg.nrrd", "nii.gz")
@@ -28,6 +29,7 @@ def segment(
     model: Path,
     images: Sequence[Path],
     out: Path,
+    recipe: str | None = None,
     file_format: str = "seg.nrrd",
     device: str = "auto",
     events: Events | None = None,
@@ -39,6 +41,7 @@ def segment(
         model: folder made by `finetune`.
         images: scans, folders of scans, or lists of paths.
         out: folder for `NAME.seg.nrrd` or `NAME.nii.gz`; made if needed.
+        recipe: `images` is the folder of this recipe's data set, as published: its validation scans are segmented.
         file_format: seg.nrrd or nii.gz.
         device: auto, cpu, cuda or mps.
         events: where to report to.
@@ -54,7 +57,7 @@ def segment(
     """
     began = time.monotonic()
     events = events or silent()
-    cases = find_images(list(images))
+    cases = find_images(list(images)) if recipe is None else validation_cases(recipe, images, events)[0]
     _check_out(Path(out), cases, file_format)
     chosen, reason = choose_device(device)
     opened = load_model(Path(model), chosen)

@@ -15,6 +15,9 @@ from .files import storage_error, write_json
 UNFINISHED = "unfinished"
 MODEL = "model.json"
 REQUEST = "request.json"
+SECONDS = "seconds.json"
+# What of an unfinished run is worth keeping after a failure.
+PROGRESS = ("*.safetensors", "scores.json")
 
 
 class RunFolder:
@@ -40,6 +43,18 @@ class RunFolder:
         """Where the newest checkpoint lies, if there is one."""
         return self.unfinished / "checkpoint.safetensors"
 
+    @property
+    def seconds_spent(self) -> float:
+        """Seconds that earlier sittings of this run took, as far as they were noted."""
+        try:
+            return float(json.loads((self.unfinished / SECONDS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return 0.0
+
+    def note_seconds(self, seconds: float) -> None:
+        """Store how long the run took so far, all sittings together."""
+        write_json(self.unfinished / SECONDS, round(seconds, 2))
+
     def begin(self) -> None:
         """Create the folder. Called when everything that can be checked beforehand was.
 
@@ -61,7 +76,7 @@ class RunFolder:
 
     def abandon(self) -> None:
         """After a failure: keep what can be resumed, else leave nothing behind."""
-        if self.finished or self.checkpoint.exists():
+        if self.finished or any(next(self.unfinished.rglob(kind), None) for kind in PROGRESS):
             return
         shutil.rmtree(self.unfinished, ignore_errors=True)
         if self.out.is_dir() and not any(self.out.iterdir()):

@@ -68,6 +68,15 @@ class _Terminal:
         self._close()
         print(f"{event['rank']:3d}. {event['case']} (gain {event['gain']:.2f}): {event['reason']}", flush=True)
 
+    def _score(self, event: dict[str, Any]) -> None:
+        self._close()
+        if event["mean_dice"] is not None:
+            width = max(len("class"), *map(len, event["classes"]))
+            print(f"{'class':<{width}}  Dice  95 % interval")
+            for name, entry in event["classes"].items():
+                print(f"{name:<{width}}  {_dice(entry)}")
+        print(event["message"], flush=True)
+
     def _finished(self, event: dict[str, Any]) -> None:
         self._close()
         if event.get("message"):
@@ -87,3 +96,10 @@ class _Terminal:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._stage = None, None
+
+
+def _dice(entry: dict[str, Any]) -> str:
+    if entry["dice"] is None:
+        return "not known"
+    low, high = entry["interval"]
+    return f"{entry['dice']:.2f}  {low:.2f} to {high:.2f}"

@@ -18,6 +18,9 @@ PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
 # Voxels of the median prepared scan above which its spacing is coarsened.
 SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
 
+# A score that costs more of the run than this spoils what it measures.
+LARGEST_VALIDATION = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -37,6 +40,8 @@ class FinetuneConfig:
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
         adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any.
+        validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
+            at most 0.25, 0 for none.
         augmentation: random changes of the crops.
         seed: of initialisation, crops and augmentation.
     """
@@ -54,6 +59,7 @@ class FinetuneConfig:
     clip: float = 1.0
     average: float = 0.1
     adaptation: float = 0.2
+    validation: float = 0.2
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0
 
@@ -72,6 +78,8 @@ class FinetuneConfig:
             config = FinetuneConfig.from_json(content)
         except (TypeError, ValueError) as error:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
+        if not (isinstance(config.validation, int | float) and 0 <= config.validation <= LARGEST_VALIDATION):
+            raise RequestError(f"validation {config.validation} is not between 0 and {LARGEST_VALIDATION}")
         # The name of an imported backbone need not be a preset's.
         known = "preset" not in settings or config.preset in PRESETS
         if config.head not in HEADS or not known or len(config.patch) != 3:

@@ -24,14 +24,16 @@ from ..scans.fingerprint import measure
 from ..scans.label_check import warn_of_labels
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
-from ..schedule import Schedule, minutes_left
+from ..schedule import Schedule
 from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
 from .features import scan_features
+from .labelled_cases import LabelledCases
 from .model import Model, save_model
 from .network import SegmentationNetwork
 from .recipes import Recipe, find_recipe, training_cases
+from .scored_training import train_and_score
 from .training import Training
 
 
@@ -125,6 +127,7 @@ def finetune(
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
     origin = {"recipe": recipe, "pretrained": None if source is None else source.name, "adapted": bool(others)}
     failed: list[str] = []
+    began -= run.seconds_spent
     run.begin()
     try:
         if others:
@@ -143,13 +146,29 @@ def finetune(
             )
         store = ScanStore.prepare(run.unfinished / "scans", labelled, preparation, table, events)
         scans = _labelled_scans(store, preparation)
-        network, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
-        schedule = Schedule(steps, None if minutes is None else minutes_left(minutes, began))
-        training = Training(network, config, scans, schedule, chosen, pretrained=source is not None)
-        training.run(run.checkpoint, events, should_stop)
-        model = Model(training.averaged_network(), config, preparation, table)
-        features = [scan_features(model.network, scan.image, config.patch, chosen) for scan in scans]
-        save_model(run.out, model, _details(labelled, features, schedule, origin, seed, fingerprint.to_json()))
+        build, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
+
+        def train(indices: Sequence[int], length: Schedule) -> Training:
+            subset = [scans[index] for index in indices]
+            return Training(build(), config, subset, length, chosen, pretrained=source is not None)
+
+        run.note_seconds(time.monotonic() - began)
+        result = train_and_score(
+            run,
+            LabelledCases(labelled, store, table),
+            config,
+            train,
+            steps=steps,
+            minutes=minutes,
+            began=began,
+            events=events,
+            should_stop=should_stop,
+        )
+        schedule = result.training.schedule
+        model = Model(result.training.averaged_network(), config, preparation, table)
+        features = [scan_features(model.network, scan.image, model.config.patch, chosen) for scan in scans]
+        details = _details(labelled, features, schedule, origin, seed, fingerprint.to_json())
+        save_model(run.out, model, details | {"scores": result.scores})
     except Stopped:
         raise
     except BaseException:
@@ -162,7 +181,7 @@ def finetune(
         failed=failed,
         steps=schedule.done,
         seconds=round(time.monotonic() - began, 1),
-        message=f"Model written to {out} after {schedule.done} steps.",
+        message=f"Model written to {out} after {schedule.done} steps{_but(result.scores)}.",
     )
     return Path(out)
 
@@ -212,7 +231,8 @@ def _network(
     seed: int,
     settings: Mapping[str, Any],
     events: Events,
-) -> tuple[SegmentationNetwork, FinetuneConfig]:
+) -> tuple[Callable[[], SegmentationNetwork], FinetuneConfig]:
+    """What makes the network, always with the same weights, and the configuration of the run."""
     channels = len(preparation.normalisation)
     pretrained: VisionTransformer | None = None
     if source is not None:
@@ -223,17 +243,20 @@ def _network(
     patch = plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
     config = FinetuneConfig(patch=patch, preset=backbone.name, seed=seed)
     config = config.changed({name: value for name, value in settings.items() if name != "preset"})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = SegmentationNetwork(backbone, len(table.classes), config.head)
-    if pretrained is not None:
-        network.backbone.load_state_dict(pretrained.state_dict())
+
+    def build() -> SegmentationNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = SegmentationNetwork(backbone, len(table.classes), config.head)
+        if pretrained is not None:
+            network.backbone.load_state_dict(pretrained.state_dict())
+        return network
+
     origin = "from scratch" if source is None else f"pre-trained ({source.name})"
     spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
-    events.info(
-        f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {' x '.join(map(str, patch))} voxels."
-    )
-    return network, config
+    crop = " x ".join(map(str, config.patch))
+    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {crop} voxels.")
+    return build, config
 
 
 def _details(
@@ -252,10 +275,13 @@ def _details(
         "schedule": schedule.state(),
         "seed": seed,
         **origin,
-        "scores": None,
         "training_cases": [{"alias": a, "sha256": digest, "features": vector} for a, digest, vector in training],
         "fingerprint": fingerprint,
     }
+
+
+def _but(scores: Mapping[str, Any]) -> str:
+    return f", but {scores['failure']}" if scores["failure"] else ""
 
 
 def _backbone(name: str | None) -> Path | None:

@@ -30,6 +30,8 @@ from .loss import segmentation_loss
 from .network import SegmentationNetwork
 
 CHECKPOINT_SECONDS = 20.0
+# Steps one after another with a gradient that is not finite.
+MOST_SKIPPED = 20
 
 
 class Training:
@@ -52,9 +54,24 @@ class Training:
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
         self._decay: float | None = None
+        self._skipped = 0
 
-    def run(self, checkpoint: Path, events: Events, should_stop: Callable[[], bool]) -> None:
+    def run(
+        self,
+        checkpoint: Path,
+        events: Events,
+        should_stop: Callable[[], bool],
+        stage: str = "finetune",
+        **fields: Any,
+    ) -> None:
         """Train until the schedule is over.
+
+        Args:
+            checkpoint: where the state is kept; gone on with if it is there.
+            events: where to report to.
+            should_stop: asked after every step.
+            stage: of the progress events.
+            fields: further ones of theirs.
 
         Raises:
             Stopped: `should_stop` said so; the state is in `checkpoint`.
@@ -69,14 +86,15 @@ class Training:
                 self._save(checkpoint)
                 raise Stopped(f"stopped after step {self.schedule.done}; add --resume to go on")
             loss = self.step()
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) or self._skipped > MOST_SKIPPED:
                 raise GLMAEError(
                     f"training failed at step {self.schedule.done}: the loss is not finite; "
                     "check the scans for extreme values, or try another --seed"
                 )
             self.schedule.step_done()
             total = self.schedule.steps or self.schedule.done + 1
-            events.progress("finetune", self.schedule.done, total, self.schedule.seconds_left, loss=round(loss, 4))
+            left = self.schedule.seconds_left
+            events.progress(stage, self.schedule.done, total, left, loss=round(loss, 4), **fields)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(checkpoint)
                 saved = time.monotonic()
@@ -95,8 +113,11 @@ class Training:
         loss = segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        # Half precision overflows at times, in small crops above all; one such step must not spoil all weights.
+        self._skipped = 0 if bool(norm.isfinite()) else self._skipped + 1
+        if not self._skipped:
+            self.optimiser.step()
         self._average()
         return float(loss.detach())
 

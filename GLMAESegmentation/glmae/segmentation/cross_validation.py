@@ -1,0 +1,118 @@
+"""Models trained without some of the labelled scans, and how well they segment those: the honest part of the score."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import Stopped
+from ..events import Events
+from ..files import write_json
+from ..schedule import Schedule
+from .evaluation import Score
+from .folds import Fold, learnt_classes
+from .labelled_cases import LabelledCases
+from .training import Training
+from .validation_plan import ValidationPlan
+
+STAGE = "cross-validation"
+RESULT = "scores.json"
+
+# Gives the training on the scans of these indices, not begun.
+Trainer = Callable[[Sequence[int], Schedule], Training]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fold gave.
+
+    Attributes:
+        fold: which scans.
+        steps: length of its training.
+        held_out: scores of the held-out scans, of the classes that could be learnt; `case` is the index of the scan.
+        seen: scores of one of the scans that it was trained on, which tell how far its training came.
+        seconds: how long it took, scoring included.
+    """
+
+    fold: Fold
+    steps: int
+    held_out: tuple[Score, ...]
+    seen: tuple[Score, ...]
+    seconds: float
+
+
+def cross_validate(
+    folder: Path,
+    plan: ValidationPlan,
+    labelled: LabelledCases,
+    train: Trainer,
+    events: Events,
+    should_stop: Callable[[], bool],
+) -> list[FoldResult]:
+    """Train and score each fold; those that are in `folder` already are taken from there.
+
+    Args:
+        folder: of the cross-validation, inside the run folder.
+        plan: which folds, and how long each may take.
+        labelled: the scans.
+        train: gives the training of a fold.
+        events: where to report to.
+        should_stop: asked after every step and every window.
+
+    Raises:
+        Stopped: `should_stop` said so; calling again goes on.
+    """
+    results = []
+    for number, fold in enumerate(plan.folds):
+        place = folder / f"fold-{number + 1}"
+        result = _finished(place, fold)
+        if result is None:
+            began = time.monotonic()
+            minutes = None if plan.seconds is None else max(1.0, plan.seconds - plan.scoring_seconds) / 60
+            training = train(fold.training, Schedule(plan.steps, minutes))
+            training.run(
+                place / "checkpoint.safetensors", events, should_stop, STAGE, fold=number + 1, folds=len(plan.folds)
+            )
+            deadline = None if plan.seconds is None else began + plan.seconds
+            check = checking(deadline, should_stop)
+            learnt = learnt_classes(labelled.annotated, fold.training)
+            seen = labelled.score([fold.training[number % len(fold.training)]], training, learnt, check)
+            held_out = labelled.score(fold.held_out, training, learnt, check)
+            spent = round(time.monotonic() - began, 2)
+            result = FoldResult(fold, training.schedule.done, tuple(held_out), tuple(seen), spent)
+            _write(place, result)
+            del training  # before the next one needs its memory
+        results.append(result)
+    return results
+
+
+def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """What is called between windows: raises Stopped if the user wants to, TimeoutError after the deadline."""
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped("stopped while labelled scans were segmented; add --resume to go on")
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError
+
+    return check
+
+
+def _write(place: Path, result: FoldResult) -> None:
+    write_json(place / RESULT, asdict(result))
+    # What is left of a fold is its scores: checkpoints are large.
+    (place / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _finished(place: Path, fold: Fold) -> FoldResult | None:
+    try:
+        content: dict[str, Any] = json.loads((place / RESULT).read_text(encoding="utf-8"))
+        stored = Fold.from_json(content["fold"])
+        held_out, seen = (tuple(Score(**entry) for entry in content[kind]) for kind in ("held_out", "seen"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return FoldResult(stored, content["steps"], held_out, seen, content["seconds"]) if stored == fold else None

@@ -1,0 +1,88 @@
+"""Which labelled scans are held out from which model, so that each is scored by one that never saw it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# A model of fewer steps says nothing about one of hundreds, and more steps than this are better spent on more folds.
+FEWEST_STEPS, GOOD_STEPS = 25, 250
+MOST_FOLDS = 5
+# Groupings that are tried to keep the classes spread over the folds.
+_GROUPINGS = 64
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model of the cross-validation.
+
+    Attributes:
+        training: indices of the scans that it is trained on.
+        held_out: indices of the scans that it is scored on.
+        part: share of the scans left for training that it is given: 1, or 0.5 for a point of the learning curve.
+    """
+
+    training: tuple[int, ...]
+    held_out: tuple[int, ...]
+    part: float = 1.0
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Fold:
+        """From what `asdict` gave."""
+        return Fold(tuple(content["training"]), tuple(content["held_out"]), float(content["part"]))
+
+
+def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int) -> tuple[Fold, ...]:
+    """Divide the labelled scans; leave-one-out where they are few and the steps suffice, else halves, else one split.
+
+    Args:
+        annotated: for each scan, for each class, whether it was drawn in it.
+        steps: what all the folds together may take.
+        seed: of the run.
+
+    Returns:
+        The folds; none with one scan or too few steps. Where steps are left over, each fold comes a second time with
+        half of its training scans, for the learning curve.
+    """
+    scans = len(annotated)
+    if scans < 2 or steps < FEWEST_STEPS:
+        return ()
+    if steps < 2 * FEWEST_STEPS:
+        held_out = max(1, scans // 4)
+        return (_best(annotated, [(0, held_out)], seed)[0],)
+    count = min(scans, MOST_FOLDS, max(2, steps // GOOD_STEPS))
+    edges = [round(part * scans / count) for part in range(count + 1)]
+    folds = _best(annotated, list(itertools.pairwise(edges)), seed)
+    if steps // (2 * count) < GOOD_STEPS or min(len(fold.training) for fold in folds) < 2:
+        return folds
+    rng = np.random.default_rng(seed)
+    halves = [sorted(rng.permutation(fold.training)[: len(fold.training) // 2].tolist()) for fold in folds]
+    return folds + tuple(Fold(tuple(half), fold.held_out, 0.5) for half, fold in zip(halves, folds, strict=True))
+
+
+def learnt_classes(annotated: Sequence[Sequence[bool]], training: Sequence[int]) -> list[bool]:
+    """For each class, whether one of the training scans holds it; what none holds cannot be scored."""
+    return [any(annotated[scan][number] for scan in training) for number in range(len(annotated[0]))]
+
+
+def _best(annotated: Sequence[Sequence[bool]], spans: Sequence[tuple[int, int]], seed: int) -> tuple[Fold, ...]:
+    """The random grouping in which most (scan, class) pairs can be scored: a fold must not hold out all of a class."""
+    rng = np.random.default_rng(seed)
+    tried = []
+    for _ in range(_GROUPINGS):
+        order = [int(scan) for scan in rng.permutation(len(annotated))]
+        folds = tuple(
+            Fold(tuple(sorted(order[:low] + order[high:])), tuple(sorted(order[low:high]))) for low, high in spans
+        )
+        scored = sum(
+            drawn and learnt
+            for fold in folds
+            for scan in fold.held_out
+            for drawn, learnt in zip(annotated[scan], learnt_classes(annotated, fold.training), strict=True)
+        )
+        tried.append((scored, folds))
+    return max(tried, key=lambda entry: entry[0])[1]

@@ -1,0 +1,226 @@
+"""What Dice to expect on new scans: that of held-out scans, corrected for shorter training, with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from ..scans.classes import ClassTable
+from .cross_validation import FoldResult
+from .evaluation import Score, report
+
+# Of what the model segments its own training scans better than the models of the folds did theirs, this much is
+# expected on new scans, too; on the careful side of what was measured (docs/method.md).
+CREDITED = 0.85
+# Standard deviation of Dice between scans that is assumed before any was seen, and how many scans that is worth.
+USUAL_SPREAD, USUAL_WEIGHT = 0.06, 2
+CONFIDENCE = 0.95
+# A smaller gain than this is not worth an hour of drawing.
+WORTHWHILE = 0.02
+
+
+def alias(index: int) -> str:
+    """What a model calls its training case; see `scans.cases.alias_and_hash`."""
+    return f"case-{index + 1:02d}"
+
+
+def held_out_score(
+    results: Sequence[FoldResult],
+    seen: Sequence[Score],
+    classes: ClassTable,
+    *,
+    scans: int,
+    steps: int,
+    without: str,
+) -> dict[str, Any]:
+    """The `scores` of model.json.
+
+    Args:
+        results: of the cross-validation; empty for none.
+        seen: scores of the finished model on scans that it was trained on, those of the folds' `seen` among them.
+        classes: of the model.
+        scans: number of labelled scans, all of which the model was trained on.
+        steps: of the model.
+        without: why there is no score, in one sentence, for the case that there is none.
+
+    Returns:
+        `mean_dice` (predicted), `interval`, `held_out_mean_dice`, `classes`, `cases`, `learning_curve`, `more_labels`,
+        `note`; null where nothing can be said.
+    """
+    whole = [result for result in results if result.fold.part == 1.0]
+    rows = [score for result in whole for score in result.held_out if score.dice is not None]
+    training_dice = _mean_dice(seen)
+    curve: dict[str, Any] = {"model": {"scans": scans, "steps": steps, "training_dice": _rounded(training_dice)}}
+    held_out = _mean_dice(rows)
+    if held_out is None:
+        return {
+            "mean_dice": None,
+            "interval": None,
+            "held_out_mean_dice": None,
+            "classes": {name: {"dice": None, "interval": None} for name in classes.names},
+            "cases": [],
+            "learning_curve": curve,
+            "more_labels": None,
+            "note": without,
+        }
+    fold_scans = float(np.mean([len(result.fold.training) for result in whole]))
+    fold_steps = float(np.mean([result.steps for result in whole]))
+    correction = _correction(held_out, _progress(whole, seen), training_dice)
+    predicted = _estimate(rows, correction)
+    points = _points(results)
+    more, sentence = _more_labels(points, predicted["dice"], training_dice, scans)
+    fold_training_dice = _mean_dice([score for result in whole for score in result.seen])
+    curve |= {
+        "folds": {
+            "scans": round(fold_scans, 2),
+            "steps": round(fold_steps, 1),
+            "training_dice": _rounded(fold_training_dice),
+        },
+        "odds_factor": _rounded(correction),
+        "points": points,
+        "with_twice_the_scans": more,
+    }
+    tested = len({row.case for row in rows})
+    return {
+        "mean_dice": predicted["dice"],
+        "interval": predicted["interval"],
+        "held_out_mean_dice": _rounded(held_out),
+        "classes": {name: _estimate([row for row in rows if row.name == name], correction) for name in classes.names},
+        "cases": [_row(score) for score in sorted(rows, key=lambda row: int(row.case))],
+        "learning_curve": curve,
+        "more_labels": sentence,
+        "note": (
+            f"{tested} of the {scans} labelled scans were segmented by models that had not seen them, with a mean Dice "
+            f"of {held_out:.2f}; these models had {fold_scans:.3g} scans and {fold_steps:.0f} steps, not {scans} and "
+            f"{steps}, and the expected Dice is corrected for that."
+        ),
+    }
+
+
+def summary(scores: dict[str, Any], scans: int) -> str:
+    """`scores` of a model of so many labelled scans, in a sentence or two."""
+    if scores["mean_dice"] is None:
+        return str(scores["note"])
+    low, high = scores["interval"]
+    return (
+        f"Expect Dice {scores['mean_dice']:.2f} +- {(high - low) / 2:.2f} from {scans} scans. {scores['more_labels']}"
+    )
+
+
+def _progress(results: Sequence[FoldResult], seen: Sequence[Score]) -> float:
+    """By how much the model segments its training scans better than the folds' models the same scans; at least 0."""
+    now = {(score.case, score.name): score.dice for score in seen}
+    gains = [
+        dice - before.dice
+        for result in results
+        for before in result.seen
+        if before.dice is not None and (dice := now.get((before.case, before.name))) is not None
+    ]
+    return max(0.0, float(np.mean(gains))) if gains else 0.0
+
+
+def _correction(held_out: float, progress: float, training_dice: float | None) -> float:
+    """Factor on the odds Dice / (1 - Dice) that adds the credited progress to the mean; new scans stay the harder."""
+    expected = held_out + CREDITED * progress
+    if training_dice is not None:
+        expected = min(expected, max(held_out, training_dice))
+    return _odds(expected) / _odds(held_out)
+
+
+def _odds(dice: float) -> float:
+    dice = min(max(dice, 1e-3), 1 - 1e-3)
+    return dice / (1 - dice)
+
+
+def _corrected(dice: float, correction: float) -> float:
+    """A Dice of 0 stays 0: what was not found at all is not expected to be found."""
+    return correction * dice / (1 + (correction - 1) * dice)
+
+
+def _estimate(rows: Sequence[Score], correction: float) -> dict[str, Any]:
+    """Mean over cases of the mean over classes, and its interval."""
+    if not rows:
+        return {"dice": None, "interval": None}
+    raw = _case_means(rows)
+    values = [_corrected(value, correction) for value in raw]
+    mean = float(np.mean(values))
+    half = _half_width(values)
+    # Half of the correction is taken to be in doubt.
+    half = math.hypot(half, (mean - float(np.mean(raw))) / 2)
+    return {"dice": _rounded(mean), "interval": [_rounded(max(0.0, mean - half)), _rounded(min(1.0, mean + half))]}
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Student's interval of a mean, the spread being pooled with the usual one, because few scans tell little of it."""
+    count = len(values)
+    squares = float(np.sum((np.asarray(values) - np.mean(values)) ** 2))
+    freedom = count - 1 + USUAL_WEIGHT
+    spread = math.sqrt((squares + USUAL_WEIGHT * USUAL_SPREAD**2) / freedom)
+    return float(student_t.ppf(0.5 + CONFIDENCE / 2, freedom)) * spread / math.sqrt(count)
+
+
+def _points(results: Sequence[FoldResult]) -> list[dict[str, Any]]:
+    """Held-out Dice over the number of training scans, over the same held-out cases; empty with one number only."""
+    points = []
+    for part in sorted({result.fold.part for result in results}):
+        chosen = [result for result in results if result.fold.part == part]
+        dice = _mean_dice([score for result in chosen for score in result.held_out])
+        if dice is not None:
+            number = float(np.mean([len(result.fold.training) for result in chosen]))
+            points.append({"scans": round(number, 2), "dice": _rounded(dice)})
+    return points if len(points) > 1 else []
+
+
+def _more_labels(
+    points: Sequence[dict[str, Any]], predicted: float, training_dice: float | None, scans: int
+) -> tuple[float | None, str]:
+    """Dice to expect with twice the scans (None: not known), and in words whether more labels would help."""
+    if points:
+        fewer, more = points[0], points[-1]
+        errors = [max(1e-3, 1 - point["dice"]) for point in (fewer, more)]
+        exponent = math.log(errors[0] / errors[1]) / math.log(more["scans"] / fewer["scans"])
+        doubled = 1 - (1 - predicted) * 2 ** -min(0.5, max(0.0, exponent))
+        if doubled - predicted < WORTHWHILE:
+            return _rounded(doubled), "More labelled scans would probably change little."
+        return _rounded(doubled), f"With {2 * scans} labelled scans, expect about {doubled:.2f}."
+    if training_dice is None:
+        return None, "Whether more labels would help is not known."
+    gap = training_dice - predicted
+    if gap > 2 * WORTHWHILE and gap > (1 - training_dice) / 2:
+        return None, (
+            f"The scans that it was trained on are segmented with {training_dice:.2f}, so more labelled scans would "
+            "probably help."
+        )
+    return None, (
+        f"Even the scans that it was trained on are segmented with {training_dice:.2f} only: a longer run would "
+        "probably help more than more labels."
+    )
+
+
+def _mean_dice(rows: Sequence[Score]) -> float | None:
+    value = report(rows)["mean_dice"]
+    return None if value is None else float(value)
+
+
+def _case_means(rows: Sequence[Score]) -> list[float]:
+    return [
+        float(np.mean([row.dice for row in rows if row.case == case and row.dice is not None]))
+        for case in sorted({row.case for row in rows})
+    ]
+
+
+def _row(score: Score) -> dict[str, Any]:
+    return {
+        "alias": alias(int(score.case)),
+        "class": score.name,
+        "dice": _rounded(score.dice),
+        "hd95_mm": None if score.hd95_mm is None else round(score.hd95_mm, 2),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)

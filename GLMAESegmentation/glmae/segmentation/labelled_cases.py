@@ -1,0 +1,85 @@
+"""The labelled scans of a run, segmented by the network in training and compared with the labels that the user gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import SimpleITK as sitk
+
+from ..scans.cases import Case
+from ..scans.classes import ClassTable
+from ..scans.geometry import Geometry
+from ..scans.image import read_image
+from ..scans.labels import read_label
+from ..scans.preparation import restore_labels
+from ..scans.store import ScanStore
+from .evaluation import Score, score_case
+from .sliding_window import class_probabilities
+from .training import Training
+
+
+class LabelledCases:
+    """The labelled scans of a run.
+
+    Args:
+        cases: as found.
+        store: the same, prepared, in the same order.
+        classes: channels 1..n of the network.
+    """
+
+    def __init__(self, cases: Sequence[Case], store: ScanStore, classes: ClassTable) -> None:
+        self.cases, self.store, self.classes = tuple(cases), store, classes
+
+    @property
+    def annotated(self) -> tuple[tuple[bool, ...], ...]:
+        """For each scan, for each class, whether it was drawn there."""
+        return tuple(self.store.annotated(index) for index in range(len(self.store)))
+
+    def segment(self, index: int, training: Training, check: Callable[[], None]) -> sitk.Image:
+        """Segment one scan with the averaged weights, as `glmae segment` does.
+
+        Args:
+            index: of the scan.
+            training: whose network is used.
+            check: called between windows; may raise.
+
+        Returns:
+            UInt8 with 0..n, on the grid of the case's first channel.
+        """
+        probabilities = class_probabilities(
+            training.averaged_network(),
+            self.store.image(index),
+            training.config.patch,
+            training.device,
+            on_window=check,
+        )
+        grid = Geometry.of(read_image(self.cases[index].images[0]))
+        return restore_labels(probabilities, self.store.grid(index), grid, range(1, len(self.classes) + 1))
+
+    def compare(self, index: int, prediction: sitk.Image, counted: Sequence[bool]) -> list[Score]:
+        """Compare a result of `segment` with the label, as `glmae evaluate` does.
+
+        Args:
+            index: of the scan.
+            prediction: its segmentation.
+            counted: for each class, whether it counts where it was drawn.
+
+        Returns:
+            Scores with the index as the case: names of cases go into no model.
+        """
+        label = read_label(self.cases[index], Geometry.of(prediction), self.classes)
+        drawn = [a and b for a, b in zip(self.store.annotated(index), counted, strict=True)]
+        return score_case(str(index), prediction, label, self.classes.names, drawn)
+
+    def score(
+        self, indices: Sequence[int], training: Training, counted: Sequence[bool], check: Callable[[], None]
+    ) -> list[Score]:
+        """Segment and compare scans, until `check` raises TimeoutError: what is not done by then stays out."""
+        scores: list[Score] = []
+        for index in indices:
+            try:
+                check()
+                scores += self.compare(index, self.segment(index, training, check), counted)
+            except TimeoutError:
+                break
+        return scores

@@ -1,0 +1,119 @@
+"""A training run with its score: models without some of the scans, the model of all scans, and a look at its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..events import Events
+from ..run_folder import RunFolder
+from ..schedule import RESERVE_SECONDS, Schedule, minutes_left
+from .configuration import FinetuneConfig
+from .cross_validation import FoldResult, Trainer, checking, cross_validate
+from .failed_training import check_training
+from .held_out_score import held_out_score, summary
+from .labelled_cases import LabelledCases
+from .training import Training
+from .trial import run_trial
+from .validation_plan import ValidationPlan, plan_seconds, plan_steps
+
+# Of the minutes, for segmenting training scans at the end.
+LARGEST_CHECK = 0.1
+
+
+@dataclass(frozen=True)
+class ScoredTraining:
+    """A finished training, and `scores` of model.json."""
+
+    training: Training
+    scores: dict[str, Any]
+
+
+def train_and_score(
+    run: RunFolder,
+    labelled: LabelledCases,
+    config: FinetuneConfig,
+    train: Trainer,
+    *,
+    steps: int | None,
+    minutes: float | None,
+    began: float,
+    events: Events,
+    should_stop: Callable[[], bool],
+) -> ScoredTraining:
+    """Cross-validate, train on all labelled scans, and check the result; each stage goes on where it was interrupted.
+
+    The model is that of the last stage: the folds decide what is said about it, not its weights.
+
+    Args:
+        run: folder of the run, begun.
+        labelled: the scans.
+        config: of the run.
+        train: gives a training on some of the scans.
+        steps: of the model; the folds' come on top.
+        minutes: for everything since `began`.
+        began: `time.monotonic` when the run began, less the seconds of earlier sittings.
+        events: where to report to.
+        should_stop: asked after every step and every window.
+
+    Raises:
+        Stopped: `should_stop` said so.
+        GLMAEError: the loss is not finite any more.
+    """
+    everything = range(len(labelled.store))
+    file = run.unfinished / "validation.json"
+    plan = ValidationPlan.read(file)
+    if plan is None:
+        if steps is not None:
+            plan = plan_steps(labelled.annotated, config.validation, steps, config.seed)
+        else:
+            assert minutes is not None
+            plan = _plan_seconds(labelled, config, train, 60 * minutes)
+        plan.write(file)
+    try:
+        results = cross_validate(file.parent / "cross-validation", plan, labelled, train, events, should_stop)
+    finally:
+        run.note_seconds(time.monotonic() - began)
+
+    looked_at = _looked_at(results, labelled)
+    schedule = Schedule(steps, minutes)
+    if minutes is not None:
+        reserve = min(LARGEST_CHECK * 60 * minutes, len(looked_at) * plan.scan_seconds)
+        schedule = Schedule(minutes=minutes_left(minutes, began, RESERVE_SECONDS + reserve))
+    training = train(everything, schedule)
+    training.run(run.checkpoint, events, should_stop)
+
+    deadline = None if minutes is None else began + 60 * minutes - RESERVE_SECONDS
+    check = check_training(labelled, training, looked_at, checking(deadline, should_stop))
+    scores = held_out_score(
+        results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=plan.without
+    )
+    if check.failure is not None:
+        events.warning(check.failure)
+    scores["failure"] = check.failure
+    events.emit(
+        "score", scans=len(everything), message=check.failure or summary(scores, len(everything)), **_reported(scores)
+    )
+    return ScoredTraining(training, scores)
+
+
+def _plan_seconds(labelled: LabelledCases, config: FinetuneConfig, train: Trainer, seconds: float) -> ValidationPlan:
+    shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
+    trial = run_trial(train(range(len(shapes)), Schedule(1)))
+    scan_seconds = float(np.mean([trial.scan_seconds(shape, config.patch) for shape in shapes]))
+    return plan_seconds(labelled.annotated, config.validation, seconds, trial.step_seconds, scan_seconds, config.seed)
+
+
+def _looked_at(results: Sequence[FoldResult], labelled: LabelledCases) -> list[int]:
+    """The scans that the finished model is tried on: those that tell its progress over the folds, else the smallest."""
+    seen = sorted({int(score.case) for result in results if result.fold.part == 1.0 for score in result.seen})
+    return seen or [min(range(len(labelled.store)), key=lambda index: labelled.store.image(index).size)]
+
+
+def _reported(scores: dict[str, Any]) -> dict[str, Any]:
+    """What of the scores goes into the event."""
+    return {key: scores[key] for key in ("mean_dice", "interval", "classes", "more_labels", "note", "failure")}

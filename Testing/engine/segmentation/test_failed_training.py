@@ -1,0 +1,92 @@
+"""A model that finds nothing, or one thing everywhere, is named as failed; one that works is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from glmae.errors import Stopped
+from glmae.scans.cases import find_cases
+from glmae.scans.fingerprint import measure
+from glmae.scans.preparation import plan_preparation
+from glmae.scans.store import ScanStore
+from glmae.schedule import Schedule
+from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.failed_training import check_training
+from glmae.segmentation.labelled_cases import LabelledCases
+from glmae.segmentation.model import load_model
+from glmae.segmentation.training import Training
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def labelled(sample_scans, tmp_path):
+    names = ["hippocampus_039", "hippocampus_207"]
+    cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
+    preparation = plan_preparation(measure(cases, table), 128**3)
+    return LabelledCases(cases, ScanStore.prepare(tmp_path / "scans", cases, preparation, table), table)
+
+
+@pytest.fixture
+def training(labelled, trained_model):
+    store, model = labelled.store, load_model(trained_model, CPU)
+    label = store.label(0)
+    assert label is not None
+    scan = LabelledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
+    config = FinetuneConfig(patch=model.config.patch, head=model.config.head)
+    return Training(model.network, config, [scan], Schedule(1), CPU, pretrained=False)
+
+
+def biased(training: Training, biases: dict[int, float]) -> Training:
+    """The real network with the bias of some classes pushed up or down."""
+    with torch.no_grad():
+        for name, parameter in training.network.head.named_parameters():
+            if name.startswith("outputs.") and name.endswith("bias"):
+                for number, bias in biases.items():
+                    parameter[number] += bias
+    return training
+
+
+def no_deadline() -> None:
+    pass
+
+
+def test_a_model_that_works_is_not_called_failed(labelled, training):
+    check = check_training(labelled, training, [0, 1], no_deadline)
+    assert check.failure is None
+    assert [score.case for score in check.scores] == ["0", "0", "1", "1"]
+    assert all(score.dice is not None and score.dice > 0.2 for score in check.scores)
+
+
+@pytest.mark.parametrize(
+    ("biases", "said"),
+    [
+        ({0: 100.0}, "finds nothing"),
+        ({1: 100.0}, "takes the whole of each scan for 'hippocampus anterior'"),
+        ({2: -100.0}, "failed for 'hippocampus posterior': not found"),
+    ],
+)
+def test_constant_output_is_named_with_a_remedy(biases, said, labelled, training):
+    failure = check_training(labelled, biased(training, biases), [0], no_deadline).failure
+    assert failure is not None
+    assert failure.startswith("training failed")
+    assert said in failure
+    assert "--minutes" in failure
+
+
+def test_out_of_time_nothing_is_claimed(labelled, training):
+    def late() -> None:
+        raise TimeoutError
+
+    check = check_training(labelled, biased(training, {0: 100.0}), [0, 1], late)
+    assert (check.scores, check.failure) == ((), None)
+
+
+def test_stopping_is_passed_on(labelled, training):
+    def stop() -> None:
+        raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        check_training(labelled, training, [0], stop)

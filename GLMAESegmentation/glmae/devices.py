@@ -50,9 +50,14 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """The context in which networks are run on `device`, with the type of `precision`."""
-    dtype = precision(device)
+def autocast(device: torch.device, half: bool = False) -> AbstractContextManager[None]:
+    """The context in which networks are run on `device`, with the type of `precision`.
+
+    Args:
+        device: where.
+        half: use bfloat16 even where it is slow, because it takes half of the memory.
+    """
+    dtype = torch.bfloat16 if half and device.type in ("cpu", "cuda") else precision(device)
     return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
 
 

@@ -58,6 +58,9 @@ class _Terminal:
     def _info(self, event: dict[str, Any]) -> None:
         self._line(event["message"])
 
+    def _estimate(self, event: dict[str, Any]) -> None:
+        self._line(event["message"])
+
     def _case(self, event: dict[str, Any]) -> None:
         if event["state"] == "failed":
             self._line(f"failed: {event['message']}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..memory import is_out_of_memory
 from .evaluation import Score
 from .labelled_cases import LabelledCases
 from .training import Training
@@ -49,6 +50,10 @@ def check_training(
             prediction = labelled.segment(index, training, check)
         except TimeoutError:
             break
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            continue
         values = set(np.unique(sitk.GetArrayViewFromImage(prediction)).tolist())
         found |= values
         constant = constant and len(values) == 1

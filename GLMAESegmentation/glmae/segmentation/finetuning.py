@@ -30,6 +30,7 @@ from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
 from .features import scan_features
 from .labelled_cases import LabelledCases
+from .memory_ladder import MemoryLadder
 from .model import Model, save_model
 from .network import SegmentationNetwork
 from .recipes import Recipe, find_recipe, training_cases
@@ -147,10 +148,13 @@ def finetune(
         store = ScanStore.prepare(run.unfinished / "scans", labelled, preparation, table, events)
         scans = _labelled_scans(store, preparation)
         build, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
+        network = build()
+        memory = MemoryLadder(config, network.backbone.config.patch_size)
+        memory.plan(network, chosen, events)
 
         def train(indices: Sequence[int], length: Schedule) -> Training:
             subset = [scans[index] for index in indices]
-            return Training(build(), config, subset, length, chosen, pretrained=source is not None)
+            return Training(build(), config, subset, length, chosen, source is not None, memory)
 
         run.note_seconds(time.monotonic() - began)
         result = train_and_score(
@@ -165,7 +169,7 @@ def finetune(
             should_stop=should_stop,
         )
         schedule = result.training.schedule
-        model = Model(result.training.averaged_network(), config, preparation, table)
+        model = Model(result.training.averaged_network(), result.training.config, preparation, table)
         features = [scan_features(model.network, scan.image, model.config.patch, chosen) for scan in scans]
         details = _details(labelled, features, schedule, origin, seed, fingerprint.to_json())
         save_model(run.out, model, details | {"scores": result.scores})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import SimpleITK as sitk
 
+from ..memory import is_out_of_memory
 from ..scans.cases import Case
 from ..scans.classes import ClassTable
 from ..scans.geometry import Geometry
@@ -74,7 +75,10 @@ class LabelledCases:
     def score(
         self, indices: Sequence[int], training: Training, counted: Sequence[bool], check: Callable[[], None]
     ) -> list[Score]:
-        """Segment and compare scans, until `check` raises TimeoutError: what is not done by then stays out."""
+        """Segment and compare scans, until `check` raises TimeoutError: what is not done by then stays out.
+
+        So does a scan for which memory is not enough: a score is not worth a run.
+        """
         scores: list[Score] = []
         for index in indices:
             try:
@@ -82,4 +86,7 @@ class LabelledCases:
                 scores += self.compare(index, self.segment(index, training, check), counted)
             except TimeoutError:
                 break
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
         return scores

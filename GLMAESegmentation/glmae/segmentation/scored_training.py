@@ -23,6 +23,8 @@ from .validation_plan import ValidationPlan, plan_seconds, plan_steps
 
 # Of the minutes, for segmenting training scans at the end.
 LARGEST_CHECK = 0.1
+# A run of fewer steps is over before its time can be estimated.
+TRIAL_FROM = 50
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,13 @@ def train_and_score(
     plan = ValidationPlan.read(file)
     if plan is None:
         if steps is not None:
+            if steps >= TRIAL_FROM:
+                step_seconds = run_trial(train(everything, Schedule(1))).step_seconds
+                _report_time(events, step_seconds, round((1 + config.validation) * steps))
             plan = plan_steps(labelled.annotated, config.validation, steps, config.seed)
         else:
             assert minutes is not None
-            plan = _plan_seconds(labelled, config, train, 60 * minutes)
+            plan = _plan_seconds(labelled, config, train, 60 * minutes, events)
         plan.write(file)
     try:
         results = cross_validate(file.parent / "cross-validation", plan, labelled, train, events, should_stop)
@@ -101,11 +106,21 @@ def train_and_score(
     return ScoredTraining(training, scores)
 
 
-def _plan_seconds(labelled: LabelledCases, config: FinetuneConfig, train: Trainer, seconds: float) -> ValidationPlan:
+def _plan_seconds(
+    labelled: LabelledCases, config: FinetuneConfig, train: Trainer, seconds: float, events: Events
+) -> ValidationPlan:
     shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
-    trial = run_trial(train(range(len(shapes)), Schedule(1)))
-    scan_seconds = float(np.mean([trial.scan_seconds(shape, config.patch) for shape in shapes]))
+    training = train(range(len(shapes)), Schedule(1))
+    trial = run_trial(training)
+    scan_seconds = float(np.mean([trial.scan_seconds(shape, training.config.patch) for shape in shapes]))
+    _report_time(events, trial.step_seconds, round(seconds / trial.step_seconds))
     return plan_seconds(labelled.annotated, config.validation, seconds, trial.step_seconds, scan_seconds, config.seed)
+
+
+def _report_time(events: Events, step_seconds: float, steps: int) -> None:
+    seconds = round(steps * step_seconds, 1)
+    message = f"A step takes about {step_seconds:.2g} s here, so some {steps} steps in {seconds / 60:.3g} minutes."
+    events.emit("estimate", seconds=seconds, steps=steps, message=message)
 
 
 def _looked_at(results: Sequence[FoldResult], labelled: LabelledCases) -> list[int]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..devices import autocast
 from ..errors import GLMAEError, Stopped
-from ..events import Events
+from ..events import Events, silent
+from ..memory import is_out_of_memory, release
 from ..pretraining.checkpoint import (
     load_checkpoint,
     named,
@@ -25,8 +27,9 @@ from ..pretraining.checkpoint import (
 )
 from ..schedule import Schedule
 from .configuration import FinetuneConfig
-from .crops import CropSampler, LabelledScan
+from .crops import Batch, CropSampler, LabelledScan
 from .loss import segmentation_loss
+from .memory_ladder import MemoryLadder, MemoryUse, recompute
 from .network import SegmentationNetwork
 
 CHECKPOINT_SECONDS = 20.0
@@ -45,11 +48,12 @@ class Training:
         schedule: Schedule,
         device: torch.device,
         pretrained: bool,
+        memory: MemoryLadder | None = None,
     ) -> None:
         self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
-        self.sampler = CropSampler(
-            scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed
-        )
+        self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
+        self._scans, self._events = scans, silent()
+        self.sampler = self._sampler()
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
@@ -75,8 +79,9 @@ class Training:
 
         Raises:
             Stopped: `should_stop` said so; the state is in `checkpoint`.
-            GLMAEError: the loss is not finite any more.
+            GLMAEError: the loss is not finite any more, or memory is not enough; then the state is in `checkpoint`.
         """
+        self._events = events
         if checkpoint.exists():
             self._restore(checkpoint)
             events.info(f"Going on after step {self.schedule.done}.")
@@ -85,7 +90,11 @@ class Training:
             if should_stop():
                 self._save(checkpoint)
                 raise Stopped(f"stopped after step {self.schedule.done}; add --resume to go on")
-            loss = self.step()
+            try:
+                loss = self.step()
+            except GLMAEError:
+                self._save(checkpoint)
+                raise
             if not math.isfinite(loss) or self._skipped > MOST_SKIPPED:
                 raise GLMAEError(
                     f"training failed at step {self.schedule.done}: the loss is not finite; "
@@ -104,22 +113,88 @@ class Training:
         factor = self.schedule.rate(self.config.warm_up)
         for group, peak in zip(self.optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
+        while True:
+            self._adopt(self.memory.use)
+            try:
+                loss = self._update()
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Here, where the error and all that its frames hold is gone.
+            self._take_less_memory()
+        self._average()
+        return loss
+
+    def _update(self) -> float:
         batch = self.sampler.batch(self.schedule.done)
         self.network.train()
-        with autocast(self.device):
-            logits = self.network(batch.image.to(self.device))
-        # Classes count alike at first, so that a tiny one is found, and voxels at the end, so that its size is right.
-        balance = 1 - self.schedule.fraction
-        loss = segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         # Half precision overflows at times, in small crops above all; one such step must not spoil all weights.
         self._skipped = 0 if bool(norm.isfinite()) else self._skipped + 1
         if not self._skipped:
             self.optimiser.step()
-        self._average()
         return float(loss.detach())
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Loss and gradients of a batch, in parts if it does not fit as a whole.
+
+        The loss cannot be taken apart, its Dice being that of the whole batch. So the parts' logits are computed
+        first, without keeping anything; the loss gives their gradients, with which each part is then gone through
+        again. The result is that of the whole batch.
+        """
+        image = batch.image.to(self.device)
+        crops = self.memory.use.crops
+        if crops >= len(image):
+            loss = self._loss(self._logits(image), batch)
+            loss.backward()
+            return loss
+        parts = image.split(crops)
+        with torch.no_grad():
+            levels = zip(*(self._logits(part) for part in parts), strict=True)
+            logits = [torch.cat(level).requires_grad_() for level in levels]
+        loss = self._loss(logits, batch)
+        loss.backward()
+        for number, part in enumerate(parts):
+            gradients = [level.grad.split(crops)[number] for level in logits if level.grad is not None]
+            torch.autograd.backward(self._logits(part), gradients)
+        return loss
+
+    def _logits(self, image: Tensor) -> list[Tensor]:
+        with autocast(self.device, half=self.memory.use.lean):
+            logits: list[Tensor] = self.network(image)
+        return logits
+
+    def _loss(self, logits: list[Tensor], batch: Batch) -> Tensor:
+        # Classes count alike at first, so that a tiny one is found, and voxels at the end, so that its size is right.
+        balance = 1 - self.schedule.fraction
+        return segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
+
+    def _sampler(self) -> CropSampler:
+        config = self.config
+        return CropSampler(self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed)
+
+    def _adopt(self, use: MemoryUse) -> None:
+        if use.patch != self.config.patch:
+            self.config = replace(self.config, patch=use.patch)
+            self.sampler = self._sampler()
+        if use.lean:
+            recompute(self.network)
+
+    def _take_less_memory(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        release(self.device)
+        if self.memory.last:
+            raise GLMAEError(
+                f"there is not enough memory even for {self.memory.use.describe()}; "
+                "close other programs and go on with --resume, or choose another --device"
+            )
+        self.memory.level += 1
+        self._events.warning(
+            f"Memory was not enough; from step {self.schedule.done + 1} on, training with {self.memory.use.describe()}."
+        )
 
     def averaged_network(self) -> SegmentationNetwork:
         """The network with the averaged weights."""
@@ -147,13 +222,15 @@ class Training:
         tensors |= named("network.", self.network.state_dict())
         if self.averaged is not None:
             tensors |= named("averaged.", self.averaged.state_dict())
-        save_checkpoint(path, tensors, {"schedule": self.schedule.state(), "groups": groups, "decay": self._decay})
+        state = {"schedule": self.schedule.state(), "groups": groups, "decay": self._decay, "memory": self.memory.level}
+        save_checkpoint(path, tensors, state)
 
     def _restore(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
         restore_weights(self.network, checkpoint.under("network."), path)
         restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
         self.schedule.restore(checkpoint.state["schedule"])
+        self.memory.level = max(self.memory.level, checkpoint.state["memory"])
         if checkpoint.state["decay"] is not None:
             restore_weights(self._begin_average(checkpoint.state["decay"]), checkpoint.under("averaged."), path)
 

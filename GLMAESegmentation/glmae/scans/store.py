@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
@@ -98,6 +99,11 @@ class ScanStore:
             return None
         return np.asarray(np.load(self._file(index, "label"), mmap_mode="r"))
 
+    def mapped(self, index: int) -> tuple[MappedArray, MappedArray | None]:
+        """The same scan and label, mapped only while they are read, for jobs that read many scans over and over."""
+        label = MappedArray(self._file(index, "label")) if self._entries[index]["label"] else None
+        return MappedArray(self._file(index, "image")), label
+
     def annotated(self, index: int) -> tuple[bool, ...]:
         """For each class whether it was drawn in this case: as the class file says, else whether the label holds it."""
         return tuple(self._entries[index]["annotated"])
@@ -108,6 +114,33 @@ class ScanStore:
 
     def _file(self, index: int, kind: str) -> Path:
         return self._folder / f"{self._entries[index]['key']}.{kind}.npy"
+
+
+class MappedArray(NDArrayOperatorsMixin):
+    """A read-only array in a file that is opened for each reading. An array that stays mapped keeps in the RAM of this
+    process whatever was read from it, and that grows with the number of scans.
+
+    Args:
+        path: an .npy file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        opened = self._open()
+        self.shape, self.dtype, self.ndim, self.size = opened.shape, opened.dtype, opened.ndim, opened.size
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._open()[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._open(), dtype=dtype) if copy else np.asarray(self._open(), dtype=dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = (np.asarray(entry) if isinstance(entry, MappedArray) else entry for entry in inputs)
+        return getattr(ufunc, method)(*plain, **options)
+
+    def _open(self) -> np.ndarray:
+        return np.asarray(np.load(self._path, mmap_mode="r"))
 
 
 def _prepare(

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -220,9 +220,11 @@ def _digest(label: Path) -> str:
 def _labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:
     scans = []
     for index in range(len(store)):
-        label = store.label(index)
+        image, label = store.mapped(index)
         assert label is not None
-        scans.append(LabelledScan(store.image(index), label, store.annotated(index), preparation.spacing))
+        # They do all that is asked of the arrays of a scan.
+        arrays = cast(np.ndarray, image), cast(np.ndarray, label)
+        scans.append(LabelledScan(*arrays, store.annotated(index), preparation.spacing))
     return scans
 
 

@@ -10,7 +10,7 @@ from glmae.errors import RequestError, ScanError, StorageError
 from glmae.scans.cases import Case, find_cases
 from glmae.scans.labels import IGNORE
 from glmae.scans.preparation import Normalisation, Preparation, prepare_image, prepare_label
-from glmae.scans.store import ScanStore
+from glmae.scans.store import MappedArray, ScanStore
 
 PREPARATION = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_057")
@@ -139,3 +139,16 @@ def test_wrong_number_of_channels_names_the_case(folder, job):
     two = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),) * 2)
     with pytest.raises(ScanError, match=f"case {NAMES[0]}: the scan has 1 channels"):
         ScanStore.prepare(folder, cases, two, table)
+
+
+def test_a_mapped_array_does_what_an_array_does(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.save(tmp_path / "values.npy", values)
+    mapped = MappedArray(tmp_path / "values.npy")
+    assert (mapped.shape, mapped.dtype, mapped.ndim, mapped.size) == (values.shape, values.dtype, 3, 24)
+    assert np.array_equal(mapped, values)
+    assert np.array_equal(mapped[1, :, 2:], values[1, :, 2:])
+    assert np.array_equal((mapped > 3) & (mapped != 7), (values > 3) & (values != 7))
+    assert np.asarray(mapped, dtype=np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        mapped[0][0, 0] = 1

@@ -91,6 +91,8 @@ class Schedule:
         if self.done > UNCOUNTED_STEPS:
             self._step_seconds.append(now - self._last)
         self._last = now
+        if self.finished:
+            self.steps = self.done
         if self.minutes is None or len(self._step_seconds) < MEASURED_STEPS:
             return
         possible = self.done + math.floor((60 * self.minutes - self.seconds_spent) / self._mean_step())

@@ -70,6 +70,13 @@ def test_a_slow_start_does_not_shorten_the_run():
     assert 232 <= clock.now - 100 <= 240
 
 
+def test_a_run_that_is_over_before_its_steps_were_measured_knows_their_number():
+    clock = Clock()
+    schedule = Schedule(minutes=1, clock=clock)
+    run(schedule, clock, seconds=25.0)
+    assert schedule.steps == schedule.done == 3
+
+
 def test_a_resumed_schedule_goes_on():
     clock = Clock()
     schedule = Schedule(minutes=2, clock=clock)

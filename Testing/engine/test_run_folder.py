@@ -52,3 +52,14 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RequestError, match="could not be written"):
         RunFolder(tmp_path / "file" / "out", REQUEST, resume=False).begin()
+
+
+def test_a_failure_keeps_the_scores_of_finished_folds_and_the_time_spent(tmp_path):
+    run = RunFolder(tmp_path / "out", REQUEST, resume=False)
+    assert run.seconds_spent == 0
+    run.begin()
+    run.note_seconds(12.5)
+    (run.unfinished / "cross-validation" / "fold-1").mkdir(parents=True)
+    (run.unfinished / "cross-validation" / "fold-1" / "scores.json").write_text("{}", encoding="utf-8")
+    run.abandon()
+    assert RunFolder(tmp_path / "out", REQUEST, resume=True).seconds_spent == 12.5

@@ -199,6 +199,8 @@ class GLMAE(nn.Module):
         """Visible and masked patches, [B * V, n] and [B * V, M], for a batch [B * V, C, I, J, K]."""
         grid = token_grid(batch, self.config.backbone.channels, self.config.backbone.patch_size)
         keep, masked = random_masks(generators, views, math.prod(grid), self.config.mask_ratio)
+        if batch.device.type == "cuda":  # from pinned memory the host does not wait for the copy
+            keep, masked = keep.pin_memory(), masked.pin_memory()
         return keep.to(batch.device, non_blocking=True), masked.to(batch.device, non_blocking=True)
 
     def _projector(self) -> Projector:

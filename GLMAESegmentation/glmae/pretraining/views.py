@@ -7,8 +7,8 @@ several processes can each take their share of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -69,8 +69,22 @@ class Neighbourhoods:
     generators: list[torch.Generator]
 
     def pinned(self) -> Neighbourhoods:
-        """The same, with the voxels in memory that a GPU reads while the host goes on."""
-        return replace(self, regions=self.regions.pin_memory())
+        """The same in memory that a GPU reads while the host goes on."""
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Neighbourhoods:
+        """The same on `device`; if pinned, the host does not wait for it."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Neighbourhoods:
+        return Neighbourhoods(
+            regions=move(self.regions),
+            global_boxes=move(self.global_boxes),
+            local_boxes=move(self.local_boxes),
+            global_jitter=move(self.global_jitter),
+            local_jitter=move(self.local_jitter),
+            generators=self.generators,
+        )
 
 
 def generator(seed: int, step: int, volume: int, purpose: int) -> torch.Generator:
@@ -85,17 +99,21 @@ def scan_of(seed: int, position: int, scans: int) -> int:
     return int(torch.randperm(scans, generator=generator(seed, epoch, 0, ORDER))[place])
 
 
-def read_neighbourhoods(config: PretrainConfig, scans: Scans, step: int) -> Neighbourhoods:
+def read_neighbourhoods(
+    config: PretrainConfig, scans: Scans, step: int, volumes: Sequence[int] | None = None
+) -> Neighbourhoods:
     """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
 
     Args:
         config: sizes, scales, batch and seed.
         scans: prepared scans.
         step: number of the step, from 0.
+        volumes: which of the batch's volumes; None: all.
     """
     regions, boxes, jitters = [], [], []
     backbone = config.backbone
-    for volume in range(config.batch):
+    volumes = range(config.batch) if volumes is None else volumes
+    for volume in volumes:
         image = scans.image(scan_of(config.seed, step * config.batch + volume, len(scans)))
         random = generator(config.seed, step, volume, VIEWS)
         region = _neighbourhood(config, image, random)
@@ -119,7 +137,7 @@ def read_neighbourhoods(config: PretrainConfig, scans: Scans, step: int) -> Neig
         local_boxes=torch.stack([pair[1] for pair in boxes]),
         global_jitter=torch.stack([pair[0] for pair in jitters]),
         local_jitter=torch.stack([pair[1] for pair in jitters]),
-        generators=[generator(config.seed, step, volume, MASKS) for volume in range(config.batch)],
+        generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
     )
 
 

@@ -1,7 +1,7 @@
 """Work on several scans at once, results in the order of the scans.
 
-In threads: SimpleITK reads, unpacks and resamples without the interpreter's lock, and threads need no second interpreter
-and no guarded main module, as spawned processes do on Windows and macOS.
+In threads: SimpleITK reads, unpacks and resamples without the interpreter's lock, and threads need no guarded main
+module, as spawned processes do on Windows and macOS.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ def pretrain_images(
                 card={"preprocessing": preparation.to_json()},
                 events=events,
                 ranks=ranks,
+                pictures=True,
             )
         except RESUMABLE:
             raise

@@ -33,6 +33,8 @@ READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 # Batches that are read at once, each in a thread: a GPU is fast, and a CPU has other work.
 READERS = {"cpu": 1, "cuda": 4, "mps": 2}
 EVENT_SECONDS = 0.5
+# Pictures are drawn once in so many times what drawing takes, but not more often than that.
+PICTURE_SHARE, PICTURE_SECONDS = 50, 60.0
 
 
 def pretrain(
@@ -50,6 +52,7 @@ def pretrain(
     events: Events | None = None,
     checkpoint_seconds: float = 60.0,
     ranks: Ranks | None = None,
+    pictures: bool = False,
 ) -> Path:
     """Pre-train a backbone.
 
@@ -68,9 +71,11 @@ def pretrain(
         checkpoint_seconds: time between checkpoints.
         ranks: the processes that call this together, all with the same arguments, `out` on a disk they share; the
             losses are those of one process with the same batch. None: this one alone.
+        pictures: whether to draw losses and reconstructions, in the folder `unfinished` during the run and with the
+            result (see `pictures`). They show slices of the scans.
 
     Returns:
-        The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json.
+        The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json, and the pictures.
 
     Raises:
         RequestError: the folder or the scans cannot be used for this.
@@ -103,7 +108,9 @@ def pretrain(
         )
         if run.schedule.done:
             events.info(f"Going on after step {run.schedule.done}.")
-        _train(run, scans, folder, should_stop, checkpoint_seconds, events)
+        _train(run, scans, folder, should_stop, checkpoint_seconds, events, pictures)
+        if pictures and ranks.first:
+            _draw(run, scans, folder.out)
         ranks.decided(lambda: _write_backbone(run, folder.out, len(scans), card or {}))
     except RankLost:
         raise
@@ -133,11 +140,13 @@ def _train(
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
     events: Events,
+    pictures: bool,
 ) -> None:
     """Step until the schedule ends."""
     run.model.train()
     schedule = run.schedule
     saved = reported = time.monotonic()
+    next_picture = saved + PICTURE_SECONDS if pictures and run.ranks.first else math.inf
     readers = READERS[run.device.type]
     with ThreadPoolExecutor(readers, thread_name_prefix="views") as pool:
         coming: deque[Future[Neighbourhoods]] = deque()
@@ -159,6 +168,10 @@ def _train(
             if saving and run.ranks.first:
                 run.save(folder.checkpoint)
                 saved = time.monotonic()
+            if now >= next_picture and not orders.finished:
+                next_picture = time.monotonic() + max(
+                    PICTURE_SECONDS, PICTURE_SHARE * _draw(run, scans, folder.unfinished)
+                )
             if orders.stop and not orders.finished:
                 raise Stopped(f"stopped after step {schedule.done}; continue with --resume")
 
@@ -183,6 +196,15 @@ def _orders(run: Run, stop: bool, save: bool) -> _Orders:
 def _read(run: Run, scans: Scans, step: int) -> Neighbourhoods:
     batch = read_neighbourhoods(run.config, scans, step, run.volumes)
     return batch.pinned() if run.device.type == "cuda" else batch
+
+
+def _draw(run: Run, scans: Scans, folder: Path) -> float:
+    """Draw the pictures and return the seconds that took."""
+    from .pictures import draw_pictures  # matplotlib takes a second to import
+
+    began = time.monotonic()
+    draw_pictures(run, scans, folder)
+    return time.monotonic() - began
 
 
 def _check_scans(config: PretrainConfig, scans: Scans) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
+from .interpolation import cut_one_by_one
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
@@ -153,6 +154,8 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
     Returns:
         float32 [B, V, C, side, side, side].
     """
+    if regions.device.type == "cpu":
+        return cut_one_by_one(regions, boxes, jitter, side)
     volumes, views = boxes.shape[:2]
     sides = torch.tensor(regions.shape[2:], dtype=torch.float32, device=regions.device)
     corner, extent = boxes.to(regions.device).unbind(dim=2)  # [B, V, 3]

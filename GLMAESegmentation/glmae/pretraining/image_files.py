@@ -90,7 +90,7 @@ def pretrain_images(
     def config(channels: int = 1) -> PretrainConfig:
         if recipe is not None:
             return paper_config(preset, seed, batch or BATCH)
-        changes = {} if batch is None else {"batch": batch}
+        changes: dict[str, Any] = {} if batch is None else {"batch": batch}
         return pretrain_config(preset, channels=channels, seed=seed, **changes)
 
     with joined(device) as ranks:
@@ -134,7 +134,7 @@ def pretrain_images(
 def _prepared(
     images: Path, run: RunFolder, recipe: str | None, events: Events, should_stop: Callable[[], bool]
 ) -> Mapping[str, Any] | None:
-    """Prepare the scans: how, how many, the store's entries, names of those that failed; None if the run is finished."""
+    """Prepare the scans: how, how many, the store's entries, who failed; None if the run is finished."""
     if run.finished:
         return None
     cases = find_images([images], unique=False)

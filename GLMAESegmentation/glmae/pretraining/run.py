@@ -16,6 +16,7 @@ from ..errors import GLMAEError, RequestError
 from ..events import Events
 from ..schedule import Schedule
 from .checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
+from .compilation import compile_blocks
 from .configuration import PretrainConfig
 from .gl_mae import GLMAE
 from .ranks import Ranks, watched
@@ -83,6 +84,7 @@ class Run:
         self._unread: list[tuple[list[float], Tensor]] = []
         if checkpoint is not None:
             self._restore(checkpoint)
+        compile_blocks(self.model, device, schedule.steps, schedule.minutes, events)
         self._network = ranks.parallel(self.model)
 
     @property

@@ -13,9 +13,13 @@ from glmae.pretraining.decoder import MLP_RATIO
 from glmae.pretraining.masking import masked_count
 
 
-def block(tokens: int, width: int, hidden: int) -> int:
-    """A transformer block: queries, keys, values and output; both products of the attention; the MLP."""
-    return 2 * tokens * width * (4 * width + 2 * hidden) + 4 * tokens**2 * width
+def block(tokens: int, width: int, hidden: int, asking: int | None = None) -> int:
+    """A transformer block: queries, keys, values and output; both products of the attention; the MLP.
+
+    Where only some tokens are `asking`, keys and values are computed for all and the rest for these.
+    """
+    asking = tokens if asking is None else asking
+    return 4 * tokens * width**2 + 2 * asking * width * (2 * width + 2 * hidden) + 4 * asking * tokens * width
 
 
 def patch_embedding(backbone: BackboneConfig, patches: int) -> int:
@@ -26,6 +30,13 @@ def encoder(backbone: BackboneConfig, patches: int) -> int:
     """Forwards, on so many patches and CLS."""
     hidden = round(backbone.width * backbone.mlp_ratio)
     return patch_embedding(backbone, patches) + backbone.depth * block(1 + patches, backbone.width, hidden)
+
+
+def encoder_cls(backbone: BackboneConfig, patches: int) -> int:
+    """Forwards, for nothing but CLS."""
+    hidden = round(backbone.width * backbone.mlp_ratio)
+    last = [block(1 + patches, backbone.width, hidden, asking) for asking in (None, 1)]
+    return encoder(backbone, patches) - last[0] + last[1]
 
 
 def encoder_training(backbone: BackboneConfig, patches: int) -> int:
@@ -63,7 +74,7 @@ def volume(config: PretrainConfig) -> int:
         if reconstruction > 0:
             total += views * 3 * decoder(backbone, patches - masked, patches, masked)
     if config.uses_teacher:
-        total += config.global_views * (encoder(backbone, view_patches(backbone, backbone.global_view)))
+        total += config.global_views * encoder_cls(backbone, view_patches(backbone, backbone.global_view))
         students = config.global_views * (config.weights.global_global > 0)
         students += config.local_views * (config.weights.global_local > 0)
         total += (config.global_views + 3 * students) * projector(config)

@@ -191,7 +191,7 @@ class GLMAE(nn.Module):
         """Similarities [B, p, K] of the complete global views [B, p, C, G, G, G]."""
         if global_views is None or self.teacher is None or self.teacher_projector is None:
             raise ValueError("the consistency terms need global views and a teacher")
-        tokens = self.teacher(global_views.flatten(0, 1))
+        tokens = self.teacher(global_views.flatten(0, 1), cls_only=True)
         similarities: Tensor = self.teacher_projector(tokens[:, 0])
         return similarities.unflatten(0, (len(global_views), -1))
 

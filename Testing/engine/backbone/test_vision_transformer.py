@@ -222,3 +222,11 @@ def test_attention_written_out_in_bfloat16_is_attention(tokens, monkeypatch):
     torch.testing.assert_close(written.float(), expected, rtol=0.02, atol=0.02)
     monkeypatch.setattr("glmae.backbone.vision_transformer.WRITTEN_OUT", 0)
     torch.testing.assert_close(attend(query, key, value).float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_cls_alone_is_the_cls_of_all(backbone):
+    scans = torch.randn(2, 2, 8, 12, 8)
+    keep = torch.stack([torch.randperm(24)[:9] for _ in range(2)])
+    for visible in (None, keep):
+        alone = backbone(scans, visible, cls_only=True)
+        torch.testing.assert_close(alone, backbone(scans, visible)[:, :1], rtol=1e-5, atol=1e-5)

@@ -1,7 +1,7 @@
 """What one would build first: GL-MAE on MONAI's MaskedAutoEncoderViT, eager, with a DataLoader that cuts the views.
 
-The same number and sizes of views, widths, depths, mask ratio, losses, projectors and EMA teacher as ours. The volumes
-are memory-mapped, too, and views are cut and resized one after the other where they are read.
+The same number and sizes of views, widths, depths, mask ratio, losses, projectors and EMA teacher as ours. For each
+sample a volume is loaded and normalised, as a chain of transforms does; views are cut and resized one after the other.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ from glmae.pretraining.projector import Projector
 class Views(Dataset):
     """Endless: the views of a random neighbourhood of a volume, [p, 1, G, G, G] and [q, 1, L, L, L]."""
 
-    def __init__(self, config: PretrainConfig, paths: Sequence[Path]) -> None:
-        self.config, self.paths = config, list(paths)
-        sampled = [voxels(path)[::4, ::4, ::4].astype(np.float32) for path in self.paths]
-        self.scale = [(float(values.mean()), float(values.std())) for values in sampled]
+    def __init__(self, config: PretrainConfig, paths: Sequence[Path], mapped: bool) -> None:
+        self.config, self.paths, self.mapped = config, list(paths), mapped
+        thinned = [voxels(path)[::4, ::4, ::4].astype(np.float32) for path in self.paths] if mapped else []
+        self.scale = [(float(values.mean()), float(values.std())) for values in thinned]
 
     def __len__(self) -> int:
         return 1_000_000
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        config, random = self.config, np.random.default_rng([config_seed(self.config), index])
+        config, random = self.config, np.random.default_rng([self.config.seed, index])
         number = int(random.integers(len(self.paths)))
-        volume, (mean, deviation) = voxels(self.paths[number]), self.scale[number]
+        volume = voxels(self.paths[number])
+        if self.mapped:
+            mean, deviation = self.scale[number]
+        else:
+            volume = volume.astype(np.float32)
+            mean, deviation = float(volume.mean()), float(volume.std())
+            volume, mean, deviation = (volume - mean) / deviation, 0.0, 1.0
         side = min(round(config.neighbourhood * config.backbone.global_view), *volume.shape)
         start = [int(random.integers(full - side + 1)) for full in volume.shape]
         part = volume[tuple(slice(first, first + side) for first in start)].astype(np.float32)
@@ -127,10 +133,17 @@ class PlainTraining:
         device: where.
         workers: processes that cut views.
         teacher: False: reconstruction alone.
+        mapped: whether volumes are memory-mapped, as ours, and normalised with known values.
     """
 
     def __init__(
-        self, config: PretrainConfig, paths: Sequence[Path], device: torch.device, workers: int, teacher: bool
+        self,
+        config: PretrainConfig,
+        paths: Sequence[Path],
+        device: torch.device,
+        workers: int,
+        teacher: bool,
+        mapped: bool,
     ) -> None:
         self.config, self.device = config, device
         self.student = PlainModel(config).to(device)
@@ -140,7 +153,7 @@ class PlainTraining:
             self.student.parameters(), lr=1e-4, betas=config.betas, weight_decay=config.weight_decay
         )
         loader: DataLoader = DataLoader(
-            Views(config, paths), batch_size=config.batch, num_workers=workers, pin_memory=device.type == "cuda"
+            Views(config, paths, mapped), batch_size=config.batch, num_workers=workers, pin_memory=device.type == "cuda"
         )
         self._batches: Iterator[list[Tensor]] = iter(loader)
 
@@ -174,7 +187,3 @@ def patches_of(batch: Tensor, patch: Sequence[int]) -> Tensor:
     i, j, k = (side // step for side, step in zip(batch.shape[2:], patch, strict=True))
     cells = batch.reshape(len(batch), batch.shape[1], i, patch[0], j, patch[1], k, patch[2])
     return cells.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(len(batch), i * j * k, -1)
-
-
-def config_seed(config: PretrainConfig) -> int:
-    return config.seed

@@ -7,8 +7,8 @@ measured with several batches, and the best one counts. MFU: counted operations 
 matrix product of this machine, measured in the same run. Rows go to benchmarks/results/pretrain.json; what is there
 already is not run again.
 
-Methods: `glmae`, ours; `plain`, the same work on MONAI's MaskedAutoEncoderViT (plain_pretraining.py), a volume loaded and
-normalised for each sample; `plain_mapped`, that with memory-mapped volumes, so that networks alone are compared;
+Methods: `glmae`, ours; `plain`, the same work on MONAI's MaskedAutoEncoderViT (plain_pretraining.py), a volume loaded
+and normalised for each sample; `plain_mapped`, that with memory-mapped volumes, so that networks alone are compared;
 `plain_mae`, that without teacher and consistency, which is less work.
 """
 

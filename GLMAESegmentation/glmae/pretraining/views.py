@@ -157,7 +157,8 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
     if regions.device.type == "cpu":
         return cut_one_by_one(regions, boxes, jitter, side)
     volumes, views = boxes.shape[:2]
-    sides = torch.tensor(regions.shape[2:], dtype=torch.float32, device=regions.device)
+    # Filled where they are needed: a copy from the host would have to wait for the device.
+    sides = torch.stack([torch.full((), float(side), device=regions.device) for side in regions.shape[2:]])
     corner, extent = boxes.to(regions.device).unbind(dim=2)  # [B, V, 3]
     # affine_grid maps -1..1 over the view to -1..1 over the region, axes in the order K, J, I.
     scale = (extent / sides).flip(2)

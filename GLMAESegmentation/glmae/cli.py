@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _StopSignals() as signals:
             return int(options.run(options, events, signals.stopped))
     except GLMAEError as error:
-        events.failed(type(error).__name__, str(error))
+        if not error.told:
+            events.failed(type(error).__name__, str(error))
         return error.exit_status
     except KeyboardInterrupt:
         events.failed(Stopped.__name__, "stopped")
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), help="size (default: tiny, the recipe's base)")
     pretrain.add_argument("--recipe", choices=("paper",), help="the paper's own pre-training on CT (docs/paper.md)")
+    pretrain.add_argument(
+        "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: the preset's)"
+    )
     _training_options(pretrain)
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
@@ -208,6 +212,7 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         out=options.out,
         preset=options.preset,
         recipe=options.recipe,
+        batch=options.batch,
         **_training(options),
         events=events,
         should_stop=stopped,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 
 class GLMAEError(Exception):
-    """Base class. `exit_status` is what the command line returns for it."""
+    """Base class. `exit_status` is what the command line returns; `told`: another process has told the user already."""
 
     exit_status = 2
+    told = False
 
 
 class RequestError(GLMAEError):

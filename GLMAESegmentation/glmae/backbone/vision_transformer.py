@@ -16,6 +16,8 @@ from .positions import interpolate_positions, sine_cosine_positions
 from .presets import BackboneConfig
 
 NORM_EPSILON = 1e-6
+# Attention's matrices of up to so many entries are kept in memory, 64 MiB.
+WRITTEN_OUT = 2**25
 
 
 class VisionTransformer(nn.Module):
@@ -40,22 +42,24 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         initialise(self)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None = None, cls_only: bool = False) -> Tensor:
         """Normalised tokens, CLS first.
 
         Args:
             x: [B, C, I, J, K]; each side a multiple of the patch.
             keep: indices [B, n] of the visible patches (row-major, K fastest); the others are never read. None: all.
+            cls_only: whether the last block may leave out all tokens but CLS.
 
         Returns:
-            [B, 1 + n, width], tokens in the order of `keep`.
+            [B, 1 + n, width], tokens in the order of `keep`; or CLS, [B, 1, width].
 
         Raises:
             ValueError: wrong number of channels, or a side that is not a multiple of the patch.
         """
         tokens = self._embed(x, keep)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens = block(tokens)
+        tokens = self.blocks[-1](tokens, 1 if cls_only else None)
         normalised: Tensor = self.norm(tokens)
         return normalised
 
@@ -138,9 +142,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = MLP(width, round(width * mlp_ratio))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, N, width] -> [B, N, width]."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(self, tokens: Tensor, asking: int | None = None) -> Tensor:
+        """[B, N, width] -> [B, N, width]; or of the first `asking` tokens only, which look at all."""
+        tokens = tokens[:, :asking] + self.attn(self.norm1(tokens), asking)
         return tokens + self.mlp(self.norm2(tokens))
 
 
@@ -155,10 +159,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, N, width] -> [B, N, width]."""
-        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, N, width/heads]
-        query, key, value = qkv.unbind(0)
+    def forward(self, tokens: Tensor, asking: int | None = None) -> Tensor:
+        """[B, N, width] -> [B, N, width]; or of the first `asking` tokens only, which look at all."""
+        if asking is None:
+            qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            query, key, value = qkv.unbind(0)  # [B, heads, N, width/heads] each
+        else:
+            width = tokens.shape[2]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(tokens[:, :asking], weight[:width], bias[:width])
+            query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, asking, width/heads]
+            seen = F.linear(tokens, weight[width:], bias[width:])
+            key, value = seen.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(query, key, value)  # [B, heads, N, width/heads]
         projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return projected
@@ -166,7 +178,14 @@ class Attention(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention, [B, heads, N, width/heads] each."""
-    if query.device.type == "cpu" and query.requires_grad:
+    on_cpu = query.device.type == "cpu"
+    scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+    if on_cpu and query.dtype == torch.bfloat16 and scores <= WRITTEN_OUT:
+        # The CPU's fused attention does without the matrix units: written out it takes half the time (torch 2.13).
+        with torch.autocast("cpu", enabled=False):
+            similar = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+            return similar.softmax(dim=3) @ value
+    if on_cpu and query.requires_grad:
         # Backwards, the CPU's fused attention is up to four times slower in bfloat16 than in float32 (torch 2.13).
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float())

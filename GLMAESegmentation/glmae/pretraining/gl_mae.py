@@ -191,7 +191,7 @@ class GLMAE(nn.Module):
         """Similarities [B, p, K] of the complete global views [B, p, C, G, G, G]."""
         if global_views is None or self.teacher is None or self.teacher_projector is None:
             raise ValueError("the consistency terms need global views and a teacher")
-        tokens = self.teacher(global_views.flatten(0, 1))
+        tokens = self.teacher(global_views.flatten(0, 1), cls_only=True)
         similarities: Tensor = self.teacher_projector(tokens[:, 0])
         return similarities.unflatten(0, (len(global_views), -1))
 
@@ -199,6 +199,8 @@ class GLMAE(nn.Module):
         """Visible and masked patches, [B * V, n] and [B * V, M], for a batch [B * V, C, I, J, K]."""
         grid = token_grid(batch, self.config.backbone.channels, self.config.backbone.patch_size)
         keep, masked = random_masks(generators, views, math.prod(grid), self.config.mask_ratio)
+        if batch.device.type == "cuda":  # from pinned memory the host does not wait for the copy
+            keep, masked = keep.pin_memory(), masked.pin_memory()
         return keep.to(batch.device, non_blocking=True), masked.to(batch.device, non_blocking=True)
 
     def _projector(self) -> Projector:

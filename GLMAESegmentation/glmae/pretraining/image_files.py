@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, Stopped
 from ..events import Events, silent
 from ..run_folder import RunFolder
 from ..scans.cases import find_images
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
-from ..scans.preparation import plan_preparation
+from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left
-from .configuration import pretrain_config
+from .configuration import PretrainConfig, pretrain_config
 from .job import pretrain
-from .paper_recipe import NAME, PRESET, paper_config, paper_preparation, paper_steps
+from .paper_recipe import BATCH, NAME, PRESET, paper_config, paper_preparation, paper_steps
+from .ranks import RankLost, joined
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
 SCAN_VOXELS = 192**3
+SCANS = "scans"
+# What leaves the run as it is, to be gone on with.
+RESUMABLE = (Stopped, RankLost, KeyboardInterrupt)
 
 
 def pretrain_images(
@@ -29,6 +34,7 @@ def pretrain_images(
     out: Path,
     preset: str | None = None,
     recipe: str | None = None,
+    batch: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -39,18 +45,21 @@ def pretrain_images(
 ) -> list[str]:
     """Pre-train a backbone on scans without labels; the same as `glmae pretrain`.
 
+    Under torchrun, all processes call this alike and share the work; the first prepares the scans and reports.
+
     Args:
         images: folder of scans, or a text file with one path a line.
-        out: the backbone folder, made here.
+        out: the backbone folder, made here; of several machines, on a disk that all of them see.
         preset: tiny, small or base; None: tiny, or the recipe's.
         recipe: "paper" for the paper's views, intensities, rates and length instead of the planned ones; None: planned.
+        batch: volumes in a step, of all processes together; None: the preset's.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, backbone written, after this time.
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
         events: where to report to.
-        should_stop: asked after every step; True stops the run, resumable.
+        should_stop: asked after every scan and every step; True stops the run, resumable.
 
     Returns:
         The names of the scans that could not be used; each was reported as an event.
@@ -59,9 +68,9 @@ def pretrain_images(
         RequestError: the request is wrong, or no scan can be used; nothing was created.
         StorageError: the backbone could not be written.
         Stopped: the user stopped; `resume` goes on.
+        RankLost: another process ended; `resume` goes on.
     """
     began = time.monotonic()
-    events = events or silent()
     if recipe not in (None, NAME):
         raise RequestError(f"there is no recipe '{recipe}' for pre-training; the only one is {NAME}")
     unlimited = steps is None and minutes is None
@@ -72,41 +81,85 @@ def pretrain_images(
         "images": str(images),
         "preset": preset,
         "recipe": recipe,
+        "batch": batch,
         "steps": steps,
         "minutes": minutes,
         "seed": seed,
     }
-    run = RunFolder(out, request, resume)
+
+    def config(channels: int = 1) -> PretrainConfig:
+        if recipe is not None:
+            return paper_config(preset, seed, batch or BATCH)
+        changes: dict[str, Any] = {} if batch is None else {"batch": batch}
+        return pretrain_config(preset, channels=channels, seed=seed, **changes)
+
+    with joined(device) as ranks:
+        events = events if events is not None and ranks.first else silent()
+        ranks.share(config().batch)
+        job = ranks.decided(lambda: _prepared(images, RunFolder(out, request, resume), recipe, events, should_stop))
+        if job is None:
+            events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
+            return []
+        run = RunFolder(out, request, resume=True)
+        preparation = Preparation.from_json(job["preparation"])
+        if unlimited:
+            steps = paper_steps(job["cases"], batch or BATCH)
+        if not run.unfinished.is_dir():
+            raise RequestError(f"{out} is not seen by all machines; choose a folder on a disk that they share")
+        try:
+            pretrain(
+                config(channels=len(preparation.normalisation)),
+                ScanStore(run.unfinished / SCANS, job["scans"]),
+                run,
+                steps=steps,
+                minutes=None if minutes is None else minutes_left(minutes, began),
+                device=device,
+                should_stop=should_stop,
+                card={"preprocessing": preparation.to_json()},
+                events=events,
+                ranks=ranks,
+                pictures=True,
+            )
+        except RESUMABLE:
+            raise
+        except BaseException:
+            if ranks.first:
+                run.abandon()
+            raise
+    failed: list[str] = job["failed"]
+    events.finished("pretrain", backbone=str(out), failed=failed, message=f"Backbone written to {out}.")
+    return failed
+
+
+def _prepared(
+    images: Path, run: RunFolder, recipe: str | None, events: Events, should_stop: Callable[[], bool]
+) -> Mapping[str, Any] | None:
+    """Prepare the scans: how, how many, the store's entries, who failed; None if the run is finished."""
     if run.finished:
-        events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
-        return []
+        return None
     cases = find_images([images], unique=False)
-    if unlimited:
-        steps = paper_steps(len(cases))
     events.started("pretrain", cases=len(cases))
     if recipe is None:
         fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
         preparation = plan_preparation(fingerprint, SCAN_VOXELS)
-        config = pretrain_config(preset, channels=len(preparation.normalisation), seed=seed)
     else:
-        preparation, config = paper_preparation(), paper_config(preset, seed)
+        preparation = paper_preparation()
     run.begin()
     try:
-        store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
-        pretrain(
-            config,
-            store,
-            run,
-            steps=steps,
-            minutes=None if minutes is None else minutes_left(minutes, began),
-            device=device,
+        store = ScanStore.prepare(
+            run.unfinished / SCANS,
+            cases,
+            preparation,
+            None,
+            events,
+            read_failures="skip",
             should_stop=should_stop,
-            card={"preprocessing": preparation.to_json()},
-            events=events,
         )
+    except RESUMABLE:
+        raise
     except BaseException:
         run.abandon()
         raise
     failed = sorted({case.name for case in cases} - set(store.names))
-    events.finished("pretrain", backbone=str(out), failed=failed, message=f"Backbone written to {out}.")
-    return failed
+    scans = list(store.entries)
+    return {"preparation": preparation.to_json(), "cases": len(cases), "scans": scans, "failed": failed}

@@ -22,12 +22,13 @@ def paper_preparation() -> Preparation:
     return Preparation(SPACING, (Normalisation.window(*WINDOW),), foreground=WINDOW[0])
 
 
-def paper_config(preset: str = PRESET, seed: int = 0) -> PretrainConfig:
+def paper_config(preset: str = PRESET, seed: int = 0, batch: int = BATCH) -> PretrainConfig:
     """The paper's configuration.
 
     Args:
         preset: base is the paper's; a smaller one trains a smaller network and smaller views by the same rules.
         seed: of everything random.
+        batch: volumes in a step; the rate grows with it.
     """
     return pretrain_config(
         preset,
@@ -40,15 +41,15 @@ def paper_config(preset: str = PRESET, seed: int = 0) -> PretrainConfig:
         prototypes=65536,
         hidden=2048,
         bottleneck=256,
-        learning_rate=1.5e-4 * BATCH / 256,
+        learning_rate=1.5e-4 * batch / 256,
         betas=(0.9, 0.95),
         weight_decay=0.05,
         warm_up=WARM_UP_EPOCHS / EPOCHS,
         frozen_prototypes=1 / EPOCHS,
-        batch=BATCH,
+        batch=batch,
     )
 
 
-def paper_steps(volumes: int) -> int:
+def paper_steps(volumes: int, batch: int = BATCH) -> int:
     """Steps in the paper's 1600 epochs over so many volumes."""
-    return EPOCHS * math.ceil(volumes / BATCH)
+    return EPOCHS * math.ceil(volumes / batch)

@@ -30,6 +30,8 @@ class SyntheticScans:
         ValueError: a volume of this size cannot hold an anatomy, or there would be none.
     """
 
+    channels = 1
+
     def __init__(self, count: int, side: int = 96, seed: int = 0) -> None:
         if count < 1 or side < LEAST_SIDE:
             raise ValueError(f"{count} synthetic scans of side {side}: at least 1 of {LEAST_SIDE} voxels are needed")

@@ -7,8 +7,8 @@ several processes can each take their share of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
+from .interpolation import cut_one_by_one
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
@@ -69,8 +70,22 @@ class Neighbourhoods:
     generators: list[torch.Generator]
 
     def pinned(self) -> Neighbourhoods:
-        """The same, with the voxels in memory that a GPU reads while the host goes on."""
-        return replace(self, regions=self.regions.pin_memory())
+        """The same in memory that a GPU reads while the host goes on."""
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Neighbourhoods:
+        """The same on `device`; if pinned, the host does not wait for it."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Neighbourhoods:
+        return Neighbourhoods(
+            regions=move(self.regions),
+            global_boxes=move(self.global_boxes),
+            local_boxes=move(self.local_boxes),
+            global_jitter=move(self.global_jitter),
+            local_jitter=move(self.local_jitter),
+            generators=self.generators,
+        )
 
 
 def generator(seed: int, step: int, volume: int, purpose: int) -> torch.Generator:
@@ -85,17 +100,21 @@ def scan_of(seed: int, position: int, scans: int) -> int:
     return int(torch.randperm(scans, generator=generator(seed, epoch, 0, ORDER))[place])
 
 
-def read_neighbourhoods(config: PretrainConfig, scans: Scans, step: int) -> Neighbourhoods:
+def read_neighbourhoods(
+    config: PretrainConfig, scans: Scans, step: int, volumes: Sequence[int] | None = None
+) -> Neighbourhoods:
     """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
 
     Args:
         config: sizes, scales, batch and seed.
         scans: prepared scans.
         step: number of the step, from 0.
+        volumes: which of the batch's volumes; None: all.
     """
     regions, boxes, jitters = [], [], []
     backbone = config.backbone
-    for volume in range(config.batch):
+    volumes = range(config.batch) if volumes is None else volumes
+    for volume in volumes:
         image = scans.image(scan_of(config.seed, step * config.batch + volume, len(scans)))
         random = generator(config.seed, step, volume, VIEWS)
         region = _neighbourhood(config, image, random)
@@ -119,7 +138,7 @@ def read_neighbourhoods(config: PretrainConfig, scans: Scans, step: int) -> Neig
         local_boxes=torch.stack([pair[1] for pair in boxes]),
         global_jitter=torch.stack([pair[0] for pair in jitters]),
         local_jitter=torch.stack([pair[1] for pair in jitters]),
-        generators=[generator(config.seed, step, volume, MASKS) for volume in range(config.batch)],
+        generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
     )
 
 
@@ -135,8 +154,11 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
     Returns:
         float32 [B, V, C, side, side, side].
     """
+    if regions.device.type == "cpu":
+        return cut_one_by_one(regions, boxes, jitter, side)
     volumes, views = boxes.shape[:2]
-    sides = torch.tensor(regions.shape[2:], dtype=torch.float32, device=regions.device)
+    # Filled where they are needed: a copy from the host would have to wait for the device.
+    sides = torch.stack([torch.full((), float(side), device=regions.device) for side in regions.shape[2:]])
     corner, extent = boxes.to(regions.device).unbind(dim=2)  # [B, V, 3]
     # affine_grid maps -1..1 over the view to -1..1 over the region, axes in the order K, J, I.
     scale = (extent / sides).flip(2)

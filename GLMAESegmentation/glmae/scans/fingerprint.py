@@ -17,11 +17,13 @@ from .classes import ClassTable
 from .geometry import Geometry
 from .image import read_channels
 from .labels import IGNORE, read_label
+from .parallel import in_parallel
 
 # Hounsfield units: air is -1000, and scanners pad with that or less.
 _AIR = -500.0
 _BODY = -500.0
-_SAMPLES = 50_000
+# Voxels kept of a scan; fewer where there are many scans, so that memory does not grow with their number.
+_SAMPLES, _ALL_SAMPLES, _FEWEST_SAMPLES = 50_000, 10_000_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def measure(
     *,
     read_failures: str = "raise",
 ) -> Fingerprint:
-    """Read all scans, one after the other, and their labels.
+    """Read all scans, several at once, and their labels.
 
     Args:
         cases: the scans of a job.
@@ -106,33 +108,41 @@ def measure(
     """
     events = events or silent()
     quiet = silent()  # preparing the scans says the same warnings
+    kept = max(_FEWEST_SAMPLES, min(_SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
     grids: list[Geometry] = []
     samples: list[list[_Sample]] = []
     volumes: dict[int, list[tuple[int, float]]] = {}
     labelled = 0
-    for number, case in enumerate(cases):
+
+    def measured(case: Case) -> tuple[Geometry, list[_Sample], np.ndarray | None]:
+        images = read_channels(case.images, quiet)
+        label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
+        numbers = None if label is None else sitk.GetArrayViewFromImage(label)
+        counts = None
+        if numbers is not None:
+            counts = np.zeros(256, dtype=np.int64)
+            for slab in numbers:
+                counts += np.bincount(slab.ravel(), minlength=256)
+        return Geometry.of(images[0]), [_sample(image, numbers, kept) for image in images], counts
+
+    coming = in_parallel(measured, cases, voxels=lambda result: len(result[1]) * result[0].voxels)
+    for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
         events.progress("measure", number, len(cases))
         try:
-            images = read_channels(case.images, quiet)
-            label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
+            native, sampled, counts = future.result()
         except ScanError:
             if read_failures == "skip":
                 continue
             raise
-        if samples and len(images) != len(samples[0]):
+        if samples and len(sampled) != len(samples[0]):
             raise RequestError(
-                f"case {case.name} has {len(images)} channels and the others have {len(samples[0])}; "
+                f"case {case.name} has {len(sampled)} channels and the others have {len(samples[0])}; "
                 "give the same channels for all."
             )
-        native = Geometry.of(images[0])
-        numbers = None if label is None else sitk.GetArrayViewFromImage(label)
-        samples.append([_sample(image, numbers) for image in images])
+        samples.append(sampled)
         grids.append(native.oriented())
-        if numbers is not None:
+        if counts is not None:
             labelled += 1
-            counts = np.zeros(256, dtype=np.int64)
-            for slab in numbers:
-                counts += np.bincount(slab.ravel(), minlength=256)
             for held in np.flatnonzero(counts[1:IGNORE]) + 1:
                 volumes.setdefault(int(held), []).append((int(counts[held]), counts[held] * native.voxel_volume))
     events.progress("measure", len(cases), len(cases))
@@ -162,10 +172,10 @@ class _Sample:
     body: np.ndarray
 
 
-def _sample(image: sitk.Image, numbers: np.ndarray | None) -> _Sample:
+def _sample(image: sitk.Image, numbers: np.ndarray | None, kept: int) -> _Sample:
     voxels = sitk.GetArrayViewFromImage(image)
     lowest, highest = float(voxels.min()), float(voxels.max())
-    some = _thinned(voxels.reshape(-1)).astype(np.float32)
+    some = _thinned(voxels.reshape(-1), kept).astype(np.float32)
     # MR, PET and ultrasound start at or near 0; integers or a peak at air tell CT from, say, phase images.
     whole = bool(np.array_equal(some, np.rint(some)))
     air = float(np.mean((some > -1100) & (some < -900)))
@@ -174,7 +184,7 @@ def _sample(image: sitk.Image, numbers: np.ndarray | None) -> _Sample:
     if numbers is not None:
         # Slice by slice: a boolean index over a whole CT would copy more than the scan.
         slabs = [v[(n > 0) & (n != IGNORE)] for v, n in zip(voxels, numbers, strict=True)]
-        foreground = _thinned(np.concatenate(slabs)).astype(np.float32)
+        foreground = _thinned(np.concatenate(slabs), kept).astype(np.float32)
     return _Sample(hounsfield, foreground, some[some > _BODY] if hounsfield else some)
 
 
@@ -188,6 +198,6 @@ def _intensity(samples: Sequence[_Sample]) -> Intensity:
     return Intensity(modality, low, high, float(inside.mean()), float(inside.std()))
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """At most about `_SAMPLES` values, evenly taken: the same ones each time."""
-    return values[:: max(1, len(values) // _SAMPLES)]
+def _thinned(values: np.ndarray, kept: int) -> np.ndarray:
+    """At most about `kept` values, evenly taken: the same ones each time."""
+    return values[:: max(1, len(values) // kept)]

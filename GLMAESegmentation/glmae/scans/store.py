@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,23 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ..errors import RequestError, ScanError
-from ..events import Events, silent
+from ..errors import RequestError, ScanError, Stopped
+from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
 from .cases import Case
 from .classes import ClassTable
 from .geometry import Geometry
 from .image import read_channels
 from .labels import IGNORE, read_label
+from .parallel import in_parallel
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.
-_RECIPE = 2
+_RECIPE = 3
 
 
 class ScanStore:
-    """The prepared scans of a job; made by `ScanStore.prepare`.
+    """The prepared scans of a job; made by `ScanStore.prepare`, opened again with its `entries`.
 
     A scan is three files, named after a hash: image float16 [C, I, J, K], label uint8 [I, J, K] (see `labels`), and,
     written last, its description.
@@ -45,8 +46,11 @@ class ScanStore:
         classes: ClassTable | None = None,
         events: Events | None = None,
         read_failures: str = "raise",
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> ScanStore:
-        """Prepare scans, but those that are already there, unchanged.
+        """Prepare scans, several at once, but those that are already there, unchanged.
+
+        Each scan is complete as soon as it is prepared: after a kill only those on which work was going on are redone.
 
         Args:
             folder: made if needed.
@@ -55,34 +59,55 @@ class ScanStore:
             classes: the classes of the labels; None: labels are not looked at.
             events: told the progress, and which cases fail.
             read_failures: "raise", or "skip" to report a case that cannot be read and go on.
+            should_stop: asked after each scan.
 
         Raises:
             ScanError: a scan or label cannot be read.
             RequestError: no scan could be read.
             StorageError: the folder cannot be written.
+            Stopped: `should_stop` said so.
         """
         events = events or silent()
+
+        def prepared(case: Case) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            heard: list[dict[str, Any]] = []  # told in the order of the cases, by one thread
+            key = _key(case, preparation, classes)
+            entry = _finished(folder, key) or _prepare(folder, key, case, preparation, classes, recorded(heard))
+            return entry, heard
+
         entries = []
-        for number, case in enumerate(cases):
-            events.progress("prepare", number, len(cases), case=case.name)
+        events.progress("prepare", 0, len(cases))
+        coming = in_parallel(prepared, cases, voxels=lambda result: int(result[0]["voxels"]))
+        for number, (case, future) in enumerate(zip(cases, coming, strict=True), start=1):
             try:
-                key = _key(case, preparation, classes)
-                entry = _finished(folder, key)
-                if entry is None:
-                    entry = _prepare(folder, key, case, preparation, classes, events)
+                entry, heard = future.result()
             except ScanError as error:
                 if read_failures != "skip":
                     raise
                 events.case(case.name, "failed", message=str(error))
-                continue
-            entries.append(entry)
-        events.progress("prepare", len(cases), len(cases))
+            else:
+                entries.append(entry)
+                for event in heard:
+                    events.emit(**event)
+            events.progress("prepare", number, len(cases), case=case.name)
+            if number < len(cases) and should_stop():
+                raise Stopped(f"stopped after preparing scan {number} of {len(cases)}; continue with --resume")
         if not entries:
             raise RequestError("none of the scans can be read; check that they are 3D images.")
         return ScanStore(folder, entries)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def entries(self) -> tuple[dict[str, Any], ...]:
+        """Descriptions of the scans, JSON values."""
+        return self._entries
+
+    @property
+    def channels(self) -> int:
+        """Channels of every scan: `prepare_image` refuses others."""
+        return int(self._entries[0]["channels"])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,6 +177,7 @@ def _prepare(
     except ScanError as error:
         raise ScanError(f"case {case.name}: {error}") from error
     reference = Geometry.of(images[0])
+    size = len(images) * reference.voxels
     del images
     if not np.isfinite(image).all():
         raise ScanError(f"case {case.name}: {case.images[0]} has values too large to work with; rescale them.")
@@ -171,6 +197,8 @@ def _prepare(
         "label": bool(annotated),
         "annotated": annotated,
         "grid": grid.to_json(),
+        "channels": len(image),
+        "voxels": size,  # of the scan as it was read
     }
     write_json(folder / f"{key}.json", entry)
     return entry

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf, softmax
+from torch.nn import functional as F
 
 from glmae.backbone.positions import interpolate_positions
 from glmae.backbone.presets import BackboneConfig, preset
-from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, patches
+from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, attend, patches
 
 
 def small_config(**changes):
@@ -209,3 +210,23 @@ def test_weights_learn_but_positions_do_not(backbone, scan):
     backbone(scan).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in backbone.parameters())
     assert not backbone.pos_embed.requires_grad
+
+
+@pytest.mark.parametrize("tokens", [1, 27, 130])
+def test_attention_written_out_in_bfloat16_is_attention(tokens, monkeypatch):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 3, tokens, 16).bfloat16().unbind(0)
+    expected = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+    written = attend(query, key, value)
+    assert written.dtype == torch.bfloat16
+    torch.testing.assert_close(written.float(), expected, rtol=0.02, atol=0.02)
+    monkeypatch.setattr("glmae.backbone.vision_transformer.WRITTEN_OUT", 0)
+    torch.testing.assert_close(attend(query, key, value).float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_cls_alone_is_the_cls_of_all(backbone):
+    scans = torch.randn(2, 2, 8, 12, 8)
+    keep = torch.stack([torch.randperm(24)[:9] for _ in range(2)])
+    for visible in (None, keep):
+        alone = backbone(scans, visible, cls_only=True)
+        torch.testing.assert_close(alone, backbone(scans, visible)[:, :1], rtol=1e-5, atol=1e-5)

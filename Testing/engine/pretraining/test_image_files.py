@@ -32,7 +32,13 @@ def test_a_list_of_paths_and_a_start_for_fine_tuning(images, few_scans, tmp_path
     listed.write_text("\n".join(str(path) for path in sorted(images.iterdir())), encoding="utf-8")
     backbone = tmp_path / "backbone"
     assert pretrain_images(images=listed, out=backbone, steps=2, device="cpu") == []
-    assert sorted(path.name for path in backbone.iterdir()) == ["history.json", "model.json", "weights.safetensors"]
+    assert sorted(path.name for path in backbone.iterdir()) == [
+        "history.json",
+        "losses.png",
+        "model.json",
+        "reconstructions.png",
+        "weights.safetensors",
+    ]
     card = json.loads((backbone / "model.json").read_text(encoding="utf-8"))
     assert card["kind"] == "backbone"
     assert "hippocampus_003" not in json.dumps(card)

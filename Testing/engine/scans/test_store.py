@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from glmae.errors import RequestError, ScanError, StorageError
+from glmae.errors import RequestError, ScanError, Stopped, StorageError
 from glmae.scans.cases import Case, find_cases
 from glmae.scans.labels import IGNORE
 from glmae.scans.preparation import Normalisation, Preparation, prepare_image, prepare_label
@@ -152,3 +152,29 @@ def test_a_mapped_array_does_what_an_array_does(tmp_path):
     assert np.asarray(mapped, dtype=np.float32).dtype == np.float32
     with pytest.raises(ValueError, match="read-only"):
         mapped[0][0, 0] = 1
+
+
+def test_stopping_keeps_what_is_prepared_and_going_on_does_the_rest(folder, job):
+    cases, table = job
+    asked = iter([True])
+    with pytest.raises(Stopped, match=r"scan 1 of 3; continue with --resume"):
+        ScanStore.prepare(folder, cases, PREPARATION, table, should_stop=lambda: next(asked))
+    done = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert 1 <= len(done) < 3
+    store = ScanStore.prepare(folder, cases, PREPARATION, table)
+    assert store.names == NAMES
+    assert all((folder / name).stat().st_mtime_ns == time for name, time in done.items())
+
+
+def test_several_threads_prepare_what_one_prepares(folder, job, monkeypatch):
+    cases, table = job
+    stores = []
+    for threads in (1, 4):
+        monkeypatch.setattr("glmae.scans.parallel.os.cpu_count", lambda n=threads: n)
+        stores.append(ScanStore.prepare(folder / str(threads), cases, PREPARATION, table))
+    one, four = stores
+    assert one.names == four.names == NAMES
+    assert one.channels == four.channels == 1
+    for index in range(3):
+        np.testing.assert_array_equal(one.image(index), four.image(index))
+        np.testing.assert_array_equal(one.label(index), four.label(index))

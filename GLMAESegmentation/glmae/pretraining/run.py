@@ -1,0 +1,214 @@
+"""The state of a pre-training run, and one step of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.weights import DECODER_NAMES, PROJECTION, adapted, check_names
+from ..devices import autocast
+from ..errors import GLMAEError, RequestError
+from ..events import Events
+from ..schedule import Schedule
+from .checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
+from .compilation import compile_blocks
+from .configuration import PretrainConfig
+from .gl_mae import GLMAE
+from .ranks import Ranks, watched
+from .views import Neighbourhoods, cut_views
+
+TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local")
+COLUMNS = ("step", *TERMS, "rate", "momentum")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What changes with the schedule.
+
+    Attributes:
+        rate: of the optimiser.
+        momentum: of the teacher.
+        frozen: whether the prototypes stand still.
+    """
+
+    rate: float
+    momentum: float
+    frozen: bool
+
+
+class Run:
+    """Everything that changes from step to step.
+
+    Args:
+        config: what to train.
+        device: where.
+        schedule: how long; only the first process's counts.
+        initial_weights: encoder and decoder to start from, by name.
+        checkpoint: to go on from; None: from the start.
+        ranks: the processes that share the work.
+        events: where progress goes.
+
+    Raises:
+        ModelError: the checkpoint or the weights are damaged or do not fit.
+        RequestError: the checkpoint belongs to another configuration; there are more processes than volumes.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        device: torch.device,
+        schedule: Schedule,
+        *,
+        initial_weights: Mapping[str, Tensor] | None,
+        checkpoint: Path | None,
+        ranks: Ranks,
+        events: Events,
+    ) -> None:
+        self.config, self.device, self.schedule, self.ranks = config, device, schedule, ranks
+        self.volumes = ranks.share(config.batch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = GLMAE(config)
+        if initial_weights is not None:
+            _start_from(self.model, initial_weights, events)
+        if config.weights.local_reconstruction == config.weights.global_reconstruction == 0:
+            self.model.decoder.requires_grad_(False)
+        self.model.to(device)
+        self.optimiser = _optimiser(self.model, config, device)
+        self.history: list[list[float]] = []
+        self._unread: list[tuple[list[float], Tensor]] = []
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        compile_blocks(self.model, device, schedule.steps, schedule.minutes, events)
+        self._network = ranks.parallel(self.model)
+
+    @property
+    def share(self) -> float:
+        """Of each batch, how much is computed here."""
+        return len(self.volumes) / self.config.batch
+
+    def pace(self) -> Pace:
+        """That of the next step, by this process's schedule."""
+        config, schedule = self.config, self.schedule
+        return Pace(
+            rate=config.learning_rate * schedule.rate(config.warm_up),
+            momentum=1 - (1 - config.ema_start) * (1 + math.cos(math.pi * schedule.fraction)) / 2,
+            frozen=schedule.fraction < config.frozen_prototypes,
+        )
+
+    def step(self, batch: Neighbourhoods, pace: Pace) -> None:
+        """One optimiser step; on a GPU it is only queued.
+
+        Args:
+            batch: this process's share, in pinned memory if the device is a GPU.
+            pace: the same in all processes.
+
+        Raises:
+            RankLost: another process ended.
+        """
+        config, model = self.config, self.model
+        for group in self.optimiser.param_groups:
+            group["lr"] = pace.rate
+
+        # 3D resampling is missing on some Apple GPUs; it is a small part of a step.
+        batch = batch.to(torch.device("cpu") if self.device.type == "mps" else self.device)
+        sides = config.backbone.global_view, config.backbone.local_view
+        global_views = local_views = None
+        if config.masks_globals or config.uses_teacher:
+            cut = cut_views(batch.regions, batch.global_boxes, batch.global_jitter, sides[0])
+            global_views = cut.to(self.device)
+        if config.masks_locals:
+            cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, sides[1])
+            local_views = cut.to(self.device)
+
+        with autocast(self.device):
+            losses = self._network(global_views, local_views, batch.generators)
+        self.optimiser.zero_grad(set_to_none=True)
+        with watched():
+            # Gradients are averaged over the processes, whose shares may differ by a volume.
+            (losses.total * (self.share * self.ranks.count)).backward()
+        if model.student_projector is not None and pace.frozen:
+            model.student_projector.prototypes.grad = None
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        self.optimiser.step()
+        model.update_teacher(pace.momentum)
+        if config.uses_teacher:
+            model.centre.copy_(self.ranks.averaged(model.centre, self.share))
+
+        terms = losses.terms()
+        absent = torch.full((), math.nan, device=self.device)
+        values = torch.stack([terms.get(name, absent).float() for name in TERMS])
+        self._unread.append(([self.schedule.done + 1, pace.rate, pace.momentum], values))
+        self.schedule.step_done()
+
+    def read_losses(self) -> None:
+        """Bring the losses of the last steps, means over the whole batches, to the host. All processes take part.
+
+        Raises:
+            GLMAEError: one is not finite.
+            RankLost: another process ended.
+        """
+        if not self._unread:
+            return
+        read = self.ranks.averaged(torch.stack([values for _, values in self._unread]), self.share).tolist()
+        for ([step, rate, momentum], _), terms in zip(self._unread, read, strict=True):
+            if not math.isfinite(terms[0]):
+                raise GLMAEError(
+                    f"pre-training broke down at step {step:.0f}: the loss is {terms[0]}; look for extreme "
+                    "intensities in the scans, or lower the learning rate"
+                )
+            self.history.append([step, *terms, rate, momentum])
+        self._unread.clear()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint from which the run continues bit by bit; the losses must have been read."""
+        moments, groups = optimiser_state(self.optimiser)
+        history = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS))
+        tensors = named("model.", self.model.state_dict()) | moments | {"history": history}
+        save_checkpoint(
+            path, tensors, {"config": self.config.to_json(), "schedule": self.schedule.state(), "groups": groups}
+        )
+
+    def _restore(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        if PretrainConfig.from_json(checkpoint.state["config"]) != self.config:
+            raise RequestError(f"{path} was made with other settings; repeat them, or choose another folder")
+        restore_weights(self.model, checkpoint.under("model."), path)
+        restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
+        self.schedule.restore(checkpoint.state["schedule"])
+        self.history = checkpoint.tensors["history"].tolist()
+
+
+def _start_from(model: GLMAE, weights: Mapping[str, Tensor], events: Events) -> None:
+    """Load an encoder, fitted to the channels of the scans, and the decoder if it is there and fits."""
+    config, origin = model.config.backbone, "the starting weights"
+    encoder = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(DECODER_NAMES)}
+    if PROJECTION in encoder:
+        source = replace(config, channels=encoder[PROJECTION].shape[1])
+        _, encoder = adapted(encoder, source, config.channels, config.patch_size, events, origin)
+    check_names(encoder, model.student.state_dict(), origin)
+    model.student.load_state_dict(encoder)
+    decoder = {name: tensor.float() for name, tensor in weights.items() if name.startswith(DECODER_NAMES)}
+    shapes = {name: tensor.shape for name, tensor in model.decoder.state_dict().items()}
+    if {name: tensor.shape for name, tensor in decoder.items()} == shapes:
+        model.decoder.load_state_dict(decoder)
+    else:
+        events.info("The starting weights hold no fitting decoder; it is trained from scratch.")
+    model.reset_teacher()
+
+
+def _optimiser(model: GLMAE, config: PretrainConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and kernels only."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            single = parameter.ndim < 2 or name.endswith(("cls_token", "mask_token"))
+            (free if single else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=device.type in ("cpu", "cuda"))

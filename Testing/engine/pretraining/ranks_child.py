@@ -1,0 +1,59 @@
+"""One of several processes of a pre-training run: OUT STEPS KILLED, where KILLED is RANK:STEP or none."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from sample_scans import sample_scans, small_config
+
+from glmae import devices
+from glmae.errors import GLMAEError
+from glmae.events import json_lines
+from glmae.pretraining.job import pretrain
+from glmae.pretraining.ranks import joined
+
+BATCH = 3  # one process gets one volume, the other two
+
+
+def exact() -> None:
+    """Compute in float32, where a smaller batch means another order of sums and nothing else."""
+    devices.precision = lambda device: torch.float32
+
+
+class Killed:
+    """Asked after each step, it ends its process as a lack of memory would."""
+
+    def __init__(self, when: str) -> None:
+        rank, _, step = when.partition(":")
+        self.steps_left = int(step) if rank == os.environ["RANK"] else -1
+
+    def __call__(self) -> bool:
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        return False
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    exact()
+    events = json_lines()
+    try:
+        with joined("cpu") as ranks:
+            pretrain(
+                small_config(batch=BATCH),
+                sample_scans(),
+                Path(sys.argv[1]),
+                steps=int(sys.argv[2]),
+                device="cpu",
+                should_stop=Killed(sys.argv[3]),
+                checkpoint_seconds=0.0,
+                events=events,
+                ranks=ranks,
+            )
+    except GLMAEError as error:
+        if not error.told:
+            events.failed(type(error).__name__, str(error))
+        sys.exit(error.exit_status)

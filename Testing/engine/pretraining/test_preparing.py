@@ -1,0 +1,69 @@
+"""Preparing scans for pre-training: killed in the middle, and with many scans in little memory."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from sample_scans import FOLDER
+
+from glmae.scans.cases import find_images
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation
+from glmae.scans.store import ScanStore
+
+HERE = Path(__file__).parent
+SIDE, FEW, MANY = 96, 4, 44
+
+
+def child(script, *arguments):
+    engine = str(HERE.parents[2] / "GLMAESegmentation")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([engine, str(HERE)]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_what_was_prepared_before_a_kill_stays(tmp_path):
+    store = tmp_path / "store"
+    process = child("prepare_child.py", FOLDER, store)
+    ends = time.monotonic() + 60
+    while len(list(store.glob("*.json"))) < 3 and time.monotonic() < ends and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert process.returncode != 0, "it ended before it could be killed"
+    cases = find_images([FOLDER])
+    done = {path.name: path.stat().st_mtime_ns for path in store.glob("*.json")}
+    assert 3 <= len(done) < len(cases)
+    for name in done:
+        key = json.loads((store / name).read_text(encoding="utf-8"))["key"]
+        assert np.isfinite(np.load(store / f"{key}.image.npy")).all(), "it is whole"
+
+    prepared = ScanStore.prepare(store, cases, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
+    assert len(prepared) == len(cases)
+    assert all((store / name).stat().st_mtime_ns == written for name, written in done.items())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak this way")
+def test_memory_does_not_grow_with_the_number_of_scans(tmp_path):
+    """Forty more scans are 71 MB as float16; at most two are worked on at once."""
+    values = np.random.default_rng(0).normal(0, 300, (SIDE,) * 3).astype(np.int16)
+    peaks = []
+    for count in (FEW, MANY):
+        images = tmp_path / f"{count} scans"
+        images.mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(images / "scan_00.mha"))
+        for number in range(1, count):
+            os.link(images / "scan_00.mha", images / f"scan_{number:02d}.mha")
+        process = child("memory_child.py", images, tmp_path / f"out {count}", MANY)
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        found, peak = output.split()
+        assert int(found) == count
+        peaks.append(float(peak))
+    assert peaks[1] - peaks[0] < 25, peaks

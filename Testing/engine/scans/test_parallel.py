@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from glmae.scans import parallel
+from glmae.scans.parallel import in_parallel
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 4)
+
+
+class Work:
+    """Squares, slowest first, and counts how many are worked on at once."""
+
+    def __init__(self):
+        self.begun: list[int] = []
+        self.at_once = self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, item: int) -> int:
+        with self._lock:
+            self.begun.append(item)
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        time.sleep(0.02 if item % 2 else 0.005)
+        with self._lock:
+            self.at_once -= 1
+        if item == 3:
+            raise ValueError("three")
+        return item * item
+
+
+def values(futures: list[Future[int]]) -> list[int | None]:
+    return [None if future.exception() else future.result() for future in futures]
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_results_come_in_order_and_failures_with_them():
+    work = Work()
+    assert values(list(in_parallel(work, range(12), voxels=lambda result: 1))) == [
+        None if n == 3 else n * n for n in range(12)
+    ]
+    assert work.most == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(("voxels", "most"), [(parallel.VOXELS_AT_ONCE, 1), (parallel.VOXELS_AT_ONCE // 2, 2)])
+def test_large_scans_are_worked_on_by_fewer_threads(voxels, most):
+    work = Work()
+    list(in_parallel(work, range(8), voxels=lambda result: voxels))
+    assert work.most == most
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_nothing_new_is_begun_when_the_caller_stops_and_little_is_ahead():
+    work = Work()
+    coming = in_parallel(work, range(100), voxels=lambda result: 1)
+    for _ in range(5):
+        next(coming)
+    coming.close()
+    assert len(work.begun) <= 5 + 4
+    begun = len(work.begun)
+    time.sleep(0.05)
+    assert len(work.begun) == begun
+
+
+def test_no_items_no_results():
+    assert list(in_parallel(Work(), [], voxels=lambda result: 1)) == []

@@ -89,12 +89,12 @@ def test_honest(folder: Path) -> None:
 
 
 def test_mutated_cards(folder: Path) -> None:
-    """300 cards, each with some strange values; the same ones in every run."""
+    """200 cards, each with some strange values; the same ones in every run."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     chance = random.Random(20230614)
     parts = ["backbone", "finetuning", "preprocessing", "classes", "format", "kind"]
     refusals: list[str] = []
-    for _ in range(300):
+    for _ in range(200):
         strange = copy.deepcopy(card)
         for _ in range(chance.choice((1, 1, 1, 3))):
             part = chance.choice(parts)
@@ -106,7 +106,7 @@ def test_mutated_cards(folder: Path) -> None:
         except ModelError as error:
             refusals.append(str(error))
         assert time.monotonic() - began < 20
-    assert len(refusals) > 150
+    assert len(refusals) > 90
     assert [text for text in refusals if len(text.splitlines()) != 1] == []
 
 
@@ -117,7 +117,7 @@ def test_mutated_weights(folder: Path) -> None:
     header = 8 + int.from_bytes(whole[:8], "little")
     chance = random.Random(8913)
     refusals: list[str] = []
-    for _ in range(200):
+    for _ in range(120):
         strange = bytearray(whole)
         for _ in range(chance.choice((1, 2, 20))):
             place = chance.randrange(header) if chance.random() < 0.9 else chance.randrange(len(whole))
@@ -135,7 +135,7 @@ def test_mutated_weights(folder: Path) -> None:
             load_model(folder, CPU)
         except ModelError as error:
             refusals.append(str(error))
-    assert len(refusals) > 150
+    assert len(refusals) > 90
     assert [text for text in refusals if len(text.splitlines()) != 1] == []
 
 

@@ -45,6 +45,7 @@ def run_check(interpreter: str | None = None) -> str:
             env=environment,
             timeout=SECONDS,
             check=False,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # on Windows no console flashes up
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"The check did not run: {error}"

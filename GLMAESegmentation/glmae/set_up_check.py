@@ -24,6 +24,7 @@ from . import __version__
 PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib", "tqdm")
 DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
 SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
+NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows no console flashes up
 _GIGABYTE = 1e9
 # Of Windows' MEMORYSTATUSEX, after its first two.
 _MEMORY_FIELDS = ("total", "free", "total_page", "free_page", "total_virtual", "free_virtual", "extended")
@@ -82,7 +83,7 @@ def tried(device: str) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": _python_path(), "PYTHONIOENCODING": "utf-8"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __spec__.name if __spec__ else "glmae.set_up_check", "--device", device],
+            [sys.executable, "-m", "glmae.set_up_check", "--device", device],
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -90,6 +91,7 @@ def tried(device: str) -> dict[str, Any]:
             env=environment,
             timeout=SECONDS,
             check=False,
+            creationflags=NO_WINDOW,
         )
     except subprocess.TimeoutExpired:
         return {"works": False, "message": f"no answer within {SECONDS} s"}
@@ -159,6 +161,7 @@ def nvidia_driver() -> str | None:
             text=True,
             timeout=30,
             check=False,
+            creationflags=NO_WINDOW,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

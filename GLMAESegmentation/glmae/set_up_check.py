@@ -7,6 +7,7 @@ the process that meets it, and the report still appears. The report names no per
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -21,13 +22,11 @@ from typing import Any
 
 from . import __version__
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib", "tqdm")
+PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib", "tqdm", "psutil")
 DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
 SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
 NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows no console flashes up
 _GIGABYTE = 1e9
-# Of Windows' MEMORYSTATUSEX, after its first two.
-_MEMORY_FIELDS = ("total", "free", "total_page", "free_page", "total_virtual", "free_virtual", "extended")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +50,7 @@ def report() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "memory_gb": memory_gigabytes(),
+        "memory": memory(),
         "free_disk_gb": round(shutil.disk_usage(tempfile.gettempdir()).free / _GIGABYTE, 1),
         "nvidia_driver": nvidia_driver(),
         "packages": {name: installed_version(name) for name in PACKAGES},
@@ -61,10 +60,9 @@ def report() -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """The report as lines to read."""
-    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']} GB"
     lines = [
         f"GLMAE {found['glmae']}, Python {found['python']}, {found['system']}",
-        f"{found['cores']} cores, memory {memory}, {found['free_disk_gb']} GB free for temporary files",
+        f"{found['cores']} cores, memory {found['memory']}, {found['free_disk_gb']} GB free for temporary files",
         f"NVIDIA driver: {found['nvidia_driver'] or 'none found'}",
         "Packages: " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in found["packages"].items()),
     ]
@@ -122,15 +120,15 @@ def tried_here(device: str) -> dict[str, Any]:
     except RequestError as error:
         return {"works": False, "message": _without_folders(str(error).split(";")[0])}
     name = platform.machine()
-    memory = ""
+    details = ""
     if chosen.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
-        memory = f", {free / _GIGABYTE:.1f} of {total / _GIGABYTE:.1f} GB free, CUDA {torch.version.cuda}"
+        details = f", {free / _GIGABYTE:.1f} of {total / _GIGABYTE:.1f} GB free, CUDA {torch.version.cuda}"
     elif chosen.type == "cpu":
-        memory = f", {torch.get_num_threads()} threads"
+        details = f", {torch.get_num_threads()} threads"
     kind = str(precision(chosen)).removeprefix("torch.")
-    return {"works": True, "message": f"{name}{memory}, {kind}"}
+    return {"works": True, "message": f"{name}{details}, {kind}"}
 
 
 def installed_version(name: str) -> str | None:
@@ -141,12 +139,13 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def memory_gigabytes() -> float | None:
-    """The computer's memory; None where it cannot be found out."""
+def memory() -> str:
+    """The computer's memory in words; psutil knows it on all systems."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIGABYTE, 1)
-    except (AttributeError, ValueError, OSError):
-        return _windows_memory_gigabytes()
+        found = importlib.import_module("psutil").virtual_memory()
+    except ImportError:  # the report is for set-ups in which something is missing
+        return "unknown (psutil is missing)"
+    return f"{found.available / _GIGABYTE:.1f} of {found.total / _GIGABYTE:.1f} GB free"
 
 
 def nvidia_driver() -> str | None:
@@ -166,25 +165,6 @@ def nvidia_driver() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return "; ".join(done.stdout.split("\n")).strip("; ") or None if done.returncode == 0 else None
-
-
-def _windows_memory_gigabytes() -> float | None:
-    import ctypes
-
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in _MEMORY_FIELDS),
-        ]
-
-    try:
-        status = Status(length=ctypes.sizeof(Status))
-        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined]
-            return None
-    except (AttributeError, OSError):
-        return None
-    return round(float(status.total) / _GIGABYTE, 1)
 
 
 def _python_path() -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from GLMAESegmentationLib.packages import requirements
+
+# What the extension installs itself, in its order.
+OWN = tuple(line.split(">=")[0] for line in requirements())
 GOOD = {
     "torch": "2.8.0+cu126",
-    "monai": "1.6.1",
-    "scipy": "1.17.1",
-    "safetensors": "0.8.0",
-    "matplotlib": "3.11.2",
-    "tqdm": "4.70.1",
+    **{line.split(">=")[0]: line.split(">=")[1] + ".9" for line in requirements()},
     "SimpleITK": "2.5.7",
     "numpy": "2.4.6",
 }
+_IMPORTED_AS = {"pillow": "PIL"}
 
 
 class SitePackages:
@@ -25,8 +26,9 @@ class SitePackages:
 
     def add(self, name: str, version: str) -> None:
         self.remove(name)
-        files = [f"{name}/__init__.py", f"{name}/core.so"]
-        (self.folder / name).mkdir()
+        folder = _IMPORTED_AS.get(name, name)
+        files = [f"{folder}/__init__.py", f"{folder}/core.so"]
+        (self.folder / folder).mkdir()
         for file in files:
             (self.folder / file).write_text("", encoding="utf-8")
         info = self.folder / f"{name}-{version}.dist-info"
@@ -35,7 +37,7 @@ class SitePackages:
         (info / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
 
     def remove(self, name: str) -> None:
-        for folder in [self.folder / name, *self.folder.glob(f"{name}-*.dist-info")]:
+        for folder in [self.folder / _IMPORTED_AS.get(name, name), *self.folder.glob(f"{name}-*.dist-info")]:
             if folder.is_dir():
                 for file in folder.iterdir():
                     file.unlink()

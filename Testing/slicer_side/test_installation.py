@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import slicer.util
-from site_packages import GOOD, SitePackages
+from site_packages import GOOD, OWN, SitePackages
 from standins.package_installers import Installers, pytorch_extension, slicer_5_10, slicer_5_12
 
 from GLMAESegmentationLib import installation
 from GLMAESegmentationLib.installation import Plan, install, offer_restart, plan_installation
 from GLMAESegmentationLib.installation_ending import Ending, failure_of
-from GLMAESegmentationLib.packages import installed_packages
+from GLMAESegmentationLib.packages import installed_packages, requirements
 
-OTHERS = "monai>=1.6 scipy>=1.11 safetensors>=0.5 matplotlib>=3.8 tqdm>=4.66"
+OTHERS = " ".join(requirements())
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_slicer_5_10(installers: Installers, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_only_what_is_missing(installers: Installers, site: SitePackages) -> None:
-    for name in ("torch", "scipy", "matplotlib", "tqdm", "safetensors"):
+    for name in {"torch", *OWN} - {"monai"}:
         site.add(name, GOOD[name])
     ending = install(planned())
     assert (ending.name, ending.restart) == ("installed", False)
@@ -105,7 +105,7 @@ def test_offline_from_a_folder_of_wheels(installers: Installers, tmp_path: Path)
     assert ending.name == "wheel missing"
     assert "torch, monai, scipy" in ending.cause
     assert 'pip download "torch>=2.8" "monai>=1.6"' in ending.remedy
-    for name in ("torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm"):
+    for name in ("torch", *OWN):
         (wheels / f"{name}-9-py3-none-any.whl").touch()
     assert install(planned(wheels)).name == "installed"
     options = f"--no-index --find-links {wheels}"

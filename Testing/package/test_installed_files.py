@@ -236,9 +236,17 @@ def test_the_engine_runs_from_the_installed_files_alone(installed: Path, tmp_pat
 
 SLICER_SIDE = """
 from mrml_scene import new_scene
-from standins.application import load_module
+from standins.application import ModuleParent, load_module
 scene = new_scene()
-load_module(INSTALLED / "GLMAESegmentation.py").test("runTest").runTest()
+module = load_module(INSTALLED / "GLMAESegmentation.py")
+module.description(ModuleParent())
+from GLMAESegmentationLib.sample_data import load_group, sample_groups
+volumes = load_group(sample_groups()[0], scene)
+cases = module.logic().exportLabelled(str(OUT / "cases"))
+assert len(cases.cases) == 2
+for case in cases.cases:
+    module.logic().importResult(str(cases.labels / f"{case.name}.seg.nrrd"), cases.volume(scene, case.name))
+assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 4
 import GLMAESegmentationLib
 assert Path(GLMAESegmentationLib.__file__).is_relative_to(INSTALLED)
 """

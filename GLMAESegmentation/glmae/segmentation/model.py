@@ -64,6 +64,22 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
     write_model(folder, KIND, content)
 
 
+def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparation: Preparation) -> None:
+    """Refuse what would ask for endless memory only when a scan is segmented."""
+    sides = config.patch
+    if len(sides) != 3 or any(side < 1 or side % token for side, token in zip(sides, backbone.patch_size, strict=True)):
+        raise ValueError(f"a window of {list(sides)} voxels does not fit the backbone")
+    if math.prod(sides) > LARGEST_WINDOW:
+        raise ValueError(f"a window of {list(sides)} voxels is too large")
+    if not all(FINEST_MM <= side <= COARSEST_MM for side in preparation.spacing):
+        raise ValueError(f"{list(preparation.spacing)} is no spacing in mm")
+    if len(preparation.normalisation) != backbone.channels:
+        raise ValueError("its channels do not fit each other")
+    for channel in preparation.normalisation:
+        if not all(math.isfinite(value) for value in (channel.low, channel.high, channel.mean, channel.std)):
+            raise ValueError("a normalisation holds a value that is no number")
+
+
 def load_model(folder: Path, device: torch.device) -> Model:
     """Open a model folder.
 
@@ -90,19 +106,3 @@ def load_model(folder: Path, device: torch.device) -> Model:
         ) from error
     network.load_state_dict(weights)
     return Model(network.to(device).eval(), config, preparation, classes)
-
-
-def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparation: Preparation) -> None:
-    """Refuse what would ask for endless memory only when a scan is segmented."""
-    sides = config.patch
-    if len(sides) != 3 or any(side < 1 or side % token for side, token in zip(sides, backbone.patch_size, strict=True)):
-        raise ValueError(f"a window of {list(sides)} voxels does not fit the backbone")
-    if math.prod(sides) > LARGEST_WINDOW:
-        raise ValueError(f"a window of {list(sides)} voxels is too large")
-    if not all(FINEST_MM <= side <= COARSEST_MM for side in preparation.spacing):
-        raise ValueError(f"{list(preparation.spacing)} is no spacing in mm")
-    if len(preparation.normalisation) != backbone.channels:
-        raise ValueError("its channels do not fit each other")
-    for channel in preparation.normalisation:
-        if not all(math.isfinite(value) for value in (channel.low, channel.high, channel.mean, channel.std)):
-            raise ValueError("a normalisation holds a value that is no number")

@@ -58,7 +58,7 @@ def folder(honest: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(honest, tmp_path / "von Fremden 陌生人"))
 
 
-def refused(read: Callable[[], Any], reason: str = "") -> None:
+def refused(read: Callable[[], Any], reason: str | None = None) -> None:
     with pytest.raises(ModelError, match=reason) as caught:
         read()
     assert len(str(caught.value).splitlines()) == 1

@@ -98,6 +98,9 @@ class RunFolder:
             raise RequestError(
                 f"{self.out} holds an interrupted run; add --resume to go on, or choose another folder with --out"
             )
+        if self.unfinished.is_symlink() or any(entry.is_symlink() for entry in self.unfinished.rglob("*")):
+            # Somebody else's run could lead the files of this one anywhere.
+            raise RequestError(f"{self.unfinished} holds links to other folders; choose another folder with --out")
         try:
             stored = json.loads((self.unfinished / REQUEST).read_text(encoding="utf-8"))
         except FileNotFoundError:

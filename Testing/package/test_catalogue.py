@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from cmake_text import MODULE, REPOSITORY, called, variables
 from PIL import Image
+
+import glmae
 
 ROOT = REPOSITORY / "CMakeLists.txt"
 META = {name: values[0] for name, values in variables(ROOT).items()}
@@ -48,6 +51,63 @@ def test_names() -> None:
     assert not NAME.lower().startswith("slicer")
     assert urlsplit(ENTRY["scm_url"]).scheme == "https"
     assert Path(urlsplit(ENTRY["scm_url"]).path).name.startswith("Slicer")
+
+
+def test_the_index_finds_the_name_the_icon_and_a_screenshot() -> None:
+    """The index reads CMakeLists.txt with these expressions, not with CMake."""
+    text = ROOT.read_text(encoding="utf-8")
+    assert re.findall(r"project\s*\(\s*([^\s\)\n\r]+)", text)[0] == NAME == (REPOSITORY / "GLMAE.json").stem
+    assert re.findall(r'set\s*\(EXTENSION_ICONURL\s*"([^"]+)"[ ]*\)', text) == [META["EXTENSION_ICONURL"]]
+    assert re.findall(r'set\s*\(EXTENSION_SCREENSHOTURLS\s*"([^"]+)"\)', text) == [META["EXTENSION_SCREENSHOTURLS"]]
+    assert (REPOSITORY / "LICENSE.txt").is_file()
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=REPOSITORY).stdout
+    return [REPOSITORY / name for name in listed.decode("utf-8").split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def test_the_clone_is_small() -> None:
+    """The index refuses 100 MB; a clone holds the files and, compressed, their history: half of it for each."""
+    megabytes = sum(path.stat().st_size for path in tracked_files()) / 1e6
+    assert 1 < megabytes < 50
+
+
+def test_every_text_has_unix_line_ends() -> None:
+    binary = {".png", ".gz", ".safetensors", ".dcm"}
+    texts = [path for path in tracked_files() if path.suffix not in binary]
+    assert len(texts) > 100
+    assert [path.name for path in texts if b"\r" in path.read_bytes()] == []
+
+
+def test_the_topic_that_the_index_asks_for_is_on_the_release_list() -> None:
+    """A topic is set on the forge, not in a file: the list of what to do for a release has to name it."""
+    assert "`3d-slicer-extension`" in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_citation() -> None:
+    text = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    fields = dict(re.findall(r'(?m)^([\w-]+): "?([^"\n]+)"?$', text))
+    assert fields["cff-version"] == "1.2.0"
+    assert fields["version"] == glmae.__version__
+    assert fields["license"] == "Apache-2.0"
+    assert fields["repository-code"] == META["EXTENSION_HOMEPAGE"]
+    assert {"title", "message", "type"} <= set(fields)
+    assert re.search(r"(?m)^authors:\n  - ", text)
+    assert "2306.08913" in text
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    """glmae/__init__.py has it; what must repeat it is compared here, and nothing else repeats it."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+", glmae.__version__)
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in project
+    assert 'version = { attr = "glmae.__version__" }' in project
+    assert not re.search(r'(?m)^version = "', project)
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"(?m)^## ([\d.]+)", changes)
+    assert newest is not None
+    assert newest[1] == glmae.__version__
 
 
 def test_the_three_descriptions_agree() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -93,11 +94,33 @@ def read_config(folder: Path) -> BackboneConfig:
     """
     card = read_model(folder, "backbone")
     try:
-        return BackboneConfig.from_json(card.content["backbone"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        config = BackboneConfig.from_json(card.content["backbone"])
+        check_plausible(config, card.weights)
+        return config
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             f"{folder / CARD} describes no backbone ({last_line(error)}); choose another folder"
         ) from error
+
+
+def check_plausible(config: BackboneConfig, weights: Path) -> None:
+    """Refuse, before any memory is asked for, a shape that no transformer has or that its own file could not hold.
+
+    Raises:
+        ValueError: with the reason, in words.
+    """
+    decoder = (config.global_view, config.local_view, config.decoder_width, config.decoder_depth, config.decoder_heads)
+    for side in (config.channels, config.width, config.depth, config.heads, *config.patch_size, *config.grid, *decoder):
+        if type(side) is not int or not 1 <= side < 2**20:
+            raise ValueError(f"{side!r} is no size")
+    if len(config.patch_size) != 3 or len(config.grid) != 3 or config.width % config.heads:
+        raise ValueError("its sizes do not fit each other")
+    if not 0 < config.mlp_ratio <= 64 or max(config.decoder_width, config.global_view, config.local_view) > 8192:
+        raise ValueError("its sizes are too large")
+    # At least a byte for each number of attention, projection and position table.
+    least = config.width * (4 * config.width * config.depth + config.patch_voxels + math.prod(config.grid))
+    if least > weights.stat().st_size or config.decoder_depth > 1024:
+        raise ValueError(f"it is larger than {weights.name}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

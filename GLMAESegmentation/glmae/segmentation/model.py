@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import monai
 import torch
 
 from ..backbone.presets import BackboneConfig
-from ..backbone.weights import WEIGHTS, check_names, read_weights, write_weights
+from ..backbone.weights import WEIGHTS, check_names, check_plausible, read_weights, write_weights
 from ..errors import ModelError
 from ..files import last_line
 from ..model_folder import read_model, write_model
@@ -22,6 +23,8 @@ from .configuration import FinetuneConfig
 from .network import SegmentationNetwork
 
 KIND = "segmentation"
+LARGEST_WINDOW = 512**3  # voxels
+FINEST_MM, COARSEST_MM = 1e-3, 1e3  # from microscopes to anything a scanner makes
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,22 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
     write_model(folder, KIND, content)
 
 
+def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparation: Preparation) -> None:
+    """Refuse what would ask for endless memory only when a scan is segmented."""
+    sides = config.patch
+    if len(sides) != 3 or any(side < 1 or side % token for side, token in zip(sides, backbone.patch_size, strict=True)):
+        raise ValueError(f"a window of {list(sides)} voxels does not fit the backbone")
+    if math.prod(sides) > LARGEST_WINDOW:
+        raise ValueError(f"a window of {list(sides)} voxels is too large")
+    if not all(FINEST_MM <= side <= COARSEST_MM for side in preparation.spacing):
+        raise ValueError(f"{list(preparation.spacing)} is no spacing in mm")
+    if len(preparation.normalisation) != backbone.channels:
+        raise ValueError("its channels do not fit each other")
+    for channel in preparation.normalisation:
+        if not all(math.isfinite(value) for value in (channel.low, channel.high, channel.mean, channel.std)):
+            raise ValueError("a normalisation holds a value that is no number")
+
+
 def load_model(folder: Path, device: torch.device) -> Model:
     """Open a model folder.
 
@@ -73,8 +92,10 @@ def load_model(folder: Path, device: torch.device) -> Model:
         backbone = BackboneConfig.from_json(card.content["backbone"])
         classes = ClassTable.from_json(card.content["classes"])
         preparation = Preparation.from_json(card.content["preprocessing"])
+        check_plausible(backbone, card.weights)
+        _check_plausible(config, backbone, preparation)
         network = SegmentationNetwork(backbone, len(classes.classes), config.head)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
     weights = read_weights(Path(folder) / WEIGHTS)
     try:

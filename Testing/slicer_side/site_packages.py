@@ -1,0 +1,44 @@
+"""A folder like Slicer's site-packages, made of nothing but names and versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from GLMAESegmentationLib.packages import requirements
+
+# What the extension installs itself, in its order.
+OWN = tuple(line.split(">=")[0] for line in requirements())
+GOOD = {
+    "torch": "2.8.0+cu126",
+    **{line.split(">=")[0]: line.split(">=")[1] + ".9" for line in requirements()},
+    "SimpleITK": "2.5.7",
+    "numpy": "2.4.6",
+}
+_IMPORTED_AS = {"pillow": "PIL"}
+
+
+class SitePackages:
+    """Writes what pip writes: the package's files, then its metadata with the list of files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+
+    def add(self, name: str, version: str) -> None:
+        self.remove(name)
+        folder = _IMPORTED_AS.get(name, name)
+        files = [f"{folder}/__init__.py", f"{folder}/core.so"]
+        (self.folder / folder).mkdir()
+        for file in files:
+            (self.folder / file).write_text("", encoding="utf-8")
+        info = self.folder / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
+
+    def remove(self, name: str) -> None:
+        for folder in [self.folder / _IMPORTED_AS.get(name, name), *self.folder.glob(f"{name}-*.dist-info")]:
+            if folder.is_dir():
+                for file in folder.iterdir():
+                    file.unlink()
+                folder.rmdir()

@@ -1,0 +1,86 @@
+"""The sample scans: registered in Slicer's Sample Data module, loaded into the real scene without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+import slicer.util
+from PIL import Image
+from standins.sample_data_module import install
+
+from GLMAESegmentationLib.sample_data import SCANS, load_group, register_sample_data, sample_groups
+from GLMAESegmentationLib.scene_cases import find_cases
+
+
+@pytest.mark.parametrize("titles_exist", [True, False])
+def test_both_groups_are_registered(monkeypatch: pytest.MonkeyPatch, titles_exist: bool) -> None:
+    sources, titles = install(monkeypatch, categories_have_titles=titles_exist)
+    register_sample_data()
+    assert [source.category for source in sources] == ["GLMAE", "GLMAE"]
+    assert titles == ({"GLMAE": "GLMAE Segmentation"} if titles_exist else {})
+    for source in sources:
+        for uri, checksum in zip(source.uris, source.checksums, strict=True):
+            parts = urlsplit(uri)
+            assert parts.scheme == "file"
+            content = Path(url2pathname(parts.path)).read_bytes()
+            assert checksum == f"SHA256:{hashlib.sha256(content).hexdigest()}"
+        with Image.open(source.thumbnailFileName) as thumbnail:
+            assert thumbnail.size == (288, 192)
+            assert np.asarray(thumbnail).std() > 20  # there is something to see
+
+
+def test_no_scan_is_in_both_groups() -> None:
+    labelled, unlabelled = sample_groups()
+    assert (len(labelled.scans), len(unlabelled.scans)) == (2, 6)
+    assert not set(labelled.scans) & set(unlabelled.scans)
+
+
+def test_a_click_loads_a_group_offline(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    shown: list[Any] = []
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda background, fit: shown.append(background))
+    sources, _titles = install(monkeypatch, categories_have_titles=True)
+    register_sample_data()
+    volumes = [volume for source in sources for volume in source.customDownloader(source)]
+    assert [volume.GetName() for volume in volumes] == [name for source in sources for name in source.nodeNames]
+    assert shown == [volumes[0], volumes[2]]
+    cases = find_cases(scene)
+    assert len(cases) == 8
+    assert [case.segmentation is not None for case in cases] == [True] * 2 + [False] * 6
+
+
+def test_labels_have_their_names_colours_and_voxels(scene: Any) -> None:
+    group = sample_groups()[0]
+    volumes = load_group(group, scene)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folders = set()
+    for volume, file in zip(volumes, group.files, strict=True):
+        (segmentation,) = scene.GetNodesByName(f"{volume.GetName()} segmentation")
+        content = segmentation.GetSegmentation()
+        label = sitk.GetArrayFromImage(sitk.ReadImage(str(SCANS / "labels" / file.name)))
+        found = {content.GetNthSegment(index).GetName(): index for index in range(content.GetNumberOfSegments())}
+        assert set(found) == {"hippocampus anterior", "hippocampus posterior"}
+        for value, (name, color) in enumerate(
+            {"hippocampus anterior": (0.9, 0.56, 0.24), "hippocampus posterior": (0.3, 0.62, 0.86)}.items(), start=1
+        ):
+            segment = content.GetNthSegment(found[name])
+            assert segment.GetColor() == pytest.approx(color)
+            voxels = slicer.util.arrayFromSegmentBinaryLabelmap(
+                segmentation, content.GetNthSegmentID(found[name]), volume
+            )
+            assert np.array_equal(voxels > 0, label == value)
+        folders |= {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in (volume, segmentation)}
+    (folder,) = folders
+    assert hierarchy.GetItemName(folder) == group.title

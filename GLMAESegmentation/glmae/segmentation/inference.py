@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -13,12 +14,15 @@ from ..devices import choose_device
 from ..errors import GLMAEError, RequestError, ScanError, Stopped
 from ..events import Events, silent
 from ..scans.cases import Case, find_images
+from ..scans.geometry import Geometry
 from ..scans.image import read_channels
 from ..scans.labels import write_labelmap
-from ..scans.preparation import prepare_image, restore_labels
+from ..scans.normalisation import air
+from ..scans.preparation import prepare_image
+from ..scans.restoring import interpolated_classes, restore_classes
 from ..scans.segmentation_file import write_segmentation
 from .model import Model, load_model
-from .sliding_window import class_probabilities
+from .sliding_window import probability_slabs
 
 FORMATS = ("seg.nrrd", "nii.gz")
 
@@ -110,18 +114,32 @@ def segment_case(
     if len(case.images) != channels:
         raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
     scan = read_channels(case.images, events)
+    source = Geometry.of(scan[0])
     image, grid = prepare_image(scan, model.preparation)
+    del scan  # a whole CT, which is not needed any more
 
     def check() -> None:
         if should_stop():
             raise Stopped("stopped; run the same command again to go on")
 
-    probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window=check)
-    values = [entry.value for entry in model.classes.classes]
-    labels = restore_labels(probabilities, grid, scan[0], values)
-    if not sitk.GetArrayViewFromImage(labels).any():
+    slabs = probability_slabs(
+        model.network,
+        image,
+        model.config.patch,
+        device,
+        air=[air(entry) for entry in model.preparation.normalisation],
+        on_window=check,
+    )
+    native = source.oriented()
+    if native.same_grid(grid):
+        numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
+        for slab in slabs:
+            numbers[slab.start : slab.end] = slab.class_numbers().transpose()
+    else:
+        numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in slabs), grid, native)
+    if not numbers.any():
         events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
-    return labels
+    return restore_classes(numbers, source, model.classes.values)
 
 
 def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Lungs are denser, and a window that holds nothing denser is no part of a patient.
+AIR_HU = -950.0
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -67,6 +70,13 @@ def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
     np.clip(values, low, high, out=values)
     values -= mean
     values /= std if std > 0 else 1.0
+
+
+def air(normalisation: Normalisation) -> float | None:
+    """The normalised value up to which a voxel of a CT is certainly air; None for other scans, whose air is unknown."""
+    if normalisation.kind != "ct":
+        return None
+    return (max(normalisation.low, min(AIR_HU, normalisation.high)) - normalisation.mean) / normalisation.std
 
 
 def _background(values: np.ndarray) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..devices import choose_device, is_out_of_memory, own_gpu
@@ -15,14 +16,16 @@ from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
 from ..scans.image import read_channels
 from ..scans.memory import check_memory
-from ..scans.preparation import prepare_image, restore_labels
+from ..scans.normalisation import air
+from ..scans.preparation import prepare_image
+from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
 from .dicom_seg import check_installed
 from .model import Model, load_model
 from .recipes import validation_cases
 from .report import ModelMark
 from .result import FORMATS, Result
-from .sliding_window import class_probabilities
+from .sliding_window import Slab, probability_slabs
 from .uncertainty import Uncertainty
 from .work_sharing import Rank
 
@@ -144,18 +147,41 @@ def segment_case(
         raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
     check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.patch[2])
     scan = read_channels(case.images, events)
+    source = Geometry.of(scan[0])
     image, grid = prepare_image(scan, model.preparation)
 
     def check() -> None:
         if should_stop():
             raise Stopped("stopped; run the same command again to go on")
 
-    probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window=check)
-    values = [entry.value for entry in model.classes.classes]
-    labels = restore_labels(probabilities, grid, scan[0], values)
-    doubt = Uncertainty(grid, len(values), keep=uncertainty)
-    doubt.add(0, probabilities.argmax(axis=0), probabilities.max(axis=0))
-    return Result(tuple(scan), labels, doubt.means(values), doubt.on(Geometry.of(scan[0])))
+    doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
+
+    slabs = probability_slabs(
+        model.network,
+        image,
+        model.config.patch,
+        device,
+        air=[air(entry) for entry in model.preparation.normalisation],
+        on_window=check,
+    )
+
+    def watched() -> Iterator[Slab]:
+        for slab in slabs:
+            doubt.add(slab.start, *slab.winners())
+            yield slab
+
+    native = source.oriented()
+    if native.same_grid(grid):
+        numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
+        for slab in slabs:
+            winners, largest = slab.winners()
+            doubt.add(slab.start, winners, largest)
+            numbers[slab.start : slab.end] = winners.transpose()
+    else:
+        numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
+    values = model.classes.values
+    labels = restore_classes(numbers, source, values)
+    return Result(tuple(scan), labels, doubt.means(values), doubt.on(source))
 
 
 def _lies_in(case: Case, out: Path) -> bool:

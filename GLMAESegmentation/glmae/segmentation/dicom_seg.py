@@ -63,6 +63,9 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
         raise ScanError(f"{source} has several slices in one file; choose --format seg.nrrd.")
     lookup = np.zeros(max(classes.values, default=0) + 1, dtype=np.uint8)
     lookup[list(classes.values)] = np.arange(1, len(classes) + 1)
+    for dataset in slices:
+        # Some scanners and programs write another distance here than that of their slices, and readers believe it.
+        dataset.SpacingBetweenSlices = round(labels.GetSpacing()[2], 6)
     try:
         segmentation = highdicom.seg.Segmentation(
             source_images=slices,

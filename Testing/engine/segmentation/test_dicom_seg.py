@@ -28,12 +28,12 @@ CLASSES = ClassTable(
 
 @pytest.fixture
 def series(sample_scans, tmp_path):
-    """An oblique CT, its files in no order, and its case."""
+    """An oblique CT, its files in no order and with a wrong distance of slices in their tags, and its case."""
     scan = sitk.ReadImage(str(sample_scans / "images" / "hippocampus_003.nii.gz"))[:, :, :12]
     ct = sitk.Cast(sitk.RescaleIntensity(scan, -1000, 900), sitk.sitkInt16)
     turned = sitk.VersorTransform((1.0, 0.2, 0.0), 0.3).GetMatrix()
     Geometry(ct.GetSize(), (0.7, 0.9, 2.5), (-100.5, 20.25, 300.0), turned).place(ct)
-    write_series(tmp_path / "CT", ct, names=[7, 3, 11, 0, 9, 1, 5, 10, 2, 8, 4, 6])
+    write_series(tmp_path / "CT", ct, names=[7, 3, 11, 0, 9, 1, 5, 10, 2, 8, 4, 6], tags={"0018|0088": "1"})
     (case,) = find_images([tmp_path / "CT"])
     return case
 

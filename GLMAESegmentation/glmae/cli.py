@@ -105,11 +105,22 @@ def _parser() -> argparse.ArgumentParser:
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
     segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
     segment.add_argument(
-        "--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans"
+        "--images",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE|DIR|LIST",
+        help="scans, folders of scans or DICOM files, text files with one path a line",
     )
-    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the segmentations")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results and report")
     _recipe_option(segment, "--images is a data set of the paper as published; take its validation scans")
-    segment.add_argument("--format", choices=("seg.nrrd", "nii.gz"), default="seg.nrrd", help="default: seg.nrrd")
+    segment.add_argument(
+        "--format",
+        choices=("seg.nrrd", "nii.gz", "dcm"),
+        default="seg.nrrd",
+        help="default: seg.nrrd; dcm is a DICOM segmentation and, as DICOM requires, names the patient and the series",
+    )
+    segment.add_argument("--uncertainty", action="store_true", help="write uncertainty/NAME.nii.gz (percent), too")
     _device_options(segment)
 
     evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
@@ -257,6 +268,7 @@ def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], 
         recipe=options.recipe,
         file_format=options.format,
         device=options.device,
+        uncertainty=options.uncertainty,
         events=events,
         should_stop=stopped,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -41,6 +43,14 @@ def choose_device(request: str = "auto") -> tuple[torch.device, str]:
     return torch.device(request), f"Computing on {_called(request)}, as asked."
 
 
+def own_gpu(device: torch.device, environment: Mapping[str, str] = os.environ) -> torch.device:
+    """Where a computer has several GPUs, that of this process, as torchrun (LOCAL_RANK) or SLURM count them."""
+    number = environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID") or ""
+    if device.type != "cuda" or not number.isdigit() or torch.cuda.device_count() < 2:
+        return device
+    return torch.device("cuda", int(number) % torch.cuda.device_count())
+
+
 def precision(device: torch.device) -> torch.dtype:
     """The type of matrix products: bfloat16 where the hardware multiplies it, else float32."""
     if device.type == "cuda":
@@ -59,6 +69,12 @@ def autocast(device: torch.device, half: bool = False) -> AbstractContextManager
     """
     dtype = torch.bfloat16 if half and device.type in ("cpu", "cuda") else precision(device)
     return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the CPU's allocator, had not enough memory: each says it in its own way."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "not enough memory" in text
 
 
 def _problem(name: str) -> str | None:

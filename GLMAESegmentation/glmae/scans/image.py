@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from ..files import last_line
-from .dicom import read_series
+from ..files import last_line, may_read
+from .dicom import DicomSeries, read_series
 from .geometry import Geometry
 from .nifti import is_nifti, is_whole, non_finite
 from .resampling import resample
@@ -31,11 +31,11 @@ def image_ending(path: Path) -> str | None:
     return next((ending for ending in (*SEGMENTATION_ENDINGS, *IMAGE_ENDINGS) if name.endswith(ending)), None)
 
 
-def read_image(path: Path, events: Events | None = None) -> sitk.Image:
+def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.Image:
     """Read one channel of a scan.
 
     Args:
-        path: an image file or a folder with one DICOM series.
+        path: an image file, a DICOM series or a folder with one.
         events: told when single voxels had to be replaced.
 
     Returns:
@@ -44,8 +44,7 @@ def read_image(path: Path, events: Events | None = None) -> sitk.Image:
     Raises:
         ScanError: the file is missing, unreadable, incomplete, not a 3D scalar image, or holds no picture.
     """
-    path = Path(path)
-    image = read_series(path) if path.is_dir() else load(path)
+    image = read_series(path) if isinstance(path, DicomSeries) or path.is_dir() else load(path)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(
             f"{path} is a colour or vector image ({image.GetNumberOfComponentsPerPixel()} values a voxel); "
@@ -60,7 +59,7 @@ def read_image(path: Path, events: Events | None = None) -> sitk.Image:
     return _checked_values(path, image, events or silent())
 
 
-def read_channels(paths: Sequence[Path], events: Events | None = None) -> list[sitk.Image]:
+def read_channels(paths: Sequence[Path | DicomSeries], events: Events | None = None) -> list[sitk.Image]:
     """Read the channels of a scan; the first gives the grid, others are resampled to it (linear) with a warning.
 
     Raises:
@@ -122,6 +121,8 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     """
     if not path.is_file():
         raise ScanError(f"{path} does not exist; check the path.")
+    if not may_read(path):
+        raise ScanError(f"{path} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -144,11 +145,11 @@ def _unreadable(path: Path, error: BaseException) -> ScanError:
     return ScanError(f"{path} is damaged or incomplete ({last_line(error)}); copy or export it again.")
 
 
-def _checked_values(path: Path, image: sitk.Image, events: Events) -> sitk.Image:
+def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events) -> sitk.Image:
     voxels = sitk.GetArrayViewFromImage(image)
     if voxels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(voxels))
-        if path.is_file() and is_nifti(header := read_header(path)):
+        if isinstance(path, Path) and path.is_file() and is_nifti(header := read_header(path)):
             bad = np.union1d(bad, non_finite(header))
         if len(bad) == voxels.size:
             raise ScanError(f"{path} holds no number at all (NaN or infinity everywhere); export the scan again.")

@@ -13,6 +13,7 @@ import numpy as np
 
 from .cases import Case
 from .classes import ClassTable, plain_name
+from .dicom import DicomSeries
 from .finding import Finding
 from .image import image_ending
 
@@ -90,7 +91,8 @@ def _channel_names(case: Case) -> tuple[str, ...]:
     """Names of the files without ending and name of the case; the same in all cases where people name by sequence."""
     names = []
     for file in case.images:
-        stem = file.name[: -len(image_ending(file) or "") or None]
+        path = file.folder if isinstance(file, DicomSeries) else file
+        stem = path.name[: -len(image_ending(path) or "") or None]
         rest = re.sub(rf"(^|[ _.-]){re.escape(case.name)}($|[ _.-])", " ", stem)
         names.append(rest.strip(" _.-") or stem)
     return tuple(names)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Lungs are denser, and a window that holds nothing denser is no part of a patient.
+AIR_HU = -950.0
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -36,6 +39,23 @@ class Normalisation:
         return Normalisation("ct", low, high, mean=low, std=high - low)
 
 
+def own_scale(values: np.ndarray) -> tuple[float, float, float, float]:
+    """The scale of a scan from its own values: 0.5 and 99.5 percentile of the picture without its background, and mean
+    and standard deviation within these.
+
+    Args:
+        values: some of the scan's, [m].
+    """
+    picture = values[values > _background(values)]
+    if picture.size < 2:
+        picture = values
+    low, high = (float(edge) for edge in np.percentile(picture, (0.5, 99.5)))
+    if low == high:
+        low, high = float(picture.min()), float(picture.max())
+    inside = np.clip(picture, low, high)
+    return low, high, float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+
+
 def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
     """Bring the values of one channel to mean 0 and standard deviation 1, in place.
 
@@ -46,18 +66,17 @@ def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
     low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
     if normalisation.kind == "zscore":
         some = values.reshape(-1)
-        some = some[:: max(1, some.size // 500_000)]
-        picture = some[some > _background(some)]
-        if picture.size < 2:
-            picture = some
-        low, high = (float(edge) for edge in np.percentile(picture, (0.5, 99.5)))
-        if low == high:
-            low, high = float(picture.min()), float(picture.max())
-        inside = np.clip(picture, low, high)
-        mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+        low, high, mean, std = own_scale(some[:: max(1, some.size // 500_000)])
     np.clip(values, low, high, out=values)
     values -= mean
     values /= std if std > 0 else 1.0
+
+
+def air(normalisation: Normalisation) -> float | None:
+    """The normalised value up to which a voxel of a CT is certainly air; None for other scans, whose air is unknown."""
+    if normalisation.kind != "ct":
+        return None
+    return (max(normalisation.low, min(AIR_HU, normalisation.high)) - normalisation.mean) / normalisation.std
 
 
 def _background(values: np.ndarray) -> float:

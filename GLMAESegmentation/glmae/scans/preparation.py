@@ -1,4 +1,4 @@
-"""From a scan to what the network sees, and from the network's probabilities back to the scan's own grid.
+"""From a scan to what the network sees; `restoring` is the way back.
 
 Network space: arrays [C, I, J, K] whose index axes point to Right, Anterior, Superior (the nearest such order: an
 oblique scan is not rotated), one spacing for all scans, intensities of mean 0 and standard deviation 1.
@@ -19,7 +19,7 @@ from .fingerprint import Fingerprint
 from .geometry import Geometry
 from .labels import IGNORE
 from .normalisation import Normalisation, normalise
-from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet, resample, resample_smoothly, smoothed
+from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
 
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
 _CLOSE = 0.02
@@ -183,76 +183,6 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
         _keep_volume(result, number, voxels == number, native, grid)
     if counts[IGNORE]:
         result[~_known(voxels != IGNORE, native, grid)] = IGNORE
-    return result
-
-
-def restore_labels(
-    probabilities: np.ndarray, grid: Geometry, source: sitk.Image | Geometry, values: Sequence[int]
-) -> sitk.Image:
-    """Bring class probabilities back to the scan and take the largest.
-
-    Each class is interpolated linearly. This is done slab by slab, and only where the class can win: where it is
-    largest of n + 1 shares of 1 it has at least 1 / (n + 1).
-
-    Args:
-        probabilities: [n + 1, I, J, K] float32, background first; they sum to 1 in each voxel.
-        grid: of the prepared scan.
-        source: the scan or its grid.
-        values: label values of the classes 1..n in the result.
-
-    Returns:
-        UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
-    """
-    target = Geometry.of(source) if isinstance(source, sitk.Image) else source
-    native = target.oriented()
-    lookup = np.array([0, *values], dtype=np.uint8 if max(values, default=0) <= 255 else np.uint16)
-    if native.same_grid(grid):
-        labels = lookup[_largest(probabilities)].transpose()  # [K, J, I]
-    else:
-        labels = lookup[_interpolated_classes(probabilities, grid, native)]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(labels))
-    native.place(image)
-    image = sitk.DICOMOrient(image, target.orientation)
-    target.place(image)
-    return image
-
-
-def _largest(probabilities: np.ndarray) -> np.ndarray:
-    """As numpy's argmax over the classes, but uint8 from the start: [I, J, K]."""
-    best = probabilities[0].copy()
-    winner = np.zeros(best.shape, dtype=np.uint8)
-    for number in range(1, len(probabilities)):
-        winner[probabilities[number] > best] = number
-        np.maximum(best, probabilities[number], out=best)
-    return winner
-
-
-def _interpolated_classes(probabilities: np.ndarray, grid: Geometry, native: Geometry) -> np.ndarray:
-    """The number of the largest class on the oriented grid of the scan, uint8 [K, J, I]."""
-    classes = len(probabilities)
-    result = np.zeros(tuple(reversed(native.size)), dtype=np.uint8)
-    boxes = {}
-    for number in range(1, classes):
-        box = bounding_box(probabilities[number] >= 0.999 / classes, margin=1)
-        if box is not None:
-            boxes[number] = (box, covered(box, grid, native))
-    thickness = max(1, SLAB_VOXELS // (native.size[0] * native.size[1]))
-    for start in range(0, native.size[2], thickness):
-        slab = ((0, native.size[0]), (0, native.size[1]), (start, min(start + thickness, native.size[2])))
-        parts = {number: meet(reach, slab) for number, (_, reach) in boxes.items()}
-        parts = {number: part for number, part in parts.items() if all(low < high for low, high in part)}
-        if not parts:
-            continue
-        hull = tuple((min(p[a][0] for p in parts.values()), max(p[a][1] for p in parts.values())) for a in range(3))
-        best = interpolated(probabilities[0], covered(hull, native, grid), grid, hull, native)
-        winner = np.zeros(best.shape, dtype=np.uint8)
-        for number, part in parts.items():
-            share = interpolated(probabilities[number], boxes[number][0], grid, part, native)
-            inside = tuple(slice(part[a][0] - hull[a][0], part[a][1] - hull[a][0]) for a in (2, 1, 0))
-            wins = share > best[inside]
-            best[inside][wins] = share[wins]
-            winner[inside][wins] = number
-        result[tuple(slice(low, high) for low, high in reversed(hull))] = winner
     return result
 
 

@@ -17,6 +17,7 @@ from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
 from .cases import Case
 from .classes import ClassTable
+from .dicom import DicomSeries
 from .geometry import Geometry
 from .image import read_channels
 from .labels import IGNORE, read_label
@@ -222,7 +223,10 @@ def _key(case: Case, preparation: Preparation, classes: ClassTable | None) -> st
         for file in (*case.images, case.label, case.region.mask if case.region else None):
             if file is None:
                 continue
-            inner = sorted(file.iterdir()) if file.is_dir() else [file]
+            if isinstance(file, DicomSeries):
+                inner = list(file.files)
+            else:
+                inner = sorted(file.iterdir()) if file.is_dir() else [file]
             state += [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in inner]
     except OSError as error:
         raise ScanError(f"{error.filename} of case {case.name} cannot be read; check the path.") from error

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
+import numpy as np
 import torch
 
-from ..devices import choose_device
-from ..errors import GLMAEError, RequestError, ScanError, Stopped
+from ..devices import choose_device, is_out_of_memory, own_gpu
+from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, silent
 from ..scans.cases import Case, find_images
+from ..scans.dicom import DicomSeries
+from ..scans.geometry import Geometry
 from ..scans.image import read_channels
-from ..scans.labels import write_labelmap
-from ..scans.preparation import prepare_image, restore_labels
-from ..scans.segmentation_file import write_segmentation
+from ..scans.memory import check_memory
+from ..scans.normalisation import air
+from ..scans.preparation import prepare_image
+from ..scans.restoring import interpolated_classes, restore_classes
+from .batch import Batch
+from .dicom_seg import check_installed
 from .model import Model, load_model
 from .recipes import validation_cases
-from .sliding_window import class_probabilities
-
-FORMATS = ("seg.nrrd", "nii.gz")
+from .report import ModelMark
+from .result import FORMATS, Result
+from .sliding_window import Slab, probability_slabs
+from .uncertainty import Uncertainty
+from .work_sharing import Rank
 
 
 def segment(
@@ -32,18 +38,22 @@ def segment(
     recipe: str | None = None,
     file_format: str = "seg.nrrd",
     device: str = "auto",
+    uncertainty: bool = False,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Segment scans; the same as `glmae segment`. A result that is there already is kept, its scan passed over.
 
+    Several processes (under torchrun, as a SLURM array, or simply started twice) share the scans without overlap.
+
     Args:
         model: folder made by `finetune`.
-        images: scans, folders of scans, or lists of paths.
-        out: folder for `NAME.seg.nrrd` or `NAME.nii.gz`; made if needed.
+        images: scans, folders of scans or DICOM files, or lists of paths.
+        out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
         recipe: `images` is the folder of this recipe's data set, as published: its validation scans are segmented.
-        file_format: seg.nrrd or nii.gz.
+        file_format: seg.nrrd, nii.gz, or dcm (DICOM segmentation, for scans that are DICOM series).
         device: auto, cpu, cuda or mps.
+        uncertainty: write `uncertainty/NAME.nii.gz` too: 1 - (largest probability) in percent.
         events: where to report to.
         should_stop: asked between windows; True stops, finished results stay.
 
@@ -55,42 +65,57 @@ def segment(
         ModelError: the model folder cannot be used.
         Stopped: the user stopped.
     """
-    began = time.monotonic()
     events = events or silent()
-    cases = find_images(list(images)) if recipe is None else validation_cases(recipe, images, events)[0]
+    if file_format not in FORMATS:
+        raise RequestError(f"there is no format '{file_format}'; choose one of {', '.join(FORMATS)}")
+    if file_format == "dcm":
+        check_installed()
+    rank = Rank.here()
+    passed_over: list[str] = []
+    if recipe is None:
+        cases = find_images(list(images), passed_over=passed_over.append)
+    else:
+        cases = validation_cases(recipe, images, events)[0]
+    # Results that lie beside the scans are no scan with many channels.
+    cases = [case for case in cases if not _lies_in(case, Path(out))]
     _check_out(Path(out), cases, file_format)
     chosen, reason = choose_device(device)
+    chosen = own_gpu(chosen)
     opened = load_model(Path(model), chosen)
     events.started("segment", cases=len(cases), classes=list(opened.classes.names), device=str(chosen))
     events.info(reason)
-    failed, done = [], 0
-    for number, case in enumerate(cases):
-        target = Path(out) / f"{case.name}.{file_format}"
-        events.progress("segment", number, len(cases), _seconds_left(began, done, len(cases) - number), case=case.name)
-        if target.exists():
-            events.case(case.name, "skipped", message=f"{target} is there already", file=str(target))
-            continue
-        if should_stop():
-            raise Stopped(f"stopped after {number} of {len(cases)} scans; run the same command again to go on")
-        events.case(case.name, "running")
+    for message in passed_over:
+        events.info(f"Passed over: {message}.")
+    if rank.count > 1:
+        events.info(f"This is process {rank.number + 1} of {rank.count} that share these scans.")
+    batch = Batch(
+        cases,
+        Path(out),
+        file_format,
+        classes=opened.classes,
+        fingerprint=opened.fingerprint,
+        model=ModelMark.of(Path(model)),
+        rank=rank,
+        events=events,
+        should_stop=should_stop,
+    )
+
+    def segment_one(case: Case) -> Result:
         try:
-            labels = segment_case(opened, case, chosen, events, should_stop)
-            _write(target, file_format, labels, opened)
-            events.case(case.name, "done", file=str(target))
-            done += 1
-        except Stopped:
-            raise
-        except GLMAEError as error:
-            failed.append(case.name)
-            events.case(case.name, "failed", name=type(error).__name__, message=str(error))
-        except MemoryError:
-            failed.append(case.name)
-            message = f"{case.name}: there is not enough memory for this scan; crop it or use a coarser one"
-            events.case(case.name, "failed", name="MemoryError", message=message)
-    events.progress("segment", len(cases), len(cases), 0.0)
-    summary = f"{done} of {len(cases)} scans segmented in {out}"
-    events.finished("segment", done=done, failed=failed, out=str(out), message=summary + _failures(failed))
-    return failed
+            return segment_case(opened, case, chosen, events, should_stop, uncertainty=uncertainty)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if chosen.type == "cpu":
+                raise MemoryError from error
+        events.warning(f"{case.name} does not fit into the GPU's memory; the CPU segments it.", case=case.name)
+        opened.network.to(torch.device("cpu"))
+        try:
+            return segment_case(opened, case, torch.device("cpu"), events, should_stop, uncertainty=uncertainty)
+        finally:
+            opened.network.to(chosen)
+
+    return batch.run(segment_one)
 
 
 def segment_case(
@@ -99,32 +124,70 @@ def segment_case(
     device: torch.device,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> sitk.Image:
+    *,
+    uncertainty: bool = False,
+) -> Result:
     """One case: read, prepare, run the network, bring the classes back to the scan's own grid.
 
-    Returns:
-        Label map with the training values of the classes, on the grid of the case's first channel.
+    Args:
+        model: opened on `device`.
+        case: its images.
+        device: where to compute.
+        events: told about what had to be adapted.
+        should_stop: asked between windows.
+        uncertainty: give the uncertainty of each voxel, too.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
+        Stopped: the user stopped.
     """
     events = events or silent()
     channels = len(model.preparation.normalisation)
     if len(case.images) != channels:
         raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
+    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.patch[2])
     scan = read_channels(case.images, events)
+    source = Geometry.of(scan[0])
     image, grid = prepare_image(scan, model.preparation)
 
     def check() -> None:
         if should_stop():
             raise Stopped("stopped; run the same command again to go on")
 
-    probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window=check)
-    values = [entry.value for entry in model.classes.classes]
-    labels = restore_labels(probabilities, grid, scan[0], values)
-    if not sitk.GetArrayViewFromImage(labels).any():
-        events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
-    return labels
+    doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
+
+    slabs = probability_slabs(
+        model.network,
+        image,
+        model.config.patch,
+        device,
+        air=[air(entry) for entry in model.preparation.normalisation],
+        on_window=check,
+    )
+
+    def watched() -> Iterator[Slab]:
+        for slab in slabs:
+            doubt.add(slab.start, *slab.winners())
+            yield slab
+
+    native = source.oriented()
+    if native.same_grid(grid):
+        numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
+        for slab in slabs:
+            winners, largest = slab.winners()
+            doubt.add(slab.start, winners, largest)
+            numbers[slab.start : slab.end] = winners.transpose()
+    else:
+        numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
+    values = model.classes.values
+    labels = restore_classes(numbers, source, values)
+    return Result(tuple(scan), labels, doubt.means(values), doubt.on(source))
+
+
+def _lies_in(case: Case, out: Path) -> bool:
+    """Whether a case is a folder of channels, and that folder is `out`."""
+    parents = {image.parent.resolve() for image in case.images if isinstance(image, Path)}
+    return case.name == out.name and parents == {out.resolve()}
 
 
 def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:
@@ -132,20 +195,8 @@ def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:
         raise RequestError(f"{out} is a file; choose a folder with --out")
     for case in cases:
         target = out / f"{case.name}.{file_format}"
-        if target.exists() and any(target.samefile(image) for image in case.images):
+        sources = [
+            file for image in case.images for file in (image.files if isinstance(image, DicomSeries) else [image])
+        ]
+        if target.exists() and any(target.samefile(file) for file in sources):
             raise RequestError(f"the result of {target} would have the name of the scan; choose another --out folder")
-
-
-def _write(target: Path, file_format: str, labels: sitk.Image, model: Model) -> None:
-    if file_format == "seg.nrrd":
-        write_segmentation(target, labels, model.classes)
-    else:
-        write_labelmap(target, labels, model.classes)
-
-
-def _seconds_left(began: float, done: int, left: int) -> float | None:
-    return (time.monotonic() - began) / done * left if done else None
-
-
-def _failures(failed: Sequence[str]) -> str:
-    return f"; failed: {', '.join(failed)}." if failed else "."

@@ -18,6 +18,7 @@ from ..errors import ModelError
 from ..files import last_line
 from ..model_folder import read_model, write_model
 from ..scans.classes import ClassTable
+from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
 from .configuration import FinetuneConfig
 from .network import SegmentationNetwork
@@ -36,12 +37,14 @@ class Model:
         config: of the fine-tuning run; its patch is the window.
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
+        fingerprint: of the training cases; None in models of earlier versions.
     """
 
     network: SegmentationNetwork
     config: FinetuneConfig
     preparation: Preparation
     classes: ClassTable
+    fingerprint: Fingerprint | None = None
 
 
 def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
@@ -94,6 +97,8 @@ def load_model(folder: Path, device: torch.device) -> Model:
         preparation = Preparation.from_json(card.content["preprocessing"])
         check_plausible(backbone, card.weights)
         _check_plausible(config, backbone, preparation)
+        known = card.content.get("fingerprint")
+        fingerprint = None if known is None else Fingerprint.from_json(known)
         network = SegmentationNetwork(backbone, len(classes.classes), config.head)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
@@ -105,4 +110,4 @@ def load_model(folder: Path, device: torch.device) -> Model:
             f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again"
         ) from error
     network.load_state_dict(weights)
-    return Model(network.to(device).eval(), config, preparation, classes)
+    return Model(network.to(device).eval(), config, preparation, classes, fingerprint)

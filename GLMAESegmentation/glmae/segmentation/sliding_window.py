@@ -1,60 +1,249 @@
-"""Class probabilities of a whole prepared scan, window by window."""
+"""Class probabilities of a whole prepared scan, window by window, in slabs along its last axis.
+
+Windows and their weights are those of MONAI's `sliding_window_inference` (overlap one half, Gaussian), and so is the
+result; but only one slab of windows is held at a time, and the network sees only windows that hold something.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor, nn
 
 from ..devices import autocast
+from .channels_last import channels_last
 
 OVERLAP = 0.5
+# A window in which no channel varies by more than this (in standard deviations) is as good as constant.
+CONSTANT = 1e-3
+# What one forward pass, and one slab, may take of a GPU with 4 GB; a larger slab is kept in main memory.
+PASS_BYTES = 1_000_000_000
+SLAB_BYTES = 2_000_000_000
+# The activations of a network take about this many bytes a voxel in half precision, its output apart.
+ACTIVATION_BYTES = 250
+
+Patch = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Finished planes of the scan; the memory is used again for the next slab.
+
+    Attributes:
+        start: first plane, along K.
+        sums: [n+1, I, J, planes] float16, probabilities times the weights of their windows; background first.
+        weights: [I, J, planes] float32, sums of these weights.
+    """
+
+    start: int
+    sums: Tensor
+    weights: Tensor
+
+    @property
+    def end(self) -> int:
+        """One past the last plane."""
+        return self.start + self.sums.shape[-1]
+
+    @torch.inference_mode()
+    def winners(self) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the most probable class, uint8, and its probability, float16; both [I, J, planes]."""
+        best = self.sums[0].clone()
+        numbers = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+        for number in range(1, len(self.sums)):
+            numbers.masked_fill_(self.sums[number] > best, number)
+            torch.maximum(best, self.sums[number], out=best)
+        largest = (best / self.weights).half()
+        return np.asarray(numbers.cpu().numpy()), np.asarray(largest.cpu().numpy())
+
+    @torch.inference_mode()
+    def probabilities(self) -> np.ndarray:
+        """[n+1, I, J, planes] float16, of sum 1 over the classes."""
+        found = torch.empty(self.sums.shape, dtype=torch.float16)
+        for part, sums in zip(found, self.sums, strict=True):
+            part.copy_(sums / self.weights)
+        return np.asarray(found.numpy())
+
+
+@torch.inference_mode()
+def probability_slabs(
+    network: nn.Module,
+    image: np.ndarray,
+    patch: Patch,
+    device: torch.device,
+    *,
+    air: Sequence[float | None] = (),
+    windows: int | None = None,
+    on_window: Callable[[], None] | None = None,
+) -> Iterator[Slab]:
+    """Run the network over overlapping windows, weighted by a Gaussian; give the planes that are finished.
+
+    Constant windows (padding, air that the normalisation cut off) all give the same output, which is computed once.
+
+    Args:
+        network: gives a list of logits, full resolution first.
+        image: prepared scan [C, I, J, K] float32; may be memory-mapped. Where it is smaller than a window, its border
+            values go on, as in the training crops.
+        patch: window size in voxels, multiples of the token patch.
+        device: where to compute.
+        air: for each channel, the value up to which a voxel is air; a window of air only is taken to have its lowest
+            value throughout. None or nothing: only constant windows are empty.
+        windows: windows per forward pass; None: as many as are good for the device.
+        on_window: called for each window; may raise to stop.
+
+    Yields:
+        Slabs that follow each other from the first plane to the last.
+    """
+    shape = image.shape[1:]
+    image, offset = _padded(image, patch)
+    accumulation = _Accumulation(network, image, patch, device, windows)
+    starts = _starts(image.shape[1:], patch)
+    inner = tuple(slice(begin, begin + side) for begin, side in zip(offset[:2], shape[:2], strict=True))
+    for number, k in enumerate(starts[2]):
+        for i in starts[0]:
+            for j in starts[1]:
+                if on_window is not None:
+                    on_window()
+                window = image[:, i : i + patch[0], j : j + patch[1], k : k + patch[2]]
+                empty = _constant(window, air)
+                if empty is None:
+                    accumulation.add(window, (i, j))
+                else:
+                    accumulation.add_empty(empty, (i, j))
+        accumulation.flush()
+        following = starts[2][number + 1] if number + 1 < len(starts[2]) else k + patch[2]
+        # Along K, too, only the planes of the scan itself are given.
+        first, last = max(k, offset[2]), min(following, offset[2] + shape[2])
+        if first < last:
+            sums, weights = accumulation.sums, accumulation.weights
+            planes = slice(first - k, last - k)
+            yield Slab(first - offset[2], sums[(slice(None), *inner, planes)], weights[(*inner, planes)])
+        accumulation.move_on(following - k)
 
 
 def class_probabilities(
     network: nn.Module,
     image: np.ndarray,
-    patch: tuple[int, int, int],
+    patch: Patch,
     device: torch.device,
-    windows: int = 1,
     on_window: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """Run the network over overlapping windows, weighted by a Gaussian.
-
-    Args:
-        network: gives a list of logits, full resolution first.
-        image: prepared scan [C, I, J, K] float32. Where it is smaller than a window, its border values go on, as in
-            the training crops.
-        patch: window size in voxels, multiples of the token patch.
-        device: where to compute.
-        windows: windows per forward pass.
-        on_window: called after each forward pass; may raise to stop.
+    """All slabs of `probability_slabs` in one array, for small scans.
 
     Returns:
-        [n+1, I, J, K] float32 on the CPU; background first; sums to one over the classes.
+        [n+1, I, J, K] float32; background first; sums to one over the classes.
     """
+    slabs = [slab.probabilities() for slab in probability_slabs(network, image, patch, device, on_window=on_window)]
+    return np.concatenate(slabs, axis=-1, dtype=np.float32)
 
-    def logits(window: Tensor) -> Tensor:
-        with autocast(device):
-            result: Tensor = network(window)[0]
-        if on_window is not None:
-            on_window()
-        return torch.softmax(result.float(), dim=1)
 
-    network.eval()
-    with torch.inference_mode():
-        probability = sliding_window_inference(
-            inputs=torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None],
-            roi_size=patch,
-            sw_batch_size=windows,
-            predictor=logits,
-            overlap=OVERLAP,
-            mode="gaussian",
-            padding_mode="replicate",
-            sw_device=device,
-            device=torch.device("cpu"),
-        )
-    return np.asarray(probability[0].numpy())
+class _Accumulation:
+    """The weighted sums of one slab of windows, and the windows that wait to be run together."""
+
+    def __init__(
+        self, network: nn.Module, image: np.ndarray, patch: Patch, device: torch.device, windows: int | None
+    ) -> None:
+        self._network = channels_last(network.eval(), device)
+        self._patch, self._device, self._channels = patch, device, image.shape[0]
+        self._section = image.shape[1:3]
+        self._windows = windows
+        self._waiting: list[tuple[Tensor, tuple[int, int]]] = []
+        self._importance: Tensor = compute_importance_map(patch, mode="gaussian", device=device)
+        self._empty: tuple[tuple[float, ...], Tensor] | None = None
+        self.sums = torch.empty(0)
+        self.weights = torch.empty(0)
+
+    def add(self, window: np.ndarray, at: tuple[int, int]) -> None:
+        """Add the network's output for a window [C, ...patch] at (i, j) of the section."""
+        self._waiting.append((torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32)), at))
+        if len(self._waiting) == (self._windows or 1):
+            self.flush()
+
+    def add_empty(self, values: tuple[float, ...], at: tuple[int, int]) -> None:
+        """Add the network's output for a window with one value in each channel."""
+        if self._empty is None or self._empty[0] != values:
+            window = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1).expand(1, -1, *self._patch)
+            self._empty = values, self._weighted(window)[0]
+        self._accumulate(self._empty[1], at)
+
+    def flush(self) -> None:
+        """Run the windows that wait."""
+        if self._waiting:
+            outputs = self._weighted(torch.stack([window for window, _ in self._waiting]))
+            for output, (_, at) in zip(outputs, self._waiting, strict=True):
+                self._accumulate(output, at)
+            self._waiting.clear()
+
+    def move_on(self, planes: int) -> None:
+        """Drop the first planes and make room for as many at the end."""
+        kept = self._patch[2] - planes
+        for part in (*self.sums, self.weights):
+            if kept:
+                rest = part[..., planes:]
+                part[..., :kept].copy_(rest if planes >= kept else rest.clone())
+            part[..., kept:].zero_()
+
+    def _weighted(self, windows: Tensor) -> Tensor:
+        """The weighted probabilities of windows [B, C, ...patch], [B, n+1, ...patch] float16, where the sums are."""
+        with autocast(self._device):
+            logits: Tensor = self._network(windows.to(self._device))[0]
+        if logits.dtype == torch.bfloat16:
+            logits = logits.half()  # no digit is lost
+        # Half precision keeps three digits of a probability, and has half the memory to move.
+        weighted = torch.softmax(logits.contiguous(), dim=1).half().mul_(self._importance.half())
+        if not len(self.sums):
+            self._begin(weighted.shape[1])
+        return weighted.to(self.sums.device)
+
+    def _begin(self, outputs: int) -> None:
+        """Make the sums, once it is known how many classes there are."""
+        size = (outputs, *self._section, self._patch[2])
+        on_device = self._device.type == "cpu" or 2 * math.prod(size) <= SLAB_BYTES
+        where = self._device if on_device else torch.device("cpu")
+        self.sums = torch.zeros(size, dtype=torch.float16, device=where)
+        self.weights = torch.zeros(size[1:], dtype=torch.float32, device=where)
+        self._importance_there = self._importance.to(where)
+        if self._windows is None:
+            # On the CPU a single window stays in its cache.
+            bytes_each = math.prod(self._patch) * (ACTIVATION_BYTES + 8 * outputs)
+            self._windows = 1 if self._device.type == "cpu" else max(1, PASS_BYTES // bytes_each)
+
+    def _accumulate(self, output: Tensor, at: tuple[int, int]) -> None:
+        place = tuple(slice(begin, begin + side) for begin, side in zip(at, self._patch[:2], strict=True))
+        self.sums[(slice(None), *place)].add_(output)
+        self.weights[place].add_(self._importance_there)
+
+
+def _padded(image: np.ndarray, patch: Patch) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """The image, at least as large as a window, and where in it the scan begins."""
+    missing = [max(0, side - have) for side, have in zip(patch, image.shape[1:], strict=True)]
+    before = missing[0] // 2, missing[1] // 2, missing[2] // 2
+    if any(missing):
+        margins = [(first, total - first) for first, total in zip(before, missing, strict=True)]
+        image = np.pad(image, [(0, 0), *margins], mode="edge")
+    return image, before
+
+
+def _starts(shape: Sequence[int], patch: Patch) -> list[list[int]]:
+    """The first voxels of the windows along each axis."""
+    steps = [max(1, int(side * (1 - OVERLAP))) for side in patch]
+    found = dense_patch_slices(shape, patch, steps)
+    return [sorted({window[axis].start for window in found}) for axis in range(3)]
+
+
+def _constant(window: np.ndarray, air: Sequence[float | None]) -> tuple[float, ...] | None:
+    """The value of each channel of an empty window; None: the window holds something."""
+    # Few voxels tell of most windows that they hold something.
+    for some in (window[:, ::8, ::8, ::8], window):
+        values = []
+        for number, channel in enumerate(some):
+            level = air[number] if number < len(air) else None
+            lowest, highest = float(channel.min()), float(channel.max())
+            if highest - lowest > CONSTANT and (level is None or highest > level):
+                return None
+            values.append(round(lowest, 3))
+    return tuple(values)

@@ -18,8 +18,8 @@ from glmae.scans.preparation import (
     plan_preparation,
     prepare_image,
     prepare_label,
-    restore_labels,
 )
+from glmae.scans.restoring import restore_labels
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR")
 TURNED = tuple(sitk.VersorTransform((0.1, 1.0, 0.4), 0.35).GetMatrix())
@@ -162,46 +162,6 @@ def test_single_voxel_survives_coarsening():
     label[11, 13, 17] = 1
     image = sitk.GetImageFromArray(label)
     assert np.count_nonzero(prepare_label(image, Geometry.of(image).oriented().resized((4.0, 4.0, 4.0))) == 1) == 1
-
-
-def test_restoring_is_linear_interpolation_and_the_largest(scan):
-    """Against the plain way: every class map at full size, then argmax."""
-    grid = Geometry.of(scan).oriented().resized((2.1, 1.7, 3.3))
-    rng = np.random.default_rng(1)
-    logits = rng.normal(size=(4, *grid.size)) * 2
-    logits[0, : grid.size[0] // 2] += 12  # half of it certainly background
-    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
-    maps = []
-    for values in probabilities:
-        image = sitk.GetImageFromArray(np.transpose(values))
-        grid.place(image)
-        inside = sitk.ResampleImageFilter()
-        inside.SetReferenceImage(scan)
-        inside.SetUseNearestNeighborExtrapolator(True)
-        maps.append(array(inside.Execute(image)))
-    expected = np.array([0, 3, 300, 7])[np.argmax(maps, axis=0)]
-    restored = array(restore_labels(probabilities, grid, scan, (3, 300, 7)))
-    assert restored.dtype == np.uint16
-    # Equal but for ties within rounding.
-    assert np.mean(restored != expected) < 1e-4
-
-
-def test_restoring_nothing(scan):
-    grid = Geometry.of(scan).oriented().resized((2.0, 2.0, 2.0))
-    probabilities = np.zeros((3, *grid.size), dtype=np.float32)
-    probabilities[0] = 1
-    back = restore_labels(probabilities, grid, scan, (1, 2))
-    assert not array(back).any()
-    assert Geometry.of(back) == Geometry.of(scan)
-
-
-def test_restoring_in_slabs_changes_nothing(scan, label, monkeypatch):
-    grid = Geometry.of(scan).oriented().resized((1.6, 1.6, 1.6))
-    probabilities = one_hot(prepare_label(label, grid), 2)
-    whole = array(restore_labels(probabilities, grid, scan, (1, 2)))
-    monkeypatch.setattr("glmae.scans.preparation.SLAB_VOXELS", 3 * 34 * 52)
-    np.testing.assert_array_equal(array(restore_labels(probabilities, grid, scan, (1, 2))), whole)
-    assert whole.any()
 
 
 def test_zscore_is_of_the_scan_itself(scan):

@@ -94,7 +94,7 @@ def test_several_channels(few_scans, tmp_path):
     )
     events: list[dict] = []
     assert segment(model=model, images=[images], out=tmp_path / "out", device="cpu") == []
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == 3
     single = few_scans / "images" / "hippocampus_003.nii.gz"
     failed = segment(model=model, images=[single], out=tmp_path / "other", device="cpu", events=recorded(events))
     assert failed == ["hippocampus_003"]
@@ -111,7 +111,7 @@ def test_stopping_keeps_what_is_finished(trained_model, sample_scans, tmp_path):
 
     with pytest.raises(Stopped, match="1 of 3"):
         segment(model=trained_model, images=scans, out=tmp_path, device="cpu", should_stop=first_is_there)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.*"))) == 1
 
 
 def test_no_scans(trained_model, tmp_path):
@@ -130,7 +130,7 @@ def test_results_go_to_a_folder_where_no_scan_has_their_name(trained_model, samp
         segment(model=trained_model, images=[scan], out=scan, device="cpu")
     assert scan.read_bytes() == before
     assert segment(model=trained_model, images=[scan], out=tmp_path, device="cpu") == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{NAME}.nii.gz", f"{NAME}.seg.nrrd"]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [f"{NAME}.nii.gz", f"{NAME}.seg.nrrd"]
 
 
 def test_the_overview_is_a_picture(sample_scans, tmp_path):

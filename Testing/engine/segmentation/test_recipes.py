@@ -98,7 +98,7 @@ def test_train_segment_and_score_a_published_set(tmp_path, capsys):
     assert card["finetuning"]["head"] == "unetr"
     words = ["--recipe", "mmwhs", "--model", model, "--out", out, "--format", "nii.gz", "--device", "cpu"]
     assert main(["segment", "--images", folder, *words]) == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{names[3]}.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("*.*")] == [f"{names[3]}.nii.gz"]
     report = tmp_path / "report.json"
     assert main(["evaluate", "--recipe", "mmwhs", "--predictions", out, "--labels", folder, "--out", str(report)]) == 0
     rows = json.loads(report.read_text(encoding="utf-8"))["cases"]

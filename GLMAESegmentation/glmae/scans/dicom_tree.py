@@ -1,0 +1,129 @@
+"""Every series of a DICOM tree, told apart by what its files say, whatever they are called and wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from .dicom import DicomSeries, is_dicom, read_dicom_header, tag
+
+# What a reader takes for images, but is made from them, or is a plan or a report.
+_NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTIMAGE", "SR", "PR", "KO", "REG", "DOC"})
+_Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DicomTree:
+    """What a folder and the folders below it hold.
+
+    Attributes:
+        series: name -> series, in the order of the names.
+        passed_over: sentences about what is no scan.
+    """
+
+    series: dict[str, DicomSeries]
+    passed_over: tuple[str, ...]
+
+
+def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ()) -> DicomTree:
+    """All series in some folders (and the folders below them) and among some files.
+
+    A series is what has one study, series and series number, and one size of its slices: identifiers alone do not tell,
+    as some programs give one to several series. Its files may lie in several folders; where these hold slices of one
+    place, they are several series all the same. It is called after its files' folder, seen from `root`, and where
+    several lie in one, by its number, too.
+
+    Args:
+        root: the names are relative to it; files that lie directly in it are called like it.
+        folders: below it.
+        files: in it.
+    """
+    groups: dict[_Key, list[tuple[Path, str]]] = defaultdict(list)
+    headers: dict[_Key, sitk.ImageFileReader] = {}
+    passed_over, unreadable = [], 0
+    for file in (*files, *(file for folder in folders for file in _files_below(folder))):
+        if not is_dicom(file):
+            continue
+        try:
+            header = read_dicom_header(file)
+        except ScanError:  # a report, or damaged; a gap in its series will be found when that is read
+            unreadable += 1
+            continue
+        key = _key(header)
+        groups[key].append((file, tag(header, "0020|0032")))
+        headers.setdefault(key, header)
+    if unreadable:
+        passed_over.append(f"{root}: no picture, or damaged: {unreadable} of its DICOM files")
+    found: dict[str, list[tuple[_Key, DicomSeries]]] = defaultdict(list)
+    for key, members in groups.items():
+        header = headers[key]
+        for together in _apart(members):
+            series = DicomSeries(
+                folder=Path(os.path.commonpath([file.parent for file in together])),
+                files=tuple(sorted(together)),
+                number=tag(header, "0020|0011") or "?",
+                modality=tag(header, "0008|0060") or "?",
+            )
+            reason = _no_scan(header, series)
+            if reason:
+                passed_over.append(f"{series}: {reason}")
+            else:
+                found[_base(series.folder, root)].append((key, series))
+    named: dict[str, DicomSeries] = {}
+    for base, members_here in found.items():
+        numbers = [series.number for _, series in members_here]
+        for key, series in members_here:
+            name = base
+            if len(members_here) > 1:
+                name += f" series {re.sub('[^0-9]', '', series.number) or 'x'}"
+            if numbers.count(series.number) > 1:
+                # Not the identifier itself, which leads to the patient.
+                name += " " + hashlib.sha256("\n".join(key).encode()).hexdigest()[:6]
+            named[name] = series
+    return DicomTree(dict(sorted(named.items())), tuple(passed_over))
+
+
+def _apart(members: Sequence[tuple[Path, str]]) -> list[list[Path]]:
+    """Files of one key with their places; by folder where two have the same one."""
+    folders = {file.parent for file, _ in members}
+    if len({place for _, place in members}) == len(members) or len(folders) == 1:
+        return [[file for file, _ in members]]
+    return [[file for file, _ in members if file.parent == folder] for folder in sorted(folders)]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found = []
+    for here, below, files in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += [Path(here) / name for name in sorted(files) if not name.startswith(".")]
+    return found
+
+
+def _key(header: sitk.ImageFileReader) -> _Key:
+    width, height = header.GetSize()[:2]
+    return (*(tag(header, key) for key in ("0020|000d", "0020|000e", "0020|0011")), f"{width}x{height}")
+
+
+def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
+    """Why a series is no scan; None if it may be one."""
+    if series.modality in _NO_SCANS:
+        return "no scan by its modality"
+    if "LOCALIZER" in tag(header, "0008|0008").upper():
+        return "a localizer"
+    size = header.GetSize()
+    if len(series.files) == 1 and (len(size) < 3 or size[2] == 1):
+        return "a single picture"
+    return None
+
+
+def _base(folder: Path, root: Path) -> str:
+    parts = folder.relative_to(root).parts
+    return "_".join(parts) if parts else root.resolve().name

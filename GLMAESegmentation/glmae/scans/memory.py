@@ -1,0 +1,95 @@
+"""How much memory a scan takes, told from its header, before a scan that is too large brings the computer to a halt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from .dicom import DicomSeries, read_dicom_header, series_in
+from .geometry import Geometry
+from .image import read_header
+from .preparation import Preparation, prepared_grid
+
+# The network, its libraries, and the windows in work.
+_BASE = 1_500_000_000
+
+
+def check_memory(
+    name: str, images: Sequence[Path | DicomSeries], preparation: Preparation, classes: int, planes: int
+) -> None:
+    """Refuse a scan that does not fit into the memory that is free now.
+
+    Args:
+        name: of the case.
+        images: its channels.
+        preparation: of the model.
+        classes: their number.
+        planes: of a window, along K: so much of the class probabilities is held at a time.
+
+    Raises:
+        ScanError: it does not fit; or its header cannot be read.
+    """
+    headers = [_header(image) for image in images]
+    size, spacing, _ = headers[0]
+    needed = memory_needed(size, spacing, [depth for _, _, depth in headers], preparation, classes, planes)
+    free = free_memory()
+    if needed > free:
+        sides, mm = "x".join(map(str, size)), "x".join(f"{side:.3g}" for side in spacing)
+        coarse = " x ".join(f"{side:.3g}" for side in preparation.spacing)
+        raise ScanError(
+            f"{name}: {sides} voxels of {mm} mm need about {needed / 1e9:.0f} GB of memory and {free / 1e9:.0f} GB are "
+            f"free; crop the scan or save it with larger voxels (the model works at {coarse} mm)."
+        )
+
+
+def memory_needed(
+    size: Sequence[int],
+    spacing: Sequence[float],
+    depths: Sequence[int],
+    preparation: Preparation,
+    classes: int,
+    planes: int,
+) -> int:
+    """Bytes for segmenting a scan.
+
+    Args:
+        size: voxels along I, J, K.
+        spacing: mm along I, J, K.
+        depths: bytes of a voxel, for each channel.
+        preparation: of the model.
+        classes: their number.
+        planes: of a window, along K.
+    """
+    grid = Geometry((size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2]))
+    prepared = prepared_grid(grid, preparation)
+    scan = grid.voxels * (sum(depths) + max(depths))  # one channel at a time is turned
+    network = prepared.voxels * 4 * len(depths)
+    slab = prepared.size[0] * prepared.size[1] * min(planes, prepared.size[2]) * (2 * classes + 6)
+    labels = 3 * grid.voxels
+    return _BASE + scan + network + slab + labels
+
+
+def free_memory() -> int:
+    """Bytes that programs can still have without the system moving others to the disk."""
+    import psutil  # here, because Slicer's own process does without it
+
+    return int(psutil.virtual_memory().available)
+
+
+def _header(image: Path | DicomSeries) -> tuple[tuple[int, ...], tuple[float, ...], int]:
+    """Size, spacing and bytes of a voxel."""
+    if isinstance(image, Path) and not image.is_dir():
+        header, files = read_header(image), 1
+    else:
+        found = [image.files] if isinstance(image, DicomSeries) else list(series_in(image).values())
+        if len(found) != 1:
+            return (1, 1, 1), (1.0, 1.0, 1.0), 2  # reading it says what is wrong
+        header, files = read_dicom_header(found[0][0]), len(found[0])
+    size, spacing = [*header.GetSize(), 1, 1][:3], [*header.GetSpacing(), 1.0, 1.0][:3]
+    size[2] *= files
+    depth = sitk.Image([1, 1], header.GetPixelID()).GetSizeOfPixelComponent() * header.GetNumberOfComponents()
+    return tuple(size), tuple(spacing), depth * math.prod([*header.GetSize()[3:], 1])

@@ -1,0 +1,213 @@
+"""What the structures in a label map are like: volume, place, pieces, brightness. Measured alike in the labels that a
+model was trained on and in its results, so that the two can be compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from .brightness import Brightness
+from .geometry import Geometry, Vector
+
+# Parts below this share of a structure are specks and do not count as pieces.
+_SPECK = 0.01
+# A structure reaches the border where so many of its voxels, and this share of a section through a cube of its volume,
+# lie in the outermost layer.
+_BORDER_VOXELS, _BORDER_SHARE = 4, 0.1
+# Pieces of a larger box are counted on every second, third, ... voxel: the numbering needs 4 bytes a voxel.
+_PIECES_VOXELS = 2**25
+_USUAL_CASES = 2
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One class in one scan.
+
+    Attributes:
+        volume: mm3.
+        place: its centre along R, A, S, as a share (0-1) of the scan's box.
+        pieces: connected parts (by faces, edges or corners) of at least 1 % of its voxels.
+        largest: share of its voxels in the largest part.
+        borders: the sides of the scan that it reaches: "L", "R", "P", "A", "I", "S".
+        means: mean value in each channel.
+    """
+
+    volume: float
+    place: Vector
+    pieces: int
+    largest: float
+    borders: frozenset[str]
+    means: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of something over the training cases."""
+
+    mean: float
+    std: float
+    cases: int
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Over the cases; the deviation of a single one is 0."""
+        return Spread(round(float(np.mean(values)), 4), round(float(np.std(values)), 4), len(values))
+
+    def distance(self, value: float, usual: float) -> float:
+        """How many deviations a new case with this value is off the mean.
+
+        Few cases show little of the spread, so the `usual` deviation counts as much as two of them; and the mean of few
+        is itself off by a share of it.
+        """
+        variance = (_USUAL_CASES * usual**2 + self.cases * self.std**2) / (_USUAL_CASES + self.cases - 1)
+        return abs(value - self.mean) / math.sqrt(variance * (1 + 1 / self.cases))
+
+    @staticmethod
+    def from_json(content: Any) -> Spread:
+        """The inverse of `dataclasses.asdict`."""
+        return Spread(float(content["mean"]), float(content["std"]), int(content["cases"]))
+
+
+@dataclass(frozen=True)
+class StructureSpread:
+    """One class over the training cases that hold it whole. It names no case.
+
+    Attributes:
+        log_volume: natural logarithm of the volume in mm3.
+        place: see `Structure`, along R, A, S.
+        pieces: the most in any case.
+        largest: the smallest in any case.
+        borders: the sides of the scan that it reached in some case, such as "IS".
+        brightness: mean value in each channel: Hounsfield units, else on the scan's own scale.
+    """
+
+    log_volume: Spread
+    place: tuple[Spread, Spread, Spread]
+    pieces: int
+    largest: float
+    borders: str
+    brightness: tuple[Spread, ...]
+
+    @staticmethod
+    def over(
+        structures: Sequence[Structure], scans: Sequence[Sequence[Brightness]], modalities: Sequence[str]
+    ) -> StructureSpread:
+        """Gather one class over some scans.
+
+        Args:
+            structures: the class in each of the scans.
+            scans: brightness of each channel, for each of the scans.
+            modalities: of the channels.
+        """
+        right, front, top = (Spread.of([found.place[axis] for found in structures]) for axis in range(3))
+        return StructureSpread(
+            log_volume=Spread.of([math.log(found.volume) for found in structures]),
+            place=(right, front, top),
+            pieces=max(found.pieces for found in structures),
+            largest=round(min(found.largest for found in structures), 4),
+            borders="".join(sorted(frozenset.union(*(found.borders for found in structures)))),
+            brightness=tuple(
+                Spread.of(
+                    [
+                        scan[channel].scaled(found.means[channel], modality)
+                        for found, scan in zip(structures, scans, strict=True)
+                    ]
+                )
+                for channel, modality in enumerate(modalities)
+            ),
+        )
+
+    @staticmethod
+    def from_json(content: Any) -> StructureSpread:
+        """The inverse of `dataclasses.asdict`."""
+        right, front, top = (Spread.from_json(entry) for entry in content["place"])
+        return StructureSpread(
+            log_volume=Spread.from_json(content["log_volume"]),
+            place=(right, front, top),
+            pieces=int(content["pieces"]),
+            largest=float(content["largest"]),
+            borders=str(content["borders"]),
+            brightness=tuple(Spread.from_json(entry) for entry in content["brightness"]),
+        )
+
+
+def measure_structures(label: sitk.Image, images: Sequence[sitk.Image], values: Sequence[int]) -> dict[int, Structure]:
+    """The structures of a label map.
+
+    Args:
+        label: label map on the grid of the scan.
+        images: the channels of the scan.
+        values: those of the classes to be measured.
+
+    Returns:
+        Value -> structure, for the values that have voxels.
+    """
+    grid = Geometry.of(label)
+    numbers = sitk.GetArrayViewFromImage(label)  # [K, J, I]
+    boxes = ndimage.find_objects(numbers, max_label=max(values, default=0))
+    found = {}
+    for value in values:
+        box = boxes[value - 1]
+        if box is not None:
+            found[value] = _structure(numbers, value, box, grid, images)
+    return found
+
+
+def _structure(
+    numbers: np.ndarray, value: int, box: tuple[slice, ...], grid: Geometry, images: Sequence[sitk.Image]
+) -> Structure:
+    mask = numbers[box] == value  # [K, J, I]
+    count = int(np.count_nonzero(mask))
+    profiles = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in (2, 1, 0)]
+    starts = [part.start for part in reversed(box)]
+    centre = [
+        start + float(np.arange(len(profile)) @ profile) / count
+        for start, profile in zip(starts, profiles, strict=True)
+    ]
+    pieces, largest = _pieces(mask)
+    means = [float(sitk.GetArrayViewFromImage(image)[box][mask].mean(dtype=np.float64)) for image in images]
+    return Structure(
+        volume=count * grid.voxel_volume,
+        place=_place(centre, grid),
+        pieces=pieces,
+        largest=largest,
+        borders=_borders(starts, profiles, count, grid),
+        means=tuple(means),
+    )
+
+
+def _pieces(mask: np.ndarray) -> tuple[int, float]:
+    """Number of pieces, and the share of the largest."""
+    step = math.ceil((mask.size / _PIECES_VOXELS) ** (1 / 3))
+    coarse = mask[::step, ::step, ::step]
+    parts, _ = ndimage.label(coarse, structure=np.ones((3, 3, 3), dtype=bool))
+    sizes = np.bincount(parts.reshape(-1))[1:]
+    if not len(sizes):  # thinner than the steps
+        return 1, 1.0
+    return max(1, int(np.count_nonzero(sizes >= _SPECK * sizes.sum()))), float(sizes.max() / sizes.sum())
+
+
+def _place(centre: Sequence[float], grid: Geometry) -> Vector:
+    oriented = grid.oriented()
+    index = oriented.index(grid.point(centre))
+    first, second, third = ((index[axis] + 0.5) / oriented.size[axis] for axis in range(3))
+    return float(first), float(second), float(third)
+
+
+def _borders(starts: Sequence[int], profiles: Sequence[np.ndarray], count: int, grid: Geometry) -> frozenset[str]:
+    """The profiles are numbers of voxels along I, J, K, within the structure's box."""
+    least = max(_BORDER_VOXELS, _BORDER_SHARE * count ** (2 / 3))
+    opposite = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+    sides = set()
+    for axis, towards in enumerate(grid.orientation):
+        if starts[axis] == 0 and profiles[axis][0] >= least:
+            sides.add(opposite[towards])
+        if starts[axis] + len(profiles[axis]) == grid.size[axis] and profiles[axis][-1] >= least:
+            sides.add(towards)
+    return frozenset(sides)

@@ -1,0 +1,246 @@
+"""A batch: many scans, one model. One failure does not stop the rest, and what is there is not made again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import GLMAEError, Stopped, StorageError
+from ..events import Events
+from ..files import last_line, storage_error
+from ..scans.cases import Case
+from ..scans.classes import ClassTable
+from ..scans.dicom import DicomSeries
+from ..scans.fingerprint import Fingerprint
+from ..scans.structures import measure_structures
+from ..scans.written_image import write_image
+from .contact_sheet import draw_thumbnail, write_contact_sheets
+from .flags import Flag, find_flags
+from .report import CaseRecord, ModelMark, Report
+from .result import Result, write_result
+from .work_sharing import Claims, Rank
+
+
+class Batch:
+    """The scans that one command segments.
+
+    Args:
+        cases: the scans.
+        out: folder of the results, the report in `report` and the uncertainty in `uncertainty`.
+        file_format: one of `result.FORMATS`.
+        classes: of the model.
+        fingerprint: of the model's training cases, if known.
+        model: tells its results from those of other models.
+        rank: which part of the cases this process takes first.
+        events: where to report to.
+        should_stop: asked before every case.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        out: Path,
+        file_format: str,
+        *,
+        classes: ClassTable,
+        fingerprint: Fingerprint | None,
+        model: ModelMark,
+        rank: Rank,
+        events: Events,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._cases, self._out, self._format = cases, out, file_format
+        self._classes, self._fingerprint, self._model = classes, fingerprint, model
+        self._rank, self._events, self._should_stop = rank, events, should_stop
+        self._report = Report(out)
+        self._claims = Claims(self._report.claims)
+        self._began, self._done, self._flagged = time.monotonic(), 0, 0
+        self._failed: list[str] = []
+        self._foreign: list[str] = []
+        self._start = 0.0
+
+    def run(self, segment_one: Callable[[Case], Result]) -> list[str]:
+        """Segment every scan that has no result yet, and write the report.
+
+        Args:
+            segment_one: makes the result of a case.
+
+        Returns:
+            The names of the cases that failed here.
+
+        Raises:
+            Stopped: the user stopped. What was finished stays, and is in the report.
+            StorageError: the folder of the results cannot be made.
+        """
+        self._begin()
+        try:
+            order = self._rank.order(self._cases)
+            for number, (case, own) in enumerate(order):
+                left = self._seconds_left(len(order) - number)
+                self._events.progress("segment", number, len(order), left, case=case.name)
+                self._visit(case, own, number, segment_one)
+            self._events.progress("segment", len(order), len(order), 0.0)
+        finally:
+            self._write_report()
+        self._finish()
+        return self._failed
+
+    def _begin(self) -> None:
+        try:
+            self._report.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self._report.folder)  # by the clock of the file system, not of this computer
+            self._start = self._report.folder.stat().st_mtime
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+
+    def _visit(self, case: Case, own: bool, number: int, segment_one: Callable[[Case], Result]) -> None:
+        target = self._out / f"{case.name}.{self._format}"
+        if target.exists():
+            if own:
+                self._skip(case, target)
+            return
+        if self._should_stop():
+            raise Stopped(f"stopped after {number} of {len(self._cases)} scans; run the same command again to go on")
+        began = time.monotonic()
+        try:
+            self._check_folder()
+            with self._claims.claim(case.name, own) as mine:
+                if not mine or target.exists() or (not own and self._failed_lately(target)):
+                    return
+                self._events.case(case.name, "running")
+                try:
+                    self._segment(case, target, began, segment_one)
+                except StorageError:
+                    raise
+                except GLMAEError as error:
+                    if isinstance(error, Stopped):
+                        raise
+                    self._fail(case, target, began, error)
+                except Exception as error:  # whatever it is, the other scans are not to blame
+                    self._fail(case, target, began, error)
+        except StorageError as error:
+            self._fail(case, target, began, error)
+
+    def _segment(self, case: Case, target: Path, began: float, segment_one: Callable[[Case], Result]) -> None:
+        result = segment_one(case)
+        self._check_folder()
+        structures = measure_structures(result.labels, result.images, self._classes.values)
+        flags = find_flags(result.images, structures, self._classes, self._fingerprint, result.uncertainty)
+        names = {entry.value: entry.name for entry in self._classes}
+        ml = {value: found.volume / 1000 for value, found in structures.items()}
+        volumes = {name: ml.get(value, 0.0) for value, name in names.items()}
+        record = CaseRecord(
+            case=case.name,
+            state="done",
+            file=target.name,
+            model=self._model,
+            seconds=time.monotonic() - began,
+            size=result.labels.GetSize(),
+            spacing=result.labels.GetSpacing(),
+            volumes=volumes,
+            uncertainty={names[value]: share for value, share in result.uncertainty.items()},
+            flags=tuple(flags),
+        )
+        if result.uncertainty_map is not None:
+            write_image(self._out / "uncertainty" / f"{case.name}.nii.gz", result.uncertainty_map)
+        self._report.add(record)
+        draw_thumbnail(self._report.thumbnail(target.name), result.images[0], result.labels, self._classes)
+        write_result(target, result.labels, self._classes, case)  # last: a result makes the case done
+        self._done += 1
+        self._flagged += bool(flags)
+        self._tell(case, target, record, flags, result.labels)
+
+    def _tell(self, case: Case, target: Path, record: CaseRecord, flags: Sequence[Flag], labels: sitk.Image) -> None:
+        if not any(record.volumes.values()):
+            self._events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
+        self._events.case(
+            case.name,
+            "done",
+            file=str(target),
+            seconds=round(record.seconds, 2),
+            volumes_ml={name: round(ml, 4) for name, ml in record.volumes.items()},
+            flags=[flag.to_json() for flag in flags],
+        )
+
+    def _skip(self, case: Case, target: Path) -> None:
+        record, message = self._report.record(target.name), f"{target} is there already"
+        if record is None:
+            message += "; which model made it is not known"
+        elif record.model.sha256 != self._model.sha256:
+            self._foreign.append(case.name)
+            message += f", made by another model ({record.model.name}); move it away or choose another --out folder"
+        self._events.case(case.name, "skipped", message=message, file=str(target))
+
+    def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
+        self._failed.append(case.name)
+        name, message = type(error).__name__, str(error)
+        if isinstance(error, MemoryError):
+            message = f"{case.name}: there is not enough memory for this scan; crop it or use a coarser one"
+        elif not isinstance(error, GLMAEError):
+            message = f"{case.name}: unforeseen {name} ({last_line(error)}); please report it"
+        record = CaseRecord(
+            case=case.name,
+            state="failed",
+            file=target.name,
+            model=self._model,
+            seconds=time.monotonic() - began,
+            error=name,
+            message=self._without_folders(message, case),
+        )
+        try:
+            if self._out.is_dir():
+                self._report.add(record)
+        except StorageError:
+            pass  # a disk that takes no result may take no record either; the event tells
+        self._events.case(case.name, "failed", name=name, message=message)
+
+    def _without_folders(self, message: str, case: Case) -> str:
+        """The report names files; where they lie concerns nobody to whom it is passed on."""
+        for image in case.images:
+            place = image.folder if isinstance(image, DicomSeries) else image
+            message = message.replace(str(place), place.name)
+        return message.replace(str(self._out), self._out.name)
+
+    def _failed_lately(self, target: Path) -> bool:
+        """Whether another process tried this case since this one began."""
+        record = self._report.record(target.name)
+        return record is not None and record.state == "failed" and self._report.changed(target.name) >= self._start
+
+    def _check_folder(self) -> None:
+        if not self._out.is_dir():
+            raise StorageError(f"{self._out} has vanished; connect its drive again and repeat the command.")
+
+    def _write_report(self) -> None:
+        if not self._out.is_dir():
+            return
+        try:
+            with self._claims.wait("report"):
+                write_contact_sheets(self._report, self._report.write(), self._classes)
+        except StorageError as error:
+            self._events.warning(f"the report is missing: {error}")
+
+    def _finish(self) -> None:
+        message = f"{self._done} of {len(self._cases)} scans segmented in {self._out}"
+        if self._flagged:
+            message += f"; {self._flagged} of them are doubtful, see {self._report.csv}"
+        if self._foreign:
+            message += f"; results of another model were kept: {', '.join(self._foreign)}"
+        if self._failed:
+            message += f"; failed: {', '.join(self._failed)}"
+        self._events.finished(
+            "segment",
+            done=self._done,
+            failed=self._failed,
+            flagged=self._flagged,
+            other_model=self._foreign,
+            out=str(self._out),
+            report=str(self._report.json),
+            message=message + ".",
+        )
+
+    def _seconds_left(self, left: int) -> float | None:
+        return (time.monotonic() - self._began) / self._done * left / self._rank.count if self._done else None

@@ -1,0 +1,121 @@
+"""DICOM segmentations: results that refer to the series that they were made from. Needs the package highdicom.
+
+As the standard requires, such a file repeats what its series says of the patient; the other formats never do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .. import __version__
+from ..errors import RequestError, ScanError
+from ..files import last_line, writing
+from ..scans.cases import Case
+from ..scans.classes import ClassTable, SegmentClass
+from ..scans.dicom import DicomSeries, series_files
+
+# Where a class has no terminology: Slicer's default, "Tissue".
+_TISSUE = ("85756007", "SCT", "Tissue")
+
+
+def check_installed() -> None:
+    """Find out before the work whether such files can be written.
+
+    Raises:
+        RequestError: the package is missing.
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise RequestError(
+            "DICOM segmentations need the package highdicom; install it with: pip install highdicom"
+        ) from error
+
+
+def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: Case) -> None:
+    """Write a binary DICOM segmentation, one segment a class; whole or not at all.
+
+    Args:
+        path: `NAME.dcm`.
+        labels: label map with the values of `classes`, on the grid of the series.
+        classes: each becomes a segment, with its colour and terminology.
+        case: its first channel is a DICOM series with one file a slice.
+
+    Raises:
+        ScanError: the scan is no such series, or its tags do not make a valid file.
+        StorageError: it cannot be written.
+    """
+    import highdicom
+    import pydicom
+
+    source = case.images[0]
+    if not isinstance(source, DicomSeries) and not source.is_dir():
+        raise ScanError(
+            f"{source} is no DICOM series, so no DICOM segmentation can refer to it; choose --format seg.nrrd."
+        )
+    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(source)]
+    voxels = sitk.GetArrayViewFromImage(labels)  # [K, J, I], K in the order of the files
+    if len(slices) != len(voxels):
+        raise ScanError(f"{source} has several slices in one file; choose --format seg.nrrd.")
+    lookup = np.zeros(max(classes.values, default=0) + 1, dtype=np.uint8)
+    lookup[list(classes.values)] = np.arange(1, len(classes) + 1)
+    for dataset in slices:
+        # Some scanners and programs write another distance here than that of their slices, and readers believe it.
+        dataset.SpacingBetweenSlices = round(labels.GetSpacing()[2], 6)
+    try:
+        segmentation = highdicom.seg.Segmentation(
+            source_images=slices,
+            pixel_array=lookup[voxels],
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_described(n, entry) for n, entry in enumerate(classes.with_colors(), start=1)],
+            series_instance_uid=highdicom.UID(),
+            series_number=int(slices[0].get("SeriesNumber") or 0) + 1000,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="SlicerGLMAE",
+            manufacturer_model_name="GLMAE",
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description="Segmentation by GLMAE",
+        )
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        reason = last_line(error)
+        raise ScanError(f"{source} does not make a DICOM segmentation ({reason}); choose --format seg.nrrd.") from error
+    writing(path, segmentation.save_as)
+
+
+def _described(number: int, entry: SegmentClass) -> Any:
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    category, kind = _codes(entry)
+    assert entry.color is not None
+    family = codes.cid7162.ArtificialIntelligence
+    algorithm = highdicom.AlgorithmIdentificationSequence(name="GLMAE", version=__version__, family=family)
+    red, green, blue = (round(255 * part) for part in entry.color)
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=entry.name[:64],
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=highdicom.color.CIELabColor.from_rgb(red, green, blue),
+    )
+
+
+def _codes(entry: SegmentClass) -> tuple[Any, Any]:
+    """Category and type of a class, from `context~category~type~...` with parts `scheme^code^meaning`."""
+    from highdicom.sr import CodedConcept
+
+    found = []
+    for part in (entry.terminology or "").split("~")[1:3]:
+        words = part.split("^")
+        complete = len(words) == 3 and all(words)
+        found.append((words[1], words[0], words[2]) if complete else _TISSUE)
+    category, kind = found if len(found) == 2 else (_TISSUE, _TISSUE)
+    return CodedConcept(*category), CodedConcept(*kind)

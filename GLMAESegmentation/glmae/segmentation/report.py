@@ -1,0 +1,204 @@
+"""The report of a batch: what was found in each case, by which model, and what is doubtful; as CSV and JSON.
+
+Each result has a record of its own in `OUT/report/cases`, written before the result itself: processes that share a
+batch do not get in each other's way, and an interrupted batch loses nothing. The report is put together from them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import whole_file, write_json
+from ..model_folder import WEIGHTS
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class ModelMark:
+    """Tells one model from another.
+
+    Attributes:
+        name: of its folder.
+        sha256: of its weights.
+    """
+
+    name: str
+    sha256: str
+
+    @staticmethod
+    def of(folder: Path) -> ModelMark:
+        """Of a model folder that was checked."""
+        digest = hashlib.sha256()
+        with (folder / WEIGHTS).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return ModelMark(folder.resolve().name, digest.hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRecord:
+    """What is known of one case.
+
+    Attributes:
+        case: its name.
+        state: "done" or "failed".
+        file: name of the result in the output folder; also of one that could not be made.
+        model: that made it.
+        seconds: from reading to writing.
+        size: voxels along I, J, K; () if the scan could not be read.
+        spacing: mm.
+        volumes: ml of each class, 0 where it was not found.
+        uncertainty: mean of 1 - (largest probability) over each class that was found.
+        flags: what is doubtful.
+        error: name of the error where it failed.
+        message: the error in one sentence.
+    """
+
+    case: str
+    state: str
+    file: str
+    model: ModelMark
+    seconds: float
+    size: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    volumes: dict[str, float] = field(default_factory=dict)
+    uncertainty: dict[str, float] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    error: str | None = None
+    message: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of `cases` in report.json."""
+        return {
+            "case": self.case,
+            "state": self.state,
+            "file": self.file,
+            "model": {"name": self.model.name, "sha256": self.model.sha256},
+            "seconds": round(self.seconds, 2),
+            "size": list(self.size),
+            "spacing_mm": [round(side, 4) for side in self.spacing],
+            "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes.items()},
+            "uncertainty": {name: round(share, 4) for name, share in self.uncertainty.items()},
+            "flags": [flag.to_json() for flag in self.flags],
+            "error": self.error,
+            "message": self.message,
+        }
+
+    @staticmethod
+    def from_json(content: Any) -> CaseRecord:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is damaged.
+        """
+        return CaseRecord(
+            case=str(content["case"]),
+            state=str(content["state"]),
+            file=str(content["file"]),
+            model=ModelMark(str(content["model"]["name"]), str(content["model"]["sha256"])),
+            seconds=float(content["seconds"]),
+            size=tuple(content["size"]),
+            spacing=tuple(content["spacing_mm"]),
+            volumes=dict(content["volumes_ml"]),
+            uncertainty=dict(content["uncertainty"]),
+            flags=tuple(Flag(entry["kind"], entry["message"], entry["class"]) for entry in content["flags"]),
+            error=content["error"],
+            message=content["message"],
+        )
+
+
+class Report:
+    """The folder `OUT/report`.
+
+    Args:
+        out: folder of the results.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.folder = Path(out), Path(out) / "report"
+        self.csv, self.json = self.folder / "report.csv", self.folder / "report.json"
+        self.sheets, self.claims = self.folder / "contact_sheet", self.folder / "claims"
+
+    def thumbnail(self, file: str) -> Path:
+        """The picture of a result."""
+        return self.folder / "cases" / f"{file}.png"
+
+    def add(self, record: CaseRecord) -> None:
+        """Keep what is known of a case.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_json(self._path(record.file), record.to_json())
+
+    def record(self, file: str) -> CaseRecord | None:
+        """What is known of a result, if there is a record of it."""
+        return _read(self._path(file))
+
+    def changed(self, file: str) -> float:
+        """When the record of a result was written, by the clock of its file system; 0 if there is none."""
+        try:
+            return self._path(file).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def records(self) -> list[CaseRecord]:
+        """All cases that failed, and all whose result is there, in the order of their names."""
+        found = [_read(path) for path in sorted((self.folder / "cases").glob("*.json"))]
+        records = [entry for entry in found if entry is not None]
+        return [entry for entry in records if entry.state == "failed" or (self.out / entry.file).exists()]
+
+    def write(self) -> list[CaseRecord]:
+        """Put report.csv and report.json together; gives the records in it.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        records = self.records()
+        write_json(self.json, {"cases": [record.to_json() for record in records]})
+        with whole_file(self.csv) as temporary:
+            # With the mark at its start Excel takes the file for UTF-8.
+            temporary.write_text(_table(records), encoding="utf-8-sig", newline="")
+        return records
+
+    def _path(self, file: str) -> Path:
+        return self.folder / "cases" / f"{file}.json"
+
+
+def _table(records: Sequence[CaseRecord]) -> str:
+    """One row a case."""
+    names = list(dict.fromkeys(name for record in records for name in record.volumes))
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(
+        ["case", "state", "flags", *(f"{name} (ml)" for name in names), "doubts", "seconds", "file", "model", "message"]
+    )
+    for record in records:
+        rows.writerow(
+            [
+                record.case,
+                record.state,
+                len(record.flags),
+                *(f"{record.volumes[name]:.4g}" if name in record.volumes else "" for name in names),
+                "; ".join(flag.message for flag in record.flags),
+                f"{record.seconds:.1f}",
+                record.file if record.state == "done" else "",
+                record.model.name,
+                record.message or "",
+            ]
+        )
+    return text.getvalue()
+
+
+def _read(path: Path) -> CaseRecord | None:
+    try:
+        return CaseRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

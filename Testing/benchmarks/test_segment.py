@@ -1,0 +1,166 @@
+"""The benchmark of one volume on bundled scans: phantom, floor, rows, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import nn
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BENCHMARKS = REPOSITORY / "benchmarks"
+SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_the_phantom_has_the_body_it_should(tmp_path: Path) -> None:
+    from phantom import AIR, SKIN, write_phantom
+
+    pairs = [(SCANS / "images" / f"{name}.nii.gz", SCANS / "labels" / f"{name}.nii.gz") for name in NAMES[:2]]
+    write_phantom(tmp_path / "phantom.nrrd", pairs, (90, 80, 70), (1.0, 2.0, 3.0), body=0.4)
+    image = sitk.ReadImage(str(tmp_path / "phantom.nrrd"))
+    voxels = sitk.GetArrayFromImage(image)
+    assert (image.GetSize(), image.GetSpacing()) == ((90, 80, 70), (1.0, 2.0, 3.0))
+    assert np.mean(voxels > SKIN) == pytest.approx(0.4, abs=0.01)
+    assert (voxels[:, [0, -1], :] == AIR).all(), "air on every side"
+    assert (voxels[:, 40, 45] > SKIN).all(), "one body from end to end"
+
+
+def test_parts_are_tiled_side_by_side() -> None:
+    from phantom import tiled
+
+    parts = [np.full((2, 3, 4), number, dtype=np.int16) for number in (1, 2)]
+    voxels = tiled(parts, (9, 6, 2))
+    assert voxels.shape == (2, 6, 9)
+    assert voxels[0, 0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 1]
+    assert voxels[0, 5].tolist() == [2, 2, 2, 2, 1, 1, 1, 1, 2]
+
+
+def test_the_floor_is_the_larger_of_operations_and_bytes() -> None:
+    from floor import Layer, Peaks, floor_seconds, layers
+
+    found = layers(nn.Sequential(nn.Conv3d(2, 4, 3, padding=1, bias=False), nn.LeakyReLU()), torch.zeros(1, 2, 8, 8, 8))
+    convolution, activation = found
+    assert convolution.operations == 2 * 27 * 2 * 4 * 512
+    assert convolution.numbers == 2 * 512 + 4 * 512 + 27 * 8
+    assert (activation.operations, activation.numbers) == (0, 2 * 4 * 512)
+    peaks = Peaks(operations=1e6, bytes=1e3)
+    both = [Layer("a", 5e6, 10), Layer("b", 1, 1000)]
+    assert floor_seconds(both, peaks, torch.float32) == pytest.approx(5 + 4)
+    assert floor_seconds(both, peaks, torch.bfloat16) == pytest.approx(5 + 2)
+
+
+def test_the_floor_counts_attention_and_all_convolutions() -> None:
+    from floor import layers
+
+    from glmae.backbone.presets import preset
+    from glmae.segmentation.network import SegmentationNetwork
+
+    network = SegmentationNetwork(preset("tiny"), 2).eval()
+    found = layers(network, torch.zeros(1, 1, 16, 16, 16))
+    tokens, heads, width = 9, 3, 64
+    attention = [layer for layer in found if "attention" in layer.name]
+    assert [layer.operations for layer in attention] == [4 * heads * tokens**2 * width] * 6
+    convolutions = [layer for layer in found if "convolution" in layer.name]
+    # All but the patch embedding, which is a matrix product, and the output of the coarser level.
+    assert len(convolutions) == sum(isinstance(part, nn.Conv3d) for part in network.modules()) - 2
+
+
+def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
+    from many_classes import write_model_with_classes
+
+    from glmae.backbone.presets import preset
+    from glmae.scans.classes import ClassTable, SegmentClass
+    from glmae.scans.normalisation import Normalisation
+    from glmae.scans.preparation import Preparation
+    from glmae.segmentation.configuration import FinetuneConfig
+    from glmae.segmentation.model import Model, load_model, save_model
+    from glmae.segmentation.network import SegmentationNetwork
+
+    table = ClassTable((SegmentClass(1, "a"), SegmentClass(2, "b")))
+    preparation = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    network = SegmentationNetwork(preset("tiny"), 2).eval()
+    save_model(tmp_path / "two", Model(network, FinetuneConfig(patch=(16, 16, 16)), preparation, table), {})
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        two = network(x)[0]
+        for classes in (1, 9):
+            write_model_with_classes(tmp_path / "two", classes, tmp_path / str(classes))
+            other = load_model(tmp_path / str(classes), torch.device("cpu"))
+            logits = other.network(x)[0]
+            assert logits.shape[1] == classes + 1
+            torch.testing.assert_close(logits[:, : min(3, classes + 1)], two[:, : min(3, classes + 1)])
+        assert len(logits.argmax(dim=1).unique()) > 5
+
+
+def run(data: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "segment.py"), "--data", str(data), "--device", "cpu", "--steps", "2"]
+    command += ["--work", str(folder / "work"), "--out", str(folder / "segment.json"), *words]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+
+
+def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
+    data = tmp_path / "my sets" / "headneck_ct"
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+        for scan in NAMES:
+            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
+    shutil.copy(SCANS / "labels" / "classes.json", data / "labels")
+    files = [f"{scan}.nii.gz" for scan in NAMES]
+    split = {"few_label": {"2": files[:2], "4": files[:3]}, "pool": files[:3], "test": files[3:]}
+    (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
+
+    words = ("--cases", "headneck", "--methods", "monai_same_network", "glmae")
+    first = run(data.parent, tmp_path, *words)
+    assert first.returncode == 0, first.stdout + first.stderr
+    content = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))
+    rows = content["rows"]
+    assert [row["method"] for row in rows][-1] == "glmae"
+    assert {row["precision"] for row in rows} >= {"float32"}
+    assert content["machine"]["cpu"]["torch"]
+    for row in rows:
+        assert (row["case"], row["device"], row["voxels"]) == ("headneck", "cpu", rows[0]["voxels"])
+        assert row["floor_seconds"] > 0
+        assert 0 < row["computed_windows"] <= row["windows"]
+        assert row["seconds"] > 0
+        assert row["peak_rss_mb"] is None or 100 < row["peak_rss_mb"] < 8000
+    assert rows[-1]["dice_to_reference"] > 0.9
+
+    # One row is lost: only that one is made again.
+    kept = rows[:-1]
+    (tmp_path / "segment.json").write_text(json.dumps(content | {"rows": kept}), encoding="utf-8")
+    again = run(data.parent, tmp_path, *words)
+    assert (again.returncode, again.stdout.count("\n")) == (0, 1), again.stderr
+    assert json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))["rows"][:-1] == kept
+
+    out = tmp_path / "segment.json"
+    page = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "plot_segment.py"), "--results", str(out), "--out", str(tmp_path / "docs")],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert page.returncode == 0, page.stderr
+    text = (tmp_path / "docs" / "segment.md").read_text(encoding="utf-8")
+    assert text.count("| headneck | ") == len(rows)
+    assert (tmp_path / "docs" / "segment_cpu.png").stat().st_size > 10_000
+
+
+def test_a_wrong_request_is_one_line_and_runs_nothing(tmp_path: Path) -> None:
+    result = run(tmp_path, tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert not (tmp_path / "work").exists()

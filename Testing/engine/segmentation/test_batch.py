@@ -1,0 +1,321 @@
+"""Many scans: a state for each, one failure does not stop the rest, and a report that tells what to look at."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_series import write_series
+from threshold import CLASSES, MODEL, batch_of, thresholded
+
+from glmae.errors import Stopped
+from glmae.events import recorded
+from glmae.segmentation.report import ModelMark, Report
+
+NAMES = ["hippocampus_003", "hippocampus_039", "hippocampus_057"]
+
+
+@pytest.fixture
+def scans(sample_scans, tmp_path) -> Path:
+    folder = tmp_path / "Scans à 海馬"
+    folder.mkdir()
+    for name in NAMES:
+        shutil.copy(sample_scans / "images" / f"{name}.nii.gz", folder)
+    return folder
+
+
+@pytest.fixture
+def segmented(scans, tmp_path):
+    """Run a batch; gives the last state of each case, with the events in `segmented.events`."""
+
+    def run(segment_one=thresholded, images=None, **changes) -> dict[str, dict]:
+        run.events = []
+        try:
+            batch_of(images or [scans], tmp_path / "out", recorded(run.events), **changes).run(segment_one)
+        finally:
+            run.states = {event["case"]: event for event in run.events if event["event"] == "case"}
+        return run.states
+
+    return run
+
+
+def report_of(out: Path) -> dict[str, dict]:
+    content = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    return {row["case"]: row for row in content["cases"]}
+
+
+def test_the_report(segmented, scans, tmp_path):
+    out = tmp_path / "out"
+    states = segmented()
+    assert [state["state"] for state in states.values()] == ["done"] * 3
+    rows = report_of(out)
+    assert list(rows) == NAMES
+    for name, row in rows.items():
+        label = sitk.ReadImage(str(out / f"{name}.seg.nrrd"))
+        voxel_ml = np.prod(label.GetSpacing()) / 1000
+        values = sitk.GetArrayViewFromImage(label)
+        assert row["volumes_ml"] == {
+            "bright": pytest.approx((values == 1).sum() * voxel_ml, abs=1e-3),
+            "brightest": pytest.approx((values == 7).sum() * voxel_ml, abs=1e-3),
+        }
+        assert row["size"] == list(label.GetSize())
+        assert row["model"] == {"name": "threshold", "sha256": "0" * 64}
+        assert ("uncertain", "brightest") in {(flag["kind"], flag["class"]) for flag in row["flags"]}
+        assert row["flags"] == states[name]["flags"]
+        assert row["seconds"] > 0
+    with (out / "report" / "report.csv").open(encoding="utf-8-sig", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [line["case"] for line in table] == NAMES
+    assert float(table[0]["bright (ml)"]) == pytest.approx(rows[NAMES[0]]["volumes_ml"]["bright"], rel=1e-3)
+    assert "brightest" in table[0]["doubts"]
+    assert int(table[0]["flags"]) == len(rows[NAMES[0]]["flags"])
+    # Only names of files, and of classes: no path tells where a patient's folder is.
+    assert str(tmp_path) not in (out / "report" / "report.json").read_text(encoding="utf-8")
+    last = segmented.events[-1]
+    assert (last["event"], last["done"], last["failed"], last["flagged"]) == ("finished", 3, [], 3)
+    assert Path(last["report"]) == out / "report" / "report.json"
+
+
+def test_pictures_to_leaf_through(segmented, scans, tmp_path):
+    for number in range(9):
+        shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / f"more {number}.nii.gz")
+    segmented()
+    pages = sorted((tmp_path / "out" / "report" / "contact_sheet").iterdir())
+    assert [page.name for page in pages] == ["01.png", "02.png"]
+    drawn = [page.stat().st_mtime_ns for page in pages]
+    (tmp_path / "out" / "more 8.seg.nrrd").unlink()
+    segmented()
+    assert [page.stat().st_mtime_ns == before for page, before in zip(pages, drawn, strict=True)] == [True, False]
+    first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(page))).astype(int) for page in pages)
+    assert first.shape[0] > 2 * second.shape[0], "ten, and two"
+    for entry in CLASSES.with_colors():
+        color = 255 * np.array(entry.color)
+        assert (np.abs(first - color).max(axis=2) < 40).sum() > 200, "outlines in the colours of the classes"
+
+
+def test_a_picture_is_seen_as_in_slicer(tmp_path):
+    """The patient's left is on the right, the front above, the head above: for every order of axes."""
+    from glmae.segmentation.contact_sheet import SIDE, draw_thumbnail
+
+    values = np.zeros((40, 40, 40), dtype=np.float32)  # identity: I to the left, J to the back, K to the head
+    values[30:, :8, 30:] = 1.0  # head, front, left
+    scan = sitk.GetImageFromArray(values)
+    label = sitk.Cast(scan, sitk.sitkUInt8)
+    for code in ("LPS", "RAS", "PIR"):
+        draw_thumbnail(tmp_path / f"{code}.png", sitk.DICOMOrient(scan, code), sitk.DICOMOrient(label, code), CLASSES)
+    pictures = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(int) for path in sorted(tmp_path.iterdir())]
+    for picture in pictures[1:]:
+        np.testing.assert_array_equal(picture, pictures[0])
+    axial, coronal, sagittal = (pictures[0][:, n * SIDE : (n + 1) * SIDE] for n in range(3))
+    for view, corner in ((axial, (0, -1)), (coronal, (0, -1)), (sagittal, (0, 0))):
+        lit = view.sum(axis=2) > 150
+        assert lit[corner]
+        assert lit.mean() < 0.1
+
+
+def test_a_second_run_does_only_what_is_missing(segmented, tmp_path):
+    segmented()
+    (tmp_path / "out" / f"{NAMES[1]}.seg.nrrd").unlink()
+    before = (tmp_path / "out" / f"{NAMES[0]}.seg.nrrd").stat().st_mtime_ns
+    states = segmented()
+    assert [state["state"] for state in states.values()] == ["skipped", "done", "skipped"]
+    assert (tmp_path / "out" / f"{NAMES[0]}.seg.nrrd").stat().st_mtime_ns == before
+    assert list(report_of(tmp_path / "out")) == NAMES
+
+
+def test_results_of_another_model_are_kept_and_named(segmented, tmp_path):
+    segmented()
+    shutil.copy(tmp_path / "out" / f"{NAMES[0]}.seg.nrrd", tmp_path / "from elsewhere")
+    (tmp_path / "out" / "report" / "cases" / f"{NAMES[1]}.seg.nrrd.json").unlink()
+    states = segmented(model=ModelMark("liver 2", "f" * 64))
+    assert [state["state"] for state in states.values()] == ["skipped"] * 3
+    assert "another model (threshold)" in states[NAMES[0]]["message"]
+    assert "not known" in states[NAMES[1]]["message"]
+    last = segmented.events[-1]
+    assert last["other_model"] == [NAMES[0], NAMES[2]]
+    assert "another model" in last["message"]
+    assert {row["model"]["name"] for row in report_of(tmp_path / "out").values()} == {"threshold"}
+
+
+def test_the_mark_of_a_model_is_that_of_its_weights(tmp_path):
+    for name, weights in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.safetensors").write_bytes(weights)
+    a, b, c = (ModelMark.of(tmp_path / name) for name in "abc")
+    assert a.sha256 == b.sha256 != c.sha256
+    assert (a.name, b.name) == ("a", "b")
+
+
+def test_a_failed_case_is_tried_again(segmented, scans, tmp_path):
+    whole = (scans / f"{NAMES[1]}.nii.gz").read_bytes()
+    (scans / f"{NAMES[1]}.nii.gz").write_bytes(whole[:3000])
+    states = segmented()
+    assert [state["state"] for state in states.values()] == ["done", "failed", "done"]
+    assert NAMES[1] in segmented.events[-1]["message"]
+    row = report_of(tmp_path / "out")[NAMES[1]]
+    assert (row["state"], row["error"]) == ("failed", "ScanError")
+    assert row["message"].startswith(f"{NAMES[1]}.nii.gz is incomplete"), "the file, but not where it lies"
+    assert states[NAMES[1]]["message"].startswith(str(scans))
+    (scans / f"{NAMES[1]}.nii.gz").write_bytes(whole)
+    assert [state["state"] for state in segmented().values()] == ["skipped", "done", "skipped"]
+    assert {row["state"] for row in report_of(tmp_path / "out").values()} == {"done"}
+
+
+def test_what_nobody_foresaw_stops_one_case_only(segmented):
+    def clumsy(case):
+        if case.name == NAMES[0]:
+            raise ZeroDivisionError("division by zero")
+        if case.name == NAMES[1]:
+            raise MemoryError
+        return thresholded(case)
+
+    states = segmented(clumsy)
+    assert [state["state"] for state in states.values()] == ["failed", "failed", "done"]
+    assert "ZeroDivisionError" in states[NAMES[0]]["message"]
+    assert "memory" in states[NAMES[1]]["message"]
+
+
+def test_stopped_in_the_middle_of_a_case(segmented, tmp_path):
+    def stopping(case):
+        if case.name == NAMES[1]:
+            raise Stopped("stopped")
+        return thresholded(case)
+
+    with pytest.raises(Stopped):
+        segmented(stopping)
+    assert list(report_of(tmp_path / "out")) == NAMES[:1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{NAMES[0]}.seg.nrrd", "report"]
+
+
+def test_a_folder_that_vanishes_is_not_made_again(segmented, tmp_path):
+    """A drive was taken away: nothing is written to where it was, and it can come back."""
+    out, away = tmp_path / "out", tmp_path / "away"
+
+    def unplugged(case):
+        if case.name == NAMES[1]:
+            out.rename(away)
+        return thresholded(case)
+
+    states = segmented(unplugged)
+    assert [state["state"] for state in states.values()] == ["done", "failed", "failed"]
+    assert {states[name]["name"] for name in NAMES[1:]} == {"StorageError"}
+    assert "vanished" in states[NAMES[2]]["message"]
+    assert not out.exists()
+    away.rename(out)
+    assert [state["state"] for state in segmented().values()] == ["skipped", "done", "done"]
+
+
+def test_a_full_disk_is_a_state_and_leaves_nothing_half_written(segmented, tmp_path, monkeypatch):
+    """The system refuses to write the second result; the report of it fits."""
+    real = os.replace
+
+    def replace_unless_full(source, target):
+        if Path(target).name == f"{NAMES[1]}.seg.nrrd":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", replace_unless_full)
+    states = segmented()
+    assert [state["state"] for state in states.values()] == ["done", "failed", "done"]
+    assert "disk is full" in states[NAMES[1]]["message"]
+    assert list(tmp_path.rglob(".writing*")) == []
+    assert report_of(tmp_path / "out")[NAMES[1]]["state"] == "failed"
+
+
+@contextmanager
+def as_somebody_else():
+    """The superuser may read everything, so for a while this process is not he."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are set in other ways on Windows")
+def test_no_permission_to_read(scans):
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder, out = Path(name) / "scans", Path(name) / "out"
+        shutil.copytree(scans, folder)
+        os.chmod(name, 0o755)
+        out.mkdir()
+        out.chmod(0o777)
+        (folder / "closed").mkdir(mode=0o000)
+        (folder / f"{NAMES[1]}.nii.gz").chmod(0o000)
+        events: list[dict] = []
+        with as_somebody_else():
+            failed = batch_of([folder], out, recorded(events)).run(thresholded)
+        (folder / "closed").chmod(0o755)
+        assert sorted(failed) == ["closed", NAMES[1]]
+        messages = {event["case"]: event["message"] for event in events if event.get("state") == "failed"}
+        assert all("no permission" in message for message in messages.values())
+        assert {path.name for path in out.glob("*.nrrd")} == {f"{name}.seg.nrrd" for name in (NAMES[0], NAMES[2])}
+
+
+def test_bad_scans_among_good_ones(segmented, scans, tmp_path):
+    """Each has a state with a sentence of its own, and the good ones, before, between and after them, are done."""
+    good = sitk.ReadImage(str(scans / f"{NAMES[0]}.nii.gz"))
+    grey = sitk.Cast(sitk.RescaleIntensity(good, 0, 255), sitk.sitkUInt8)
+    sitk.WriteImage(sitk.JoinSeries([good, good]), str(scans / "b four dimensions.nii.gz"))
+    sitk.WriteImage(sitk.Compose(grey, grey, grey), str(scans / "c colour.nrrd"))
+    sitk.WriteImage(good[:, :, 10:12], str(scans / "d two voxels thin.nii.gz"))
+    sitk.WriteImage(good[:, :, 10:11], str(scans / "e one voxel thin.nii.gz"))
+    (scans / "f damaged.nii.gz").write_bytes((scans / f"{NAMES[0]}.nii.gz").read_bytes()[:4000])
+    (scans / "g no scan.nrrd").write_text("a note", encoding="utf-8")
+    (scans / "h two channels").mkdir()
+    for number in (1, 2):
+        shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / "h two channels" / f"{number}.nii.gz")
+    ct = sitk.Cast(grey, sitk.sitkInt16)
+    write_series(scans / "i gap", ct, number=4)
+    (scans / "i gap" / "IM40015").unlink()
+    for number in (5, 6):
+        write_series(scans / "j one identifier for two", ct, number=number, uid=5)
+    write_series(scans / "k one identifier and number", ct, number=7)
+    write_series(scans / "k one identifier and number", ct[:, :, :20], number=7, names=[100 + n for n in range(20)])
+    states = segmented()
+    failed = {name: state["message"] for name, state in states.items() if state["state"] == "failed"}
+    wanted = {
+        "b four dimensions": "4 dimensions",
+        "c colour": "colour",
+        "e one voxel thin": "flat",
+        "f damaged": "incomplete",
+        "g no scan": "damaged",
+        "h two channels": "2 channels",
+        "i gap": "missing slices",
+        "k one identifier and number": "two slices at one place",
+    }
+    assert set(failed) == set(wanted)
+    for name, words in wanted.items():
+        assert words in failed[name]
+        assert "\n" not in failed[name]
+    done = {name for name, state in states.items() if state["state"] == "done"}
+    # Two series of one identifier that are told apart by their numbers are both segmented.
+    apart = {f"j one identifier for two series {number}" for number in (5, 6)}
+    assert done == {*NAMES, "d two voxels thin", *apart}
+    rows = report_of(tmp_path / "out")
+    assert {name for name, row in rows.items() if row["state"] == "failed"} == set(wanted)
+
+
+def test_a_damaged_record_is_passed_over(segmented, tmp_path):
+    segmented()
+    path = tmp_path / "out" / "report" / "cases" / f"{NAMES[0]}.seg.nrrd.json"
+    path.write_text("{", encoding="utf-8")
+    report = Report(tmp_path / "out")
+    assert [record.case for record in report.records()] == NAMES[1:]
+    record = report.record(f"{NAMES[1]}.seg.nrrd")
+    assert record is not None
+    report.add(replace(record, model=MODEL))
+    assert report.record(f"{NAMES[1]}.seg.nrrd") == record

@@ -1,0 +1,38 @@
+"""The faster order of memory: the same parameters, the same output."""
+
+import pytest
+import torch
+
+from glmae.backbone.presets import preset
+from glmae.segmentation.channels_last import ChannelsLast, channels_last
+from glmae.segmentation.heads import HEADS
+from glmae.segmentation.network import SegmentationNetwork
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_it_computes_the_same_with_the_same_parameters(head, batch, monkeypatch):
+    monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: True)
+    torch.manual_seed(0)
+    network = SegmentationNetwork(preset("tiny"), 3, head).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # the affine parts of norms, too
+    faster = channels_last(network, CPU)
+    assert isinstance(faster, ChannelsLast)
+    x = torch.randn(batch, 1, 16, 24, 32)
+    with torch.inference_mode():
+        expected, found = network(x)[0], faster(x)[0]
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
+    addresses = {parameter.data_ptr() for parameter in network.parameters()}
+    assert {parameter.data_ptr() for parameter in faster.parameters()} == addresses, "no second copy of the weights"
+
+
+def test_where_it_does_not_pay_the_network_stays_as_it_is(monkeypatch):
+    network = SegmentationNetwork(preset("tiny"), 1)
+    assert channels_last(network, torch.device("cuda")) is network
+    monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: False)
+    assert channels_last(network, CPU) is network

@@ -1,0 +1,63 @@
+"""Segmenting without a network, for tests of what is around it; run as a program it is one of several processes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from glmae.errors import ScanError, Stopped
+from glmae.events import Events, json_lines
+from glmae.scans.cases import Case, find_images
+from glmae.scans.classes import ClassTable, SegmentClass
+from glmae.scans.image import read_channels
+from glmae.segmentation.batch import Batch
+from glmae.segmentation.report import ModelMark
+from glmae.segmentation.result import Result
+from glmae.segmentation.work_sharing import Rank
+
+CLASSES = ClassTable((SegmentClass(1, "bright"), SegmentClass(7, "brightest")))
+MODEL = ModelMark("threshold", "0" * 64)
+
+
+def thresholded(case: Case) -> Result:
+    """The brightest tenth and hundredth of the voxels."""
+    if len(case.images) > 1:
+        raise ScanError(f"{case.name}: 2 channels, but the model was trained with 1")
+    images = read_channels(case.images)
+    tenth, hundredth = (float(edge) for edge in np.quantile(sitk.GetArrayViewFromImage(images[0]), (0.9, 0.99)))
+    labels = sitk.Cast(images[0] >= tenth, sitk.sitkUInt8) + 6 * sitk.Cast(images[0] >= hundredth, sitk.sitkUInt8)
+    return Result(tuple(images), labels, {1: 0.1, 7: 0.45})
+
+
+def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -> Batch:
+    """A batch with the defaults of `segment`."""
+    values: dict = {
+        "classes": CLASSES,
+        "fingerprint": None,
+        "model": MODEL,
+        "rank": Rank(),
+        "should_stop": lambda: False,
+    }
+    file_format = str(changes.pop("file_format", "seg.nrrd"))
+    return Batch(find_images(images), out, file_format, events=events, **(values | changes))
+
+
+def main(images: str, out: str, seconds: str) -> None:
+    """Take `seconds` for each case; those called `slow...` never end."""
+
+    def slowly(case: Case) -> Result:
+        time.sleep(600 if case.name.startswith("slow") else float(seconds))
+        return thresholded(case)
+
+    batch_of([Path(images)], Path(out), json_lines(), rank=Rank.here()).run(slowly)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Stopped:
+        sys.exit(130)

@@ -47,7 +47,7 @@ def network() -> SegmentationNetwork:
     )  # fmt: skip
     network = SegmentationNetwork(config, classes=4).eval()
     with torch.no_grad():
-        network.head.outputs[0].weight.mul_(10)  # sure of itself, as a trained one is
+        network.head.output.weight.mul_(10)  # sure of itself, as a trained one is
     return network
 
 

@@ -25,13 +25,14 @@ def write_model_with_classes(trained: Path, classes: int, out: Path) -> None:
         have = weights[name]
         if have.shape == wanted.shape:
             continue
-        # One row for each class, background first.
-        own = len(have) - 1
-        rows = [have[0]]
+        # The same number of rows for each class (one, or one a sub-voxel), background first.
+        own = len(model.classes.classes)
+        groups = have.unflatten(0, (own + 1, -1))
+        found = [groups[0]]
         for number in range(classes):
-            variant = torch.randn(have[0].shape, generator=random) * have.std() * VARIATION
-            rows.append(have[1 + number % own] + (variant if number >= own else 0))
-        weights[name] = torch.stack(rows)
+            variant = torch.randn(groups[0].shape, generator=random) * have.std() * VARIATION
+            found.append(groups[1 + number % own] + (variant if number >= own else 0))
+        weights[name] = torch.cat(found)
     network.load_state_dict(weights)
     table = ClassTable(tuple(SegmentClass(number, f"structure {number}") for number in range(1, classes + 1)))
     save_model(out, replace(model, network=network, classes=table), {"schedule": {}, "scores": None})

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from measurement import METHODS
+from results_file import machine_key
 from segment import RESULTS
 
 from glmae.errors import GLMAEError, RequestError
@@ -54,7 +55,7 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "network in the same precision, of MONAI's to itself in float32.",
     ]
     for device in _values(rows, "device"):
-        about = machine.get(device, {})
+        about = machine.get(machine_key(device, _only(rows, device=device)[-1]["threads"]), {})
         where = f"{about.get('gpu') or about.get('processor', device)}, {about.get('threads', '?')} threads"
         lines += ["", f"## {device}", "", f"{where}; torch {about.get('torch', '?')}.", ""]
         lines += [

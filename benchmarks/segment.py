@@ -173,7 +173,7 @@ def _run(row: dict, work: Work, phantoms: Sequence[Phantom], options: argparse.N
             print(f"{title}: failed (exit status {child.returncode})", file=sys.stderr, flush=True)
             return False
         content = json.loads(answer.read_text(encoding="utf-8"))
-    results.add(content["row"], row["device"], content["machine"])
+    results.add(content["row"], content["machine"])
     seconds = content["row"]["seconds"]
     print(f"{title}: {'does not fit' if seconds is None else f'{seconds} s'}", flush=True)
     return True

@@ -78,6 +78,7 @@ def measure(asked: Measurement) -> dict[str, Any]:
         "voxels": sitk.ReadImage(asked.image).GetNumberOfPixels(),
         "classes": asked.classes,
         "device": asked.device,
+        "threads": torch.get_num_threads(),
         "precision": asked.precision,
         "method": asked.method,
         "seconds": None if seconds is None else round(seconds, 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "GLMAESegmentation")}
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
 
 
@@ -28,7 +30,13 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_phantom_has_the_body_it_should(tmp_path: Path) -> None:
     from phantom import AIR, SKIN, write_phantom
 
-    pairs = [(SCANS / "images" / f"{name}.nii.gz", SCANS / "labels" / f"{name}.nii.gz") for name in NAMES[:2]]
+    pairs = []
+    for name in NAMES[:2]:
+        scan = sitk.ReadImage(str(SCANS / "images" / f"{name}.nii.gz"))
+        sitk.WriteImage(
+            sitk.Cast(sitk.RescaleIntensity(scan, -100, 900), sitk.sitkInt16), str(tmp_path / f"{name}.mha")
+        )
+        pairs.append((tmp_path / f"{name}.mha", SCANS / "labels" / f"{name}.nii.gz"))
     write_phantom(tmp_path / "phantom.nrrd", pairs, (90, 80, 70), (1.0, 2.0, 3.0), body=0.4)
     image = sitk.ReadImage(str(tmp_path / "phantom.nrrd"))
     voxels = sitk.GetArrayFromImage(image)
@@ -108,7 +116,9 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
 def run(data: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / "segment.py"), "--data", str(data), "--device", "cpu", "--steps", "2"]
     command += ["--work", str(folder / "work"), "--out", str(folder / "segment.json"), *words]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False, env=ENVIRONMENT
+    )
 
 
 def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
@@ -122,14 +132,18 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
     split = {"few_label": {"2": files[:2], "4": files[:3]}, "pool": files[:3], "test": files[3:]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
 
-    words = ("--cases", "headneck", "--methods", "monai_same_network", "glmae")
+    words = ("--cases", "headneck", "--methods", "monai_same_network")
     first = run(data.parent, tmp_path, *words)
     assert first.returncode == 0, first.stdout + first.stderr
+    kept = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))["rows"]
+    # Only what is missing is measured.
+    again = run(data.parent, tmp_path, *words, "glmae")
+    assert (again.returncode, again.stdout.count("\n")) == (0, 1), again.stderr
     content = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))
     rows = content["rows"]
     assert [row["method"] for row in rows][-1] == "glmae"
     assert {row["precision"] for row in rows} >= {"float32"}
-    assert content["machine"]["cpu"]["torch"]
+    assert [machine["torch"] for machine in content["machine"].values()] == [torch.__version__]
     for row in rows:
         assert (row["case"], row["device"], row["voxels"]) == ("headneck", "cpu", rows[0]["voxels"])
         assert row["floor_seconds"] > 0
@@ -138,12 +152,7 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
         assert row["peak_rss_mb"] is None or 100 < row["peak_rss_mb"] < 8000
     assert rows[-1]["dice_to_reference"] > 0.9
 
-    # One row is lost: only that one is made again.
-    kept = rows[:-1]
-    (tmp_path / "segment.json").write_text(json.dumps(content | {"rows": kept}), encoding="utf-8")
-    again = run(data.parent, tmp_path, *words)
-    assert (again.returncode, again.stdout.count("\n")) == (0, 1), again.stderr
-    assert json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))["rows"][:-1] == kept
+    assert rows[:-1] == kept
 
     out = tmp_path / "segment.json"
     page = subprocess.run(
@@ -153,6 +162,7 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
         encoding="utf-8",
         timeout=120,
         check=False,
+        env=ENVIRONMENT,
     )
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "docs" / "segment.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from ..scans.classes import ClassTable
 from ..scans.geometry import Geometry
 from ..scans.image import read_image
 from ..scans.labels import read_label
-from ..scans.preparation import restore_labels
+from ..scans.restoring import restore_labels
 from ..scans.store import ScanStore
 from .evaluation import Score, score_case
 from .sliding_window import class_probabilities

@@ -1,4 +1,4 @@
-"""The Slicer module: exports labelled volumes for the GLMAE engine and imports its segmentations.
+"""The Slicer module: learns to segment from a few labelled scans and segments others.
 
 Only what Slicer needs to know about the module is here; the work is done in `GLMAESegmentationLib`.
 """
@@ -25,6 +25,7 @@ from slicer.util import VTKObservationMixin
 
 if TYPE_CHECKING:
     from GLMAESegmentationLib.case_folder import CaseFolder
+    from GLMAESegmentationLib.panel import Panel
 
 
 class GLMAESegmentation(ScriptedLoadableModule):
@@ -47,33 +48,76 @@ class GLMAESegmentation(ScriptedLoadableModule):
 
 
 class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Shows the panel of Resources/UI/GLMAESegmentation.ui and passes clicks on to the logic."""
+    """Puts the panel of Resources/UI/GLMAESegmentation.ui on the screen and keeps it moving."""
+
+    # How often the panel looks for news, in milliseconds: while a job is under way, and else.
+    BUSY_INTERVAL = 100
+    IDLE_INTERVAL = 1000
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = GLMAESegmentationLogic()
         self.ui: Any = None
+        self.panel: Any = None
+        self.view: Any = None
+        self.timer: Any = None
 
     def setup(self) -> None:
         """Called once, when the module is opened for the first time."""
+        import qt
+
+        from GLMAESegmentationLib.widgets.panel_view import PanelView
+        from GLMAESegmentationLib.widgets.slicer_application import SlicerApplication
+
         ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
+        widget = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
         self.ui.importButton.connect("clicked(bool)", self.onImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClose)
+        self.panel = self.logic.newPanel()
+        self.view = PanelView(self.ui, self.panel, SlicerApplication(), self.onTick)
+        self.timer = qt.QTimer()
+        self.timer.connect("timeout()", self.onTick)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneLoaded)
+
+    def enter(self) -> None:
+        """The user comes to the module."""
+        self.panel.packages_changed()
+        self.onTick()
+
+    def exit(self) -> None:
+        """The user leaves the module; a job under way goes on."""
+        if not self.panel.busy:
+            self.timer.stop()
 
     def cleanup(self) -> None:
         """Called when Slicer closes or the module is reloaded."""
         self.removeObservers()
+        if self.timer is not None:
+            self.timer.stop()
+            self.panel.leave()
 
-    def onSceneClose(self, caller: Any = None, event: Any = None) -> None:
-        """What the last message spoke of is gone with the scene."""
+    def onTick(self) -> None:
+        """A job or the panel moves on by one small piece."""
+        self.panel.tick()
+        self.view.show()
+        self.timer.start(self.BUSY_INTERVAL if self.panel.busy else self.IDLE_INTERVAL)
+
+    def onSceneClosed(self, caller: Any = None, event: Any = None) -> None:
+        """What the panel spoke of is gone with the scene."""
         self.ui.messageLabel.text = ""
+        self.panel.scene_closed()
+        self.onSceneLoaded()
+
+    def onSceneLoaded(self, caller: Any = None, event: Any = None) -> None:
+        """The choices that came with a scene are shown."""
+        self.panel.refresh()
+        self.view.show_choices()
+        self.view.show()
 
     def onExport(self, checked: bool = False) -> None:
         """Write every labelled volume of the scene into the chosen folder."""
@@ -95,6 +139,14 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
+
+    def newPanel(self) -> Panel:
+        """The panel's decisions and jobs on the current scene, to be shown by widgets or driven by a script."""
+        from GLMAESegmentationLib.panel import Panel
+        from GLMAESegmentationLib.widgets.qt_process import QtProcess
+        from GLMAESegmentationLib.widgets.slicer_application import open_editor, settings_folder
+
+        return Panel(slicer.mrmlScene, self.getParameterNode, settings_folder(), QtProcess, open_editor)
 
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""

@@ -122,6 +122,8 @@ class Panel:
             value: ACCEPT, CORRECT, LABEL: the ID of a volume instead of the selected one; CANCEL: the ID of one scan's
                 volume, None for all; IMPORT, EXPORT: a path; RENAME: the new name.
         """
+        if name in (action.LABEL, action.ACCEPT, action.CORRECT) and value is not None:
+            self.selected = value
         self.refresh()
         if name not in self.state.enabled:
             return

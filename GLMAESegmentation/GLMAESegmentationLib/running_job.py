@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,7 @@ class RunningJob:
         for event in events:
             self.progress.apply(event)
             if event["event"] != "progress":
-                self.job.log(str(event))
+                self.job.log(json.dumps(event, ensure_ascii=False))
         if not running:
             self._finish(process.exit_status())
         elif self._clock() > self._deadline:

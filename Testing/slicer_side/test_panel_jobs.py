@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,55 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_scene import load_scan, parameter_node
+from panel_scene import follow, load_scan, new_panel
 
 from GLMAESegmentationLib import engine_command as engine
 from GLMAESegmentationLib import panel_state as action
 from GLMAESegmentationLib.engine_process import PlainProcess
 from GLMAESegmentationLib.job_folder import all_jobs
 from GLMAESegmentationLib.panel import Panel
-
-# An engine that needs no torch: it behaves as its first word says.
-STAND_IN_ENGINE = """
-import json, pathlib, sys, time
-def say(**event): print(json.dumps(event), flush=True)
-words = sys.argv[1:]
-out = pathlib.Path(words[words.index("--out") + 1])
-behaviour = (pathlib.Path(__file__).parent / "behaviour").read_text()
-say(event="started", job=words[0], cases=2, classes=[], device="cpu")
-say(event="info", message="Computing on the CPU.")
-if behaviour == "crash":
-    print("Traceback: segmentation violation", file=sys.stderr); sys.exit(139)
-if behaviour == "gpu":
-    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-if behaviour == "disk":
-    say(event="failed", name="StorageError", message="out: the disk is full; free some space."); sys.exit(1)
-if behaviour == "deaf":
-    import signal
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-for step in range(10000):
-    say(event="progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
-    time.sleep(0.05)
-"""
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that says how the stand-in engine behaves."""
-    folder = tmp_path / "engine" / "glmae"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").touch()
-    (folder / "__main__.py").write_text(STAND_IN_ENGINE, encoding="utf-8")
-    (folder / "behaviour").write_text("run", encoding="utf-8")
-    library = tmp_path / "engine" / "GLMAESegmentationLib"
-    library.mkdir()
-    (library / "__init__.py").touch()
-    (library / "engine_child.py").write_text(
-        (engine.MODULE_FOLDER / "GLMAESegmentationLib" / "engine_child.py").read_text(encoding="utf-8"),
-        encoding="utf-8",
-    )
-    monkeypatch.setattr(engine, "MODULE_FOLDER", tmp_path / "engine")
-    return folder / "behaviour"
 
 
 @pytest.fixture
@@ -76,19 +34,14 @@ def panel(scene: Any, tmp_path: Path) -> Iterator[Panel]:
     opened.leave()
 
 
-def new_panel(scene: Any, tmp_path: Path) -> Panel:
-    return Panel(scene, parameter_node, tmp_path / "settings ü", PlainProcess, lambda segmentation, volume: None)
-
-
-def follow(panel: Panel, until: Any = lambda: False, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while panel.busy and not until():
-        assert time.monotonic() < end, panel.log
-        panel.tick()
-        time.sleep(0.02)
+def with_small_crops(command: engine.EngineCommand) -> PlainProcess:
+    """A step in much less than a second on any computer."""
+    small = ("--setting", "patch=[16, 16, 16]", "--setting", "batch=1")
+    return PlainProcess(dataclasses.replace(command, arguments=(*command.arguments, *small)))
 
 
 def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: Any, tmp_path: Path) -> None:
+    panel = new_panel(scene, tmp_path, with_small_crops)
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1, 300)
     began = time.monotonic()
@@ -98,9 +51,8 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     assert time.monotonic() - began < 5
     assert panel.state.failure is None
     assert panel.state.interrupted == ("Anterior, Posterior",)
-    print(panel.log, "SECONDS", time.monotonic() - began)
 
-    again = new_panel(scene, tmp_path)  # Slicer was started anew
+    again = new_panel(scene, tmp_path, with_small_crops)  # Slicer was started anew
     assert again.state.interrupted == ("Anterior, Posterior",)
     again.do(action.CONTINUE)
     follow(again, lambda: len(again.state.loss) > 1, 300)

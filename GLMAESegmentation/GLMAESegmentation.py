@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +141,17 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
 
-    def newPanel(self) -> Panel:
-        """The panel's decisions and jobs on the current scene, to be shown by widgets or driven by a script."""
+    def newPanel(self, folder: Path | None = None) -> Panel:
+        """The panel's decisions and jobs on the current scene, to be shown by widgets or driven by a script.
+
+        Args:
+            folder: for models and jobs; None: beside Slicer's settings.
+        """
         from GLMAESegmentationLib.panel import Panel
         from GLMAESegmentationLib.widgets.qt_process import QtProcess
         from GLMAESegmentationLib.widgets.slicer_application import open_editor, settings_folder
 
-        return Panel(slicer.mrmlScene, self.getParameterNode, settings_folder(), QtProcess, open_editor)
+        return Panel(slicer.mrmlScene, self.getParameterNode, folder or settings_folder(), QtProcess, open_editor)
 
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
@@ -182,7 +187,7 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         """All tests, one after the other."""
-        for test in (self.test_round_trip, self.test_nothing_labelled):
+        for test in (self.test_round_trip, self.test_train_and_segment, self.test_nothing_labelled):
             self.setUp()
             test()
         logging.info("GLMAESegmentation: all tests passed")
@@ -208,6 +213,39 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
                     )
                     self.assertGreater(int(before.sum()), 0)
                     self.assertTrue(np.array_equal(before, after))
+
+    def test_train_and_segment(self) -> None:
+        """A few steps on two labelled scans, then a third is segmented: what the panel does on clicks."""
+        with tempfile.TemporaryDirectory() as folder:
+            panel = GLMAESegmentationLogic().newPanel(Path(folder))
+            if panel.state.missing:
+                logging.warning("Not tested, because these are not installed: %s", ", ".join(panel.state.missing))
+                return
+            for name in ("hippocampus_003", "hippocampus_039"):
+                self.loadSample(name)
+            volume, drawn = self.loadSample("hippocampus_057")
+            slicer.mrmlScene.RemoveNode(drawn)
+            panel.choices.steps = 3
+            self.click(panel, "train")
+            self.assertEqual(len(panel.state.models), 1)
+            self.click(panel, "segment")
+            self.assertEqual([scan.state for scan in panel.state.queue], ["done"])
+            result = slicer.mrmlScene.GetNodeByID(panel.state.queue[0].result_id)
+            reference = result.GetNodeReferenceID(result.GetReferenceImageGeometryReferenceRole())
+            self.assertEqual(reference, volume)
+            panel.do("undo")
+            self.assertIsNone(slicer.mrmlScene.GetFirstNodeByName("hippocampus_057 segmentation (GLMAE)"))
+            panel.leave()
+
+    def click(self, panel: Panel, action: str) -> None:
+        """Do something in the panel and wait for the job that it begins."""
+        panel.do(action)
+        self.assertTrue(panel.busy, f"{action} did not begin: {panel.state.failure}")
+        while panel.busy:
+            slicer.app.processEvents()
+            panel.tick()
+            time.sleep(0.05)
+        self.assertIsNone(panel.state.failure, panel.log)
 
     def test_nothing_labelled(self) -> None:
         """An empty scene is a sentence, not a traceback."""

@@ -46,7 +46,7 @@ def failure_of(event: Mapping[str, Any] | None, exit_status: int | None, log: Se
         if name == "MemoryError":
             return _out_of_memory(on_gpu=False)
         known = _known(message)
-        return known or Failure(_(_NAMES.get(name, "The job failed")), _sentence(message))
+        return known or Failure(_named(name), _sentence(message))
     known = _known("\n".join(tail))
     if known is not None:
         return known
@@ -68,13 +68,16 @@ def not_started(program: str, reason: str = "") -> Failure:
     )
 
 
-_NAMES = {
-    "RequestError": "This cannot be done as it is",
-    "ScanError": "A scan cannot be used",
-    "ModelError": "The model cannot be used",
-    "StorageError": "A result could not be written",
-    "Stopped": "Stopped",
-}
+def _named(name: str) -> str:
+    """A few words for an error of the engine."""
+    names = {
+        "RequestError": _("This cannot be done as it is"),
+        "ScanError": _("A scan cannot be used"),
+        "ModelError": _("The model cannot be used"),
+        "StorageError": _("A result could not be written"),
+        "Stopped": _("Stopped"),
+    }
+    return names.get(name, _("The job failed"))
 
 
 def _known(text: str) -> Failure | None:

@@ -17,7 +17,7 @@ def say(event: str, **fields: Any) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def train(behaviour: str) -> int:
+def train(behaviour: str, out: Path) -> int:
     if behaviour == "crash":
         print("Traceback: segmentation violation", file=sys.stderr)
         return 139
@@ -28,6 +28,10 @@ def train(behaviour: str) -> int:
         return 1
     if behaviour == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if behaviour == "finish":
+        shutil.copytree(HERE / "model", out)
+        say("finished", job="finetune", model=str(out))
+        return 0
     for step in range(10000):
         say("progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
         time.sleep(0.05)
@@ -62,9 +66,10 @@ def main() -> int:
     behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
     say("started", job=words[0], cases=2, classes=[], device="cpu")
     say("info", message="Computing on the CPU.")
+    out = Path(words[words.index("--out") + 1])
     if words[0] == "finetune":
-        return train(behaviour)
-    return segment(behaviour, Path(words[words.index("--images") + 1]), Path(words[words.index("--out") + 1]))
+        return train(behaviour, out)
+    return segment(behaviour, Path(words[words.index("--images") + 1]), out)
 
 
 if __name__ == "__main__":

@@ -89,15 +89,17 @@ def install() -> None:
 class Application:
     """`slicer.app`, in testing mode: questions are answered with yes."""
 
-    __slots__ = ("applicationName", "loaded", "slicerUserSettingsFilePath")
+    __slots__ = ("applicationName", "slicerUserSettingsFilePath")
 
     def __init__(self, settings: Path) -> None:
         self.applicationName = "Slicer"
         self.slicerUserSettingsFilePath = str(settings / "Slicer.ini")
-        self.loaded: list[str] = []
 
     def testingEnabled(self) -> bool:
         return True
+
+    def processEvents(self) -> None:
+        sys.modules["qt"].application.processEvents()
 
     def layoutManager(self) -> None:
         """No views."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import slicer
 from PySide6.QtCore import Property, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QToolButton, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
 
 class ctkCollapsibleButton(QWidget):
-    """A button over its contents. (The real one is a button that draws itself; its contents are children, as here.)"""
+    """A title over its contents. (The real one is a button that draws itself; its contents are children, as here.)"""
 
     contentsCollapsed = Signal(bool)
     signals = ("contentsCollapsed(bool)",)
@@ -21,10 +21,10 @@ class ctkCollapsibleButton(QWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._collapsed = False
-        self._button = QToolButton(self)
-        self._button.setObjectName("")
-        self._button.setStyleSheet("QToolButton { border: none; text-align: left; font-weight: bold; }")
-        self._button.clicked.connect(lambda: self._fold(not self._collapsed))
+        self._button = QLabel(self)
+        font = self._button.font()
+        font.setBold(True)
+        self._button.setFont(font)
         self._title = ""
         self._lay()
 

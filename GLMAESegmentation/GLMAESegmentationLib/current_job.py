@@ -8,13 +8,16 @@ from typing import Any
 
 from glmae.errors import GLMAEError
 
+from .case_folder import CaseFolder
 from .engine_command import EngineCommand
 from .engine_process import EngineProcess
 from .failures import Failure, failure_of
 from .job_folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
 from .job_progress import JobProgress
+from .label_findings import Finding, findings_of
 from .model_library import ModelLibrary
 from .panel_choices import PanelChoices
+from .result_check import doubts, found_structures, training_volumes
 from .running_job import RunningJob
 from .scan_table import Scan
 from .segmentation_job import cancel_scan, import_result, new_segmentation, queue_of, write_scans
@@ -42,6 +45,7 @@ class CurrentJob:
         device_reason: what the engine last said about the device.
         results: IDs of the segmentations that the last segmentation made.
         scan_failures: why a scan could not be segmented, by the ID of its volume.
+        findings: what the engine finds odd about the labels of the last training.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class CurrentJob:
         self.device_reason = ""
         self.results: list[str] = []
         self.scan_failures: dict[str, str] = {}
+        self.findings: list[Finding] = []
         self.stopping = False
         self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
         self._running: RunningJob | None = None
@@ -87,6 +92,7 @@ class CurrentJob:
     def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str) -> None:
         """Begin to train a model called `title` on labelled scans."""
         folder = self._begin(new_training(self._jobs, choices, title))
+        self.findings = []
         self._written = (0, len(scans))
         self._writing = write_training_cases(folder, scans, self._scene, choices.region)
 
@@ -151,7 +157,7 @@ class CurrentJob:
 
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
-        self.results, self.note = [], ""
+        self.results, self.note, self.findings = [], "", []
         self.scan_failures.clear()
         if self.kind == SEGMENT:
             self.stop()
@@ -192,6 +198,8 @@ class CurrentJob:
                 self.queue.case_event(case, state, str(event.get("message") or ""))
                 if state in ("done", "skipped") and event.get("file"):
                     self._files.append((case, Path(str(event["file"]))))
+            elif event["event"] == "warning" and self.kind == TRAIN:
+                self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
         if running.progress.remarks:
             self.device_reason = running.progress.remarks[0]
         if running.ended and not self._files:
@@ -203,9 +211,18 @@ class CurrentJob:
         scan = self.queue.of_case(case)
         if scan is None or scan.state == CANCELLED:
             return
-        node = import_result(self.folder, self.queue, case, file, self._card, self._scene)
+        node = import_result(
+            self.folder, self.queue, case, file, self._scene, lambda *nodes: self._doubts(case, *nodes)
+        )
         if node is not None:
             self.results.append(node.GetID())
+
+    def _doubts(self, case: str, segmentation: Any, volume: Any) -> Sequence[str]:
+        """The engine's own, which sees more; else those that the result alone shows."""
+        known = self.progress.doubts.get(case) if self.progress is not None else None
+        if known is not None:
+            return known
+        return doubts(found_structures(segmentation, volume), training_volumes(self._card))
 
     def _end(self, running: RunningJob) -> None:
         folder = running.job

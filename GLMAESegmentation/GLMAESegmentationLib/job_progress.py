@@ -28,6 +28,7 @@ class JobProgress:
         cases: state of each case by its name: running, done, skipped, failed.
         case_messages: what was said about a case, by its name.
         files: result file of each finished case.
+        doubts: what the engine finds doubtful about a finished case, a sentence each; without it, it did not look.
         finished: the fields of the last event of a job that ended by itself.
         failed: the fields of the last event of a job that did not.
     """
@@ -44,6 +45,7 @@ class JobProgress:
     cases: dict[str, str] = field(default_factory=dict)
     case_messages: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
     finished: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
 
@@ -102,6 +104,10 @@ class JobProgress:
             self.case_messages[case] = str(event["message"])
         if event.get("file") and state in ("done", "skipped"):
             self.files[case] = str(event["file"])
+        flags = event.get("flags")
+        if isinstance(flags, list):
+            messages = [flag.get("message") for flag in flags if isinstance(flag, dict)]
+            self.doubts[case] = [message for message in messages if isinstance(message, str)]
 
 
 def number(value: Any) -> float | None:

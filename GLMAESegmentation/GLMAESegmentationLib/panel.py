@@ -36,7 +36,7 @@ from .segment_classes import class_table
 from .segment_voxels import VoxelCounts
 from .segmentation_import import accept_result, is_result
 from .sentences import listed
-from .situation import Finding, Situation
+from .situation import Situation
 from .training_job import keep_model
 from .translation import tr as _
 
@@ -67,7 +67,6 @@ class Panel:
         self.library = ModelLibrary(Path(folder) / "models")
         self.jobs = Path(folder) / "jobs"
         self.selected = ""
-        self.findings: list[Finding] = []
         self.least_sure: list[str] = []  # IDs of volumes, where something ranks them
         self.state = PanelState()
         self._parameter_node, self._open_editor = parameter_node, open_editor
@@ -159,7 +158,7 @@ class Panel:
             Situation(
                 scans=scans,
                 classes=self._classes(scans, drawn),
-                findings=self.findings,
+                findings=self._job.findings,
                 missing=self._missing,
                 models=self.library.names,
                 model=choices.model,
@@ -192,7 +191,7 @@ class Panel:
     def scene_closed(self) -> None:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
-        self.findings, self.least_sure, self.selected, self._note = [], [], "", ""
+        self.least_sure, self.selected, self._note = [], "", ""
         self.refresh()
 
     def leave(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .class_overview import ClassRow
 from .failures import Failure
 from .job_folder import SEGMENT, TRAIN
+from .label_findings import Finding
 from .model_scores import Score
 from .scan_choice import FEWEST_SCANS, next_to_label, scans_to_segment, training_scans
 from .scan_table import Scan
@@ -21,7 +22,7 @@ from .section_sentences import (
     train_sentence,
 )
 from .segmentation_queue import QueuedScan, SegmentationQueue
-from .situation import Finding, Situation
+from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
 LABEL, LABEL_NEXT, INSTALL, START_TRAINING, STOP, CONTINUE, DISCARD = (

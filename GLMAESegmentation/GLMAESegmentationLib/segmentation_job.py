@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from glmae.errors import GLMAEError, RequestError
 
 from .case_folder import CaseFolder, ExportedCase
 from .job_folder import SEGMENT, JobFolder, JobRecord
-from .result_check import doubts, found_structures, training_volumes
 from .scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, Scan
 from .scene_cases import SceneCase, scan_volumes
 from .segmentation_import import import_segmentation, is_result
@@ -94,11 +93,24 @@ def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> Non
 
 
 def import_result(
-    job: JobFolder, queue: SegmentationQueue, case: str, file: Path, card: Mapping[str, Any], scene: Any
+    job: JobFolder,
+    queue: SegmentationQueue,
+    case: str,
+    file: Path,
+    scene: Any,
+    check: Callable[[Any, Any], Sequence[str]],
 ) -> Any | None:
     """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
 
     Older results of the scan that were not accepted are hidden, not removed.
+
+    Args:
+        job: the segmentation.
+        queue: of its scans.
+        case: the engine's name of the scan.
+        file: the result.
+        scene: where its scan is.
+        check: what is doubtful about a result node made of a volume node, a sentence each.
     """
     scan = queue.of_case(case)
     if scan is None or scan.state == DONE:
@@ -113,7 +125,7 @@ def import_result(
         queue.update(scan.volume_id, state=FAILED, note=str(error))
         return None
     node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
-    doubt = " ".join(doubts(found_structures(node, volume), training_volumes(card)))
+    doubt = " ".join(check(node, volume))
     if doubt:
         node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
     _hide_older(node, volume, scene)

@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from .class_overview import ClassRow
 from .failures import Failure
 from .job_progress import JobProgress
+from .label_findings import Finding
 from .model_scores import Score
 from .panel_choices import NORMAL
 from .scan_table import Scan
 from .segmentation_queue import SegmentationQueue
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something suspicious about a label: whose, which class ("" for all), and a sentence."""
-
-    volume_id: str
-    name: str
-    sentence: str
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ class ModuleWindow:
         """The panel as it looks, on one page."""
         self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
         self.qt.application.processEvents()
-        self.frame.grab().save(str(path))
+        few_colors = self.qt.QImage.Format_Indexed8  # a third of the size
+        assert self.frame.grab().toImage().convertToFormat(few_colors).save(str(path))
 
     def close(self) -> None:
         self.widget.cleanup()

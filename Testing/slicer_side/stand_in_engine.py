@@ -32,6 +32,10 @@ def train(behaviour: str, out: Path) -> int:
         shutil.copytree(HERE / "model", out)
         say("finished", job="finetune", model=str(out))
         return 0
+    if behaviour == "odd label":
+        say(
+            "warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts"
+        )
     for step in range(10000):
         say("progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
         time.sleep(0.05)
@@ -56,7 +60,8 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
             say("case", case=case, state="failed", name="ScanError", message=f"{case} cannot be read")
             continue
         shutil.copy(HERE / "result.seg.nrrd", target)
-        say("case", case=case, state="done", file=str(target))
+        flags = {"flags": [{"kind": "shape", "message": "Odd shape."}]} if behaviour == "flags" else {}
+        say("case", case=case, state="done", file=str(target), **flags)
     say("finished", job="segment", failed=failed, out=str(out))
     return 1 if failed else 0
 

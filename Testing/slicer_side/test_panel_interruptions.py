@@ -92,6 +92,22 @@ def test_a_failure_is_shown_and_its_log_copied(window: ModuleWindow, stand_in: P
     assert not ui.failureFrame.visible
 
 
+def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, stand_in: Path) -> None:
+    stand_in.write_text("odd label", encoding="utf-8")
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    window.settle()
+    assert not window.ui.findingsList.visible
+    window.click("trainButton")
+    window.run(until=lambda: len(window.panel.state.loss) > 1)
+    findings = window.ui.findingsList
+    assert [findings.item(n).text() for n in range(findings.count)] == ["hippocampus_039: Anterior is in two parts."]
+    findings.currentRow = 0
+    second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1]
+    assert window.panel.selected == second.GetID()
+    assert window.ui.scanTable.currentRow() == 1
+
+
 def test_the_panel_rests_when_it_is_left(window: ModuleWindow, stand_in: Path) -> None:
     window.widget.exit()
     assert not window.widget.timer.active

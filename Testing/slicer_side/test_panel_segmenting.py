@@ -155,3 +155,23 @@ def test_a_damaged_model_is_a_sentence(panel: Panel) -> None:
     assert panel.state.failure is not None
     assert panel.state.failure.name == "The model cannot be used"
     assert not panel.busy
+
+
+def test_what_the_engine_doubts_is_shown_and_stays_with_the_result(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("flags", encoding="utf-8")
+    panel.do(action.START_SEGMENTING)
+    follow(panel)
+    assert {scan.doubt for scan in panel.state.scans} == {"Odd shape."}
+    assert "doubtful" in panel.state.scans_sentence
+
+
+def test_without_the_engines_doubts_the_panel_looks_itself(panel: Panel, stand_in: Path, tmp_path: Path) -> None:
+    """The result is that of another scan; its structures are as large as in training, so nothing is doubtful."""
+    panel.do(action.START_SEGMENTING)
+    follow(panel)
+    assert {scan.doubt for scan in panel.state.scans} == {""}
+    card = panel.library.path("Leber") / "model.json"
+    card.write_text(card.read_text(encoding="utf-8").replace("1700.0", "17000.0"), encoding="utf-8")
+    panel.do(action.START_SEGMENTING)
+    follow(panel)
+    assert all("Anterior is much smaller than in the training scans." in scan.doubt for scan in panel.state.scans)

@@ -98,6 +98,7 @@ class PanelView:
         for name, wanted in {**_BUTTONS, **_QUESTIONS}.items():
             getattr(ui, name).enabled = wanted in state.enabled
         ui.nextStepLabel.text = state.next_step
+        ui.nextStepLabel.visible = bool(state.next_step)
         ui.failureFrame.visible = state.failure is not None
         ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
         ui.installFrame.visible = bool(state.missing)

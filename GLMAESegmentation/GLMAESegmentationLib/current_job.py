@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glmae.errors import GLMAEError
+from glmae.errors import GLMAEError, StorageError
 
 from .case_folder import CaseFolder
 from .engine_command import EngineCommand
@@ -260,7 +261,8 @@ class CurrentJob:
         self.failure = failure
         log = "\n".join([folder.read_log(), failure.sentence])
         if folder.record.words and folder.record.kind == TRAIN:
-            folder.update(state=FAILED)
+            with suppress(StorageError):  # where the disk is full, the job is found by its age
+                folder.update(state=FAILED)
         else:
             folder.remove()
         self._close(log)

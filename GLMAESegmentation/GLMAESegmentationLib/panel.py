@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glmae.errors import GLMAEError
+from glmae.errors import GLMAEError, RequestError
 from glmae.scans.classes import ClassTable, merge
 
 from . import panel_state as action
@@ -301,7 +301,10 @@ class Panel:
 
     def _classes(self, scans: list[Scan], drawn: dict[str, Any]) -> list[ClassRow]:
         training = [scan for scan in training_scans(scans) if scan.volume_id in drawn]
-        return class_overview(training, {scan.volume_id: class_table(drawn[scan.volume_id]) for scan in training})
+        try:
+            return class_overview(training, {scan.volume_id: class_table(drawn[scan.volume_id]) for scan in training})
+        except RequestError:  # more classes than a model can hold; training says so
+            return []
 
     def _class_table(self) -> ClassTable:
         """The structures to draw: those of the scans to train on, and of the chosen model."""

@@ -73,8 +73,8 @@ class ModuleWindow:
         """The panel as it looks, on one page."""
         self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
         self.qt.application.processEvents()
-        few_colors = self.qt.QImage.Format_Indexed8  # a third of the size
-        assert self.frame.grab().toImage().convertToFormat(few_colors).save(str(path))
+        opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
+        assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets
 
     def close(self) -> None:
         self.widget.cleanup()

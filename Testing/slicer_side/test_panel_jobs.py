@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from panel_scene import follow, load_scan, new_panel
 
+from glmae.errors import StorageError
 from GLMAESegmentationLib import engine_command as engine
 from GLMAESegmentationLib import panel_state as action
 from GLMAESegmentationLib.engine_process import PlainProcess
@@ -177,6 +178,26 @@ def test_closing_the_scene_while_its_scans_are_written(panel: Panel, stand_in: P
     assert panel.state.failure is not None
     assert "hippocampus_039 is no longer in the scene" in panel.state.failure.sentence
     assert not list(panel.jobs.iterdir())
+
+
+def test_a_disk_that_is_full_while_the_job_runs(
+    panel: Panel, stand_in: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Any
+) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+
+    def full(*_: Any) -> None:
+        raise StorageError("job.json could not be written: the disk is full; free some space.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("GLMAESegmentationLib.job_folder.write_json", full)
+        panel.do(action.STOP)
+        follow(panel)
+    assert panel.state.failure is not None
+    assert panel.state.failure.name == "No space on the disk"
+    (job,) = all_jobs(panel.jobs)
+    os.utime(job.alive, (time.time() - 60,) * 2)
+    assert new_panel(scene, tmp_path).state.interrupted == ("Anterior, Posterior",)
 
 
 def test_quitting_while_scans_are_written_leaves_nothing(panel: Panel, stand_in: Path) -> None:

@@ -204,7 +204,7 @@ class PanelView:
             CANCELLED: _("cancelled"),
         }
         ui.queueTable.visible = bool(state.queue)
-        rows = [(scan.name, names[scan.state], scan.note.split(". ")[0]) for scan in state.queue]
+        rows = [(scan.name, names[scan.state], scan.note.split(". ")[0].rstrip(".")) for scan in state.queue]
         show_rows(ui.queueTable, rows, [scan.note for scan in state.queue])
 
     def _connect(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+import slicer
 from module_window import MODULE, ModuleWindow
-from panel_scene import load_scan
+from panel_scene import load_scan, write_model
 from standins.pythonqt import Wrapped, unwrap
 from standins.slicer_widgets import FOREIGN
 
@@ -64,6 +66,57 @@ def test_deleted_and_renamed_nodes(window: ModuleWindow) -> None:
     window.settle()
     assert window.texts("scanTable", 0) == ["Doe^Jane ü"]
     assert not window.ui.trainButton.enabled
+
+
+def test_a_region_is_chosen_and_remembered_in_the_scene(window: ModuleWindow) -> None:
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Around the hippocampus")
+    window.settle()
+    window.ui.regionSelector.setCurrentNodeID(region.GetID())
+    assert window.panel.choices.region is region
+    assert "Only inside Around the hippocampus." in window.ui.trainLabel.text
+    slicer.mrmlScene.RemoveNode(region)
+    window.settle()
+    assert window.panel.choices.region is None
+    assert "Only inside" not in window.ui.trainLabel.text
+
+
+def test_choices_are_shown_as_they_are_stored(window: ModuleWindow) -> None:
+    ui, choices = window.ui, window.panel.choices
+    ui.budgetSelector.currentIndex = 2
+    ui.deviceSelector.currentIndex = 1
+    ui.pretrainedBox.checked = False
+    assert (choices.budget, choices.device, choices.pretrained) == ("thorough", "cpu", False)
+    slicer.mrmlScene.Clear(0)
+    assert (ui.budgetSelector.currentIndex, ui.deviceSelector.currentIndex, ui.pretrainedBox.checked) == (1, 0, True)
+
+
+def test_models_are_exported_imported_renamed_and_deleted(
+    window: ModuleWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.panel.library.add(write_model(tmp_path / "trained"), "Leber")
+    window.panel.choices.model = "Leber"
+    window.settle(1)
+    file = str(tmp_path / "shared")
+    qt = window.qt
+    monkeypatch.setattr(qt, "QFileDialog", SimpleNamespace(getSaveFileName=lambda *_: file), raising=False)
+    window.click("exportModelButton")
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: file + ".glmae.zip", raising=False)
+    window.click("importModelButton")
+    assert window.ui.modelSelector.currentText == "shared"
+    dialog = SimpleNamespace(getText=lambda *_: "Leber: neu?")
+    monkeypatch.setattr(qt, "QInputDialog", dialog, raising=False)
+    window.click("renameModelButton")
+    assert window.ui.modelSelector.currentText == "Leber neu"
+    for answer in (False, True):
+        assert "Leber neu" in window.panel.library.names
+        monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, answer=answer: answer)
+        window.click("deleteModelButton")
+    assert window.panel.library.names == ("Leber",)
+    assert window.ui.modelSelector.currentText == ""
+    window.ui.modelSelector.currentIndex = 0
+    assert window.panel.choices.model == "Leber"
 
 
 def test_the_ui_file_uses_only_what_the_real_widgets_have() -> None:

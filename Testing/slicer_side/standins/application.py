@@ -87,7 +87,7 @@ def install() -> None:
 
 
 class Application:
-    """`slicer.app`, in testing mode: questions are answered with yes."""
+    """`slicer.app`, in testing mode: no question opens a window."""
 
     __slots__ = ("applicationName", "slicerUserSettingsFilePath")
 

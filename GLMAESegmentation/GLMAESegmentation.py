@@ -1,4 +1,4 @@
-"""The Slicer module: exports labelled volumes for the GLMAE engine and imports its segmentations.
+"""The Slicer module: learns to segment from a few labelled scans and segments others.
 
 Only what Slicer needs to know about the module is here; the work is done in `GLMAESegmentationLib`.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from slicer.util import VTKObservationMixin
 
 if TYPE_CHECKING:
     from GLMAESegmentationLib.case_folder import CaseFolder
+    from GLMAESegmentationLib.panel import Panel
 
 
 class GLMAESegmentation(ScriptedLoadableModule):
@@ -47,33 +49,76 @@ class GLMAESegmentation(ScriptedLoadableModule):
 
 
 class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Shows the panel of Resources/UI/GLMAESegmentation.ui and passes clicks on to the logic."""
+    """Puts the panel of Resources/UI/GLMAESegmentation.ui on the screen and keeps it moving."""
+
+    # How often the panel looks for news, in milliseconds: while a job is under way, and else.
+    BUSY_INTERVAL = 100
+    IDLE_INTERVAL = 1000
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = GLMAESegmentationLogic()
         self.ui: Any = None
+        self.panel: Any = None
+        self.view: Any = None
+        self.timer: Any = None
 
     def setup(self) -> None:
         """Called once, when the module is opened for the first time."""
+        import qt
+
+        from GLMAESegmentationLib.widgets.panel_view import PanelView
+        from GLMAESegmentationLib.widgets.slicer_application import SlicerApplication
+
         ScriptedLoadableModuleWidget.setup(self)
-        panel = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
+        widget = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
         self.ui.importButton.connect("clicked(bool)", self.onImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClose)
+        self.panel = self.logic.newPanel()
+        self.view = PanelView(self.ui, self.panel, SlicerApplication(), self.onTick)
+        self.timer = qt.QTimer()
+        self.timer.connect("timeout()", self.onTick)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneLoaded)
+
+    def enter(self) -> None:
+        """The user comes to the module."""
+        self.panel.packages_changed()
+        self.onTick()
+
+    def exit(self) -> None:
+        """The user leaves the module; a job under way goes on."""
+        if not self.panel.busy:
+            self.timer.stop()
 
     def cleanup(self) -> None:
         """Called when Slicer closes or the module is reloaded."""
         self.removeObservers()
+        if self.timer is not None:
+            self.timer.stop()
+            self.panel.leave()
 
-    def onSceneClose(self, caller: Any = None, event: Any = None) -> None:
-        """What the last message spoke of is gone with the scene."""
+    def onTick(self) -> None:
+        """A job or the panel moves on by one small piece."""
+        self.panel.tick()
+        self.view.show()
+        self.timer.start(self.BUSY_INTERVAL if self.panel.busy else self.IDLE_INTERVAL)
+
+    def onSceneClosed(self, caller: Any = None, event: Any = None) -> None:
+        """What the panel spoke of is gone with the scene."""
         self.ui.messageLabel.text = ""
+        self.panel.scene_closed()
+        self.onSceneLoaded()
+
+    def onSceneLoaded(self, caller: Any = None, event: Any = None) -> None:
+        """The choices that came with a scene are shown."""
+        self.panel.refresh()
+        self.view.show_choices()
+        self.view.show()
 
     def onExport(self, checked: bool = False) -> None:
         """Write every labelled volume of the scene into the chosen folder."""
@@ -95,6 +140,18 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
+
+    def newPanel(self, folder: Path | None = None) -> Panel:
+        """The panel's decisions and jobs on the current scene, to be shown by widgets or driven by a script.
+
+        Args:
+            folder: for models and jobs; None: beside Slicer's settings.
+        """
+        from GLMAESegmentationLib.panel import Panel
+        from GLMAESegmentationLib.widgets.qt_process import QtProcess
+        from GLMAESegmentationLib.widgets.slicer_application import open_editor, settings_folder
+
+        return Panel(slicer.mrmlScene, self.getParameterNode, folder or settings_folder(), QtProcess, open_editor)
 
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
@@ -130,7 +187,7 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         """All tests, one after the other."""
-        for test in (self.test_round_trip, self.test_nothing_labelled):
+        for test in (self.test_round_trip, self.test_train_and_segment, self.test_nothing_labelled):
             self.setUp()
             test()
         logging.info("GLMAESegmentation: all tests passed")
@@ -156,6 +213,39 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
                     )
                     self.assertGreater(int(before.sum()), 0)
                     self.assertTrue(np.array_equal(before, after))
+
+    def test_train_and_segment(self) -> None:
+        """A few steps on two labelled scans, then a third is segmented: what the panel does on clicks."""
+        with tempfile.TemporaryDirectory() as folder:
+            panel = GLMAESegmentationLogic().newPanel(Path(folder))
+            if panel.state.missing:
+                logging.warning("Not tested, because these are not installed: %s", ", ".join(panel.state.missing))
+                return
+            for name in ("hippocampus_003", "hippocampus_039"):
+                self.loadSample(name)
+            volume, drawn = self.loadSample("hippocampus_057")
+            slicer.mrmlScene.RemoveNode(drawn)
+            panel.choices.steps = 3
+            self.click(panel, "train")
+            self.assertEqual(len(panel.state.models), 1)
+            self.click(panel, "segment")
+            self.assertEqual([scan.state for scan in panel.state.queue], ["done"])
+            result = slicer.mrmlScene.GetNodeByID(panel.state.queue[0].result_id)
+            reference = result.GetNodeReferenceID(result.GetReferenceImageGeometryReferenceRole())
+            self.assertEqual(reference, volume)
+            panel.do("undo")
+            self.assertIsNone(slicer.mrmlScene.GetFirstNodeByName("hippocampus_057 segmentation (GLMAE)"))
+            panel.leave()
+
+    def click(self, panel: Panel, action: str) -> None:
+        """Do something in the panel and wait for the job that it begins."""
+        panel.do(action)
+        self.assertTrue(panel.busy, f"{action} did not begin: {panel.state.failure}")
+        while panel.busy:
+            slicer.app.processEvents()
+            panel.tick()
+            time.sleep(0.05)
+        self.assertIsNone(panel.state.failure, panel.log)
 
     def test_nothing_labelled(self) -> None:
         """An empty scene is a sentence, not a traceback."""

@@ -20,6 +20,7 @@ from typing import Any
 from glmae.errors import RequestError
 from glmae.files import write_json
 
+from .region_box import Box
 from .scene_cases import SceneCase
 from .segmentation_export import export_segmentation
 from .volume_export import export_volume
@@ -80,8 +81,12 @@ class CaseFolder:
         """What was exported, in order."""
         return tuple(self._cases.values())
 
-    def add(self, case: SceneCase) -> ExportedCase:
+    def add(self, case: SceneCase, box: Box | None = None) -> ExportedCase:
         """Write the files of `case` under the next free name; on failure nothing of it stays behind.
+
+        Args:
+            case: of one channel when there is a box.
+            box: the part of the scan to write, see `region_box`; None: all of it.
 
         Raises:
             RequestError: `case` has no volume.
@@ -97,7 +102,7 @@ class CaseFolder:
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
         )
         try:
-            self._write(case, exported.name)
+            self._write(case, exported.name, box)
             write_json(self.folder / "nodes.json", {"cases": [asdict(one) for one in (*self.cases, exported)]})
         except BaseException:
             for path in self._paths(case, exported.name):
@@ -123,9 +128,9 @@ class CaseFolder:
             )
         return node
 
-    def _write(self, case: SceneCase, name: str) -> None:
+    def _write(self, case: SceneCase, name: str, box: Box | None) -> None:
         for volume, path in zip(case.volumes, self._image_paths(case, name), strict=True):
-            export_volume(volume, path, frame=case.volumes[0])
+            export_volume(volume, path, frame=case.volumes[0], box=box)
         if case.segmentation is not None:
             export_segmentation(case.segmentation, case.volumes[0], self._label_path(name))
 

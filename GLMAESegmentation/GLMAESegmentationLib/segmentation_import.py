@@ -12,6 +12,8 @@ from glmae.scans.segmentation_file import read_segmentation
 
 # Set on every node made here, so that a result is not taken for a drawn label before the user accepts it.
 RESULT_ATTRIBUTE = "GLMAESegmentation.Result"
+# Set when the user accepted a result as a label.
+ACCEPTED_ATTRIBUTE = "GLMAESegmentation.Accepted"
 
 
 def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any:
@@ -43,7 +45,7 @@ def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.CreateDefaultDisplayNodes()
     node.StorableModified()  # so that Slicer offers to save it
-    _place_beside(node, volume)
+    place_beside(node, volume)
     return node
 
 
@@ -55,6 +57,12 @@ def is_result(segmentation: Any) -> bool:
 def accept_result(segmentation: Any) -> None:
     """Make a result a label like one that was drawn: it may be trained on."""
     segmentation.RemoveAttribute(RESULT_ATTRIBUTE)
+    segmentation.SetAttribute(ACCEPTED_ATTRIBUTE, "1")
+
+
+def is_accepted(segmentation: Any) -> bool:
+    """True for a result that the user corrected or accepted."""
+    return segmentation.GetAttribute(ACCEPTED_ATTRIBUTE) == "1"
 
 
 def _read(path: Path) -> Any:
@@ -73,7 +81,7 @@ def _read(path: Path) -> Any:
     return node.GetSegmentation()
 
 
-def _place_beside(node: Any, volume: Any) -> None:
+def place_beside(node: Any, volume: Any) -> None:
     """Give `node` the volume's parent in the subject hierarchy."""
     hierarchy = volume.GetScene().GetSubjectHierarchyNode()
     if hierarchy is None:

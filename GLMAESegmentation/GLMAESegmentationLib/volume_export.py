@@ -24,9 +24,10 @@ from .local_frame import (
     volume_grid,
     volume_matrix,
 )
+from .region_box import Box
 
 
-def export_volume(volume: Any, path: Path, frame: Any | None = None) -> None:
+def export_volume(volume: Any, path: Path, frame: Any | None = None, box: Box | None = None) -> None:
     """Write `volume` to `path` (.nrrd), whole or not at all; the node is not touched.
 
     Args:
@@ -34,12 +35,18 @@ def export_volume(volume: Any, path: Path, frame: Any | None = None) -> None:
         path: the file to write.
         frame: the volume in whose local coordinates the file stands; `volume` itself when None. A further channel of a
             case is written in the frame of the first.
+        box: write only this part, see `region_box`; None: all of it.
 
     Raises:
         ScanError: the volume has no voxels, several values a voxel, or a sheared grid.
         StorageError: the file cannot be written.
     """
     image = volume_image(volume, frame)
+    if box is not None:
+        start = volume.GetImageData().GetExtent()[::2]
+        image = sitk.RegionOfInterest(
+            image, [high - low for low, high in box], [low - first for (low, _), first in zip(box, start, strict=True)]
+        )
     # Uncompressed: packing a large CT takes seconds, in which Slicer would stand still, and job folders are temporary.
     writing(path, lambda temporary: sitk.WriteImage(image, str(temporary), useCompression=False))
 

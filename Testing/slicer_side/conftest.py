@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from module_window import ModuleWindow
 from mrml_scene import new_scene
+
+from GLMAESegmentationLib import engine_command
 
 
 @pytest.fixture
@@ -18,3 +23,26 @@ def scene() -> Any:
 def job_folder(tmp_path: Path) -> Path:
     """As on the computers of users: spaces and other alphabets in the path."""
     return tmp_path / "Größe μ 漢字" / "my job"
+
+
+@pytest.fixture
+def window(scene: Any, tmp_path: Path) -> Iterator[ModuleWindow]:
+    """The module's panel, opened on an empty scene."""
+    opened = ModuleWindow(tmp_path / "Größe μ" / "settings")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Child processes run `stand_in_engine.py` instead of the engine; the file that says how it behaves."""
+    folder = tmp_path / "engine" / "glmae"
+    library = tmp_path / "engine" / "GLMAESegmentationLib"
+    for package in (folder, library):
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+    shutil.copy(Path(__file__).parent / "stand_in_engine.py", folder / "__main__.py")
+    shutil.copy(engine_command.MODULE_FOLDER / "GLMAESegmentationLib" / "engine_child.py", library)
+    (folder / "behaviour").write_text("run", encoding="utf-8")
+    monkeypatch.setattr(engine_command, "MODULE_FOLDER", tmp_path / "engine")
+    return folder / "behaviour"

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import slicer
+import slicer.util
+
 
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
@@ -20,15 +23,39 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
-    """Without widgets: the panel itself is not run here, only defined."""
+    """On the real panel's .ui, in a window of its own; see `pythonqt`."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.parent = parent
+        if parent is not None:
+            self.layout = parent.layout()
+
+    def setup(self) -> None:
+        pass
+
+    def resourcePath(self, name: str) -> str:
+        module = sys.modules[type(self).__module__].__file__
+        assert module is not None
+        return str(Path(module).parent / "Resources" / name)
 
 
 class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
         self.parent = parent
+
+    def getParameterNode(self) -> Any:
+        """One a scene, made when it is missing."""
+        name = type(self).__name__.removesuffix("Logic")
+        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(name)
+            node.SetName(name)
+            node = slicer.mrmlScene.AddNode(node)
+        node.SetAttribute("ModuleName", name)
+        return node
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
@@ -59,13 +86,63 @@ def install() -> None:
     sys.modules["slicer.i18n"] = translation
 
 
+class Application:
+    """`slicer.app`, in testing mode: no question opens a window."""
+
+    __slots__ = ("applicationName", "slicerUserSettingsFilePath")
+
+    def __init__(self, settings: Path) -> None:
+        self.applicationName = "Slicer"
+        self.slicerUserSettingsFilePath = str(settings / "Slicer.ini")
+
+    def testingEnabled(self) -> bool:
+        return True
+
+    def processEvents(self) -> None:
+        sys.modules["qt"].application.processEvents()
+
+    def layoutManager(self) -> None:
+        """No views."""
+
+
+class SegmentEditor:
+    """`slicer.modules.SegmentEditorWidget.editor`: what was given to it to edit."""
+
+    __slots__ = ("segmentation", "volume")
+
+    def __init__(self) -> None:
+        self.segmentation: Any = None
+        self.volume: Any = None
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self.segmentation = node
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self.volume = node
+
+
+def install_application(settings: Path) -> SegmentEditor:
+    """Put `qt`, `slicer.app` and the Segment Editor in their places; `settings` is the folder of Slicer's settings."""
+    from .pythonqt import qt_module
+    from .slicer_widgets import FOREIGN
+
+    sys.modules.setdefault("qt", qt_module(FOREIGN))
+    slicer.app = Application(settings)
+    editor = SegmentEditor()
+    slicer.modules.SegmentEditorWidget = SimpleNamespace(editor=editor)
+    slicer.util.selectModule = lambda name: None
+    return editor
+
+
 def load_module(path: Path) -> SimpleNamespace:
     """Run a scripted module's file as Slicer does and give its four classes by role."""
     install()
     specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification is not None
     assert specification.loader is not None
+    sys.modules.pop(path.stem, None)
     module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module
     specification.loader.exec_module(module)
     return SimpleNamespace(
         description=getattr(module, path.stem),

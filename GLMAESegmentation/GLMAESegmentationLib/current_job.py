@@ -1,0 +1,277 @@
+"""The job under way: its scans are written, its process runs, its results are taken in. One piece a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError, StorageError
+
+from .case_folder import CaseFolder
+from .engine_command import EngineCommand
+from .engine_process import EngineProcess
+from .failures import Failure, failure_of
+from .job_folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
+from .job_progress import JobProgress
+from .label_findings import Finding, findings_of
+from .model_library import ModelLibrary
+from .panel_choices import PanelChoices
+from .result_check import doubts, found_structures, training_volumes
+from .running_job import RunningJob
+from .scan_table import Scan
+from .segmentation_job import cancel_scan, import_result, new_segmentation, queue_of, write_scans
+from .segmentation_queue import CANCELLED, QueuedScan, SegmentationQueue
+from .training_job import keep_model, new_training, write_training_cases
+from .translation import tr as _
+
+
+class CurrentJob:
+    """At most one job at a time, and what is still to be shown of the last one.
+
+    Args:
+        scene: the vtkMRMLScene.
+        jobs: the folder of all jobs.
+        library: where trained models go.
+        start: starts a process. Raises OSError if it cannot.
+        trained: called with the name of a model that was trained.
+
+    Attributes:
+        folder: of the job under way; None without one.
+        progress: of the job under way, or the last one.
+        queue: of the segmentation under way, or the last one.
+        failure: why the last job failed; None if it did not.
+        note: how the last job ended.
+        device_reason: what the engine last said about the device.
+        results: IDs of the segmentations that the last segmentation made.
+        scan_failures: why a scan could not be segmented, by the ID of its volume.
+        findings: what the engine finds odd about the labels of the last training.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        jobs: Path,
+        library: ModelLibrary,
+        start: Callable[[EngineCommand], EngineProcess],
+        trained: Callable[[str], None],
+    ) -> None:
+        self.folder: JobFolder | None = None
+        self.progress: JobProgress | None = None
+        self.queue: SegmentationQueue | None = None
+        self.failure: Failure | None = None
+        self.note = ""
+        self.device_reason = ""
+        self.results: list[str] = []
+        self.scan_failures: dict[str, str] = {}
+        self.findings: list[Finding] = []
+        self.stopping = False
+        self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
+        self._running: RunningJob | None = None
+        self._writing: Iterator[int] | None = None
+        self._written = (0, 0)
+        self._files: list[tuple[str, Path]] = []
+        self._card: dict[str, Any] = {}
+        self._log = ""
+
+    @property
+    def kind(self) -> str:
+        """TRAIN or SEGMENT; "" when no job is under way."""
+        return self.folder.record.kind if self.folder is not None else ""
+
+    @property
+    def preparing(self) -> tuple[int, int] | None:
+        """How many scans of how many are written; None when that is over."""
+        return self._written if self._writing is not None else None
+
+    @property
+    def log(self) -> str:
+        """The whole log of the job under way, or else of the last one."""
+        return self.folder.read_log() if self.folder is not None else self._log
+
+    def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str) -> None:
+        """Begin to train a model called `title` on labelled scans."""
+        folder = self._begin(new_training(self._jobs, choices, title))
+        self.findings = []
+        self._written = (0, len(scans))
+        self._writing = write_training_cases(folder, scans, self._scene, choices.region)
+
+    def segment(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
+        """Begin to segment scans with the chosen model.
+
+        Raises:
+            ModelError: the model cannot be used.
+        """
+        self._card = dict(self._library.card(choices.model).content)
+        model_folder = self._library.path(choices.model)
+        folder = self._begin(new_segmentation(self._jobs, choices.model, model_folder, choices.device, scans))
+        self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name) for scan in scans)
+        self.results = []
+        for scan in scans:
+            self.scan_failures.pop(scan.volume_id, None)
+        self._written = (0, len(scans))
+        self._writing = write_scans(folder, self.queue, self._scene, choices.region)
+
+    def resume(self, folder: JobFolder) -> None:
+        """Go on with an interrupted job.
+
+        Raises:
+            ModelError: the model of a segmentation cannot be used any more.
+            RequestError: the job's files are damaged.
+        """
+        if folder.record.kind == SEGMENT:
+            self._card = dict(self._library.card(str(folder.record.details["model"])).content)
+            self.queue = queue_of(folder, self._scene)
+            self.results = []
+        self._run(self._begin(folder), resume=True)
+
+    def stop(self) -> None:
+        """Stop the job; what is done is kept. Its end comes with a later tick."""
+        self.stopping = True
+        if self._running is not None:
+            self._running.stop()
+        elif self.folder is not None:  # nothing but copies of scans was written yet
+            if self.queue is not None:
+                self.queue.close(CANCELLED)
+            self.folder.remove()
+            self._close()
+
+    def cancel(self, volume_id: str) -> None:
+        """Take one waiting scan out of the queue."""
+        if self.folder is not None and self.queue is not None:
+            cancel_scan(self.folder, self.queue, volume_id)
+
+    def tick(self) -> None:
+        """Move on by one small piece."""
+        if self.folder is None:
+            return
+        try:
+            if self._writing is not None:
+                self._write_next()
+            elif self._files:
+                self._take_result(*self._files.pop(0))
+            elif self._running is not None:
+                self._follow(self._running)
+        except GLMAEError as error:
+            self._fail(failure_of({"name": type(error).__name__, "message": str(error)}, None, []))
+
+    def scene_closed(self) -> None:
+        """A training goes on; results of a segmentation have nowhere to go to any more."""
+        self.results, self.note, self.findings = [], "", []
+        self.scan_failures.clear()
+        if self.kind == SEGMENT:
+            self.stop()
+        elif self.folder is None:
+            self.queue = None
+
+    def leave(self) -> None:
+        """Slicer quits or the module is reloaded: a running job is stopped; it can be gone on with the next time."""
+        if self._running is not None:
+            self._running.leave()
+        elif self.folder is not None:
+            self.folder.remove()
+        self.folder, self._running, self._writing = None, None, None
+
+    def _begin(self, folder: JobFolder) -> JobFolder:
+        self.folder, self._running, self._writing = folder, None, None
+        self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
+        return folder
+
+    def _run(self, folder: JobFolder, resume: bool = False) -> None:
+        self._running = RunningJob(folder, self._start, resume)
+        self.progress = self._running.progress
+
+    def _write_next(self) -> None:
+        assert self._writing is not None
+        assert self.folder is not None
+        self.folder.alive.touch()
+        try:
+            self._written = (next(self._writing), self._written[1])
+        except StopIteration:
+            self._writing = None
+            self._run(self.folder)
+
+    def _follow(self, running: RunningJob) -> None:
+        for event in running.poll():
+            if event["event"] == "case" and self.queue is not None and self.kind == SEGMENT:
+                case, state = str(event.get("case")), str(event.get("state"))
+                self.queue.case_event(case, state, str(event.get("message") or ""))
+                if state in ("done", "skipped") and event.get("file"):
+                    self._files.append((case, Path(str(event["file"]))))
+            elif event["event"] == "warning" and self.kind == TRAIN:
+                self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
+        if running.progress.remarks:
+            self.device_reason = running.progress.remarks[0]
+        if running.ended and not self._files:
+            self._end(running)
+
+    def _take_result(self, case: str, file: Path) -> None:
+        assert self.folder is not None
+        assert self.queue is not None
+        scan = self.queue.of_case(case)
+        if scan is None or scan.state == CANCELLED:
+            return
+        node = import_result(
+            self.folder, self.queue, case, file, self._scene, lambda *nodes: self._doubts(case, *nodes)
+        )
+        if node is not None:
+            self.results.append(node.GetID())
+
+    def _doubts(self, case: str, segmentation: Any, volume: Any) -> Sequence[str]:
+        """The engine's own, which sees more; else those that the result alone shows."""
+        known = self.progress.doubts.get(case) if self.progress is not None else None
+        if known is not None:
+            return known
+        return doubts(found_structures(segmentation, volume), training_volumes(self._card))
+
+    def _end(self, running: RunningJob) -> None:
+        folder = running.job
+        if running.failure is not None:
+            self._fail(running.failure)
+        elif folder.record.kind == SEGMENT:
+            self._end_segmentation(folder)
+        elif folder.record.state == FINISHED:
+            log = folder.read_log()
+            name = keep_model(folder, self._library)
+            self._close(log)
+            self.note = _('The model "{name}" is ready. Press Segment.').format(name=name)
+            self._trained(name)
+        else:
+            self._close()
+            self.note = _("Stopped. What was learnt so far is kept: Continue goes on, Discard removes it.")
+
+    def _end_segmentation(self, folder: JobFolder) -> None:
+        assert self.queue is not None
+        self.queue.close(CANCELLED)
+        self._remember_failures()
+        log = folder.read_log()
+        folder.remove()  # the results are in the scene; what failed is tried anew
+        self._close(log)
+        self.note = self.queue.sentence
+        if self.results:
+            self.note += " " + _("Look at them: accept those that are right, correct the others.")
+
+    def _fail(self, failure: Failure) -> None:
+        folder = self.folder
+        assert folder is not None
+        if self.queue is not None and folder.record.kind == SEGMENT:
+            self.queue.close("failed", failure.sentence)
+            self._remember_failures()
+        self.failure = failure
+        log = "\n".join([folder.read_log(), failure.sentence])
+        if folder.record.words and folder.record.kind == TRAIN:
+            with suppress(StorageError):  # where the disk is full, the job is found by its age
+                folder.update(state=FAILED)
+        else:
+            folder.remove()
+        self._close(log)
+
+    def _close(self, log: str | None = None) -> None:
+        self._log = log if log is not None else self.log
+        self.folder, self._running, self._writing, self._files = None, None, None, []
+        self.stopping = False
+
+    def _remember_failures(self) -> None:
+        for scan in self.queue.with_state("failed") if self.queue is not None else ():
+            self.scan_failures[scan.volume_id] = scan.note

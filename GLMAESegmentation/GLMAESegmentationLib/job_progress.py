@@ -1,0 +1,123 @@
+"""What is known of a running job: each event of docs/events.md, applied one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Points of a curve that are kept; when there are more, every other one is dropped.
+CURVE_POINTS = 400
+
+
+@dataclass
+class JobProgress:
+    """The state of a job as its events tell it. Kinds and fields that are not known are passed over.
+
+    Attributes:
+        stage: what the job is at, in the engine's word; "" before the first progress.
+        done: units of the stage that are finished.
+        total: units of the stage.
+        seconds_left: estimate; None while unknown.
+        device: what it computes on; "" while unknown.
+        remarks: decisions that the job took by itself, the device's reason first.
+        warnings: what the user should know.
+        loss: (step, loss) points of the training curve.
+        held_out: (step, mean Dice of held-out cases) points.
+        cases: state of each case by its name: running, done, skipped, failed.
+        case_messages: what was said about a case, by its name.
+        files: result file of each finished case.
+        doubts: what the engine finds doubtful about a finished case, a sentence each; without it, it did not look.
+        finished: the fields of the last event of a job that ended by itself.
+        failed: the fields of the last event of a job that did not.
+    """
+
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    device: str = ""
+    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    loss: list[tuple[float, float]] = field(default_factory=list)
+    held_out: list[tuple[float, float]] = field(default_factory=list)
+    cases: dict[str, str] = field(default_factory=dict)
+    case_messages: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    finished: dict[str, Any] | None = None
+    failed: dict[str, Any] | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the stage that is over, 0-1."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total > 0 else 0.0
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take one event into account."""
+        kind = event.get("event")
+        if kind == "started":
+            self.device = str(event.get("device") or "")
+        elif kind in ("info", "warning"):
+            self._remark(kind, event)
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "case":
+            self._case(event)
+        elif kind == "finished":
+            self.finished = dict(event)
+        elif kind == "failed":
+            self.failed = dict(event)
+        held_out = number(event.get("mean_dice"))
+        if held_out is not None:
+            step = number(event.get("step"))
+            _add(self.held_out, float(self.done) if step is None else step, held_out)
+
+    def _remark(self, kind: str, event: Mapping[str, Any]) -> None:
+        message = str(event.get("message") or "")
+        case = event.get("case")
+        if kind == "warning":
+            self.warnings.append(message)
+            if isinstance(case, str):
+                self.case_messages[case] = message
+        else:
+            self.remarks.append(message)
+
+    def _progress(self, event: Mapping[str, Any]) -> None:
+        stage = str(event.get("stage") or "")
+        if stage != self.stage:
+            self.loss.clear()
+        self.stage = stage
+        self.done, self.total = int(number(event.get("done")) or 0), int(number(event.get("total")) or 0)
+        self.seconds_left = number(event.get("seconds_left"))
+        loss = number(event.get("loss"))
+        if loss is not None:
+            _add(self.loss, float(self.done), loss)
+
+    def _case(self, event: Mapping[str, Any]) -> None:
+        case, state = event.get("case"), event.get("state")
+        if not isinstance(case, str) or not isinstance(state, str):
+            return
+        self.cases[case] = state
+        if event.get("message"):
+            self.case_messages[case] = str(event["message"])
+        if event.get("file") and state in ("done", "skipped"):
+            self.files[case] = str(event["file"])
+        flags = event.get("flags")
+        if isinstance(flags, list):
+            messages = [flag.get("message") for flag in flags if isinstance(flag, dict)]
+            self.doubts[case] = [message for message in messages if isinstance(message, str)]
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _add(curve: list[tuple[float, float]], step: float, value: float) -> None:
+    curve.append((step, value))
+    if len(curve) > CURVE_POINTS:
+        del curve[1:-1:2]

@@ -1,0 +1,66 @@
+"""How good a model is, as its card says: held-out Dice of each class with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .job_progress import number
+from .translation import tr as _
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean Dice, 0-1, with the bounds of its interval where they are known."""
+
+    name: str
+    dice: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def text(self) -> str:
+        """As it is shown."""
+        if self.interval is None:
+            return f"{self.dice:.2f}"
+        return _("{dice:.2f} (likely {low:.2f} to {high:.2f})").format(
+            dice=self.dice, low=self.interval[0], high=self.interval[1]
+        )
+
+
+def model_scores(card: Mapping[str, Any]) -> list[Score]:
+    """The mean over all classes first, then each class; empty when the model was not scored. Unknown keys are ignored.
+
+    Args:
+        card: the content of a model.json; `scores` is null or `{"mean_dice", "interval", "classes": {NAME: ...}, ...}`.
+    """
+    scores = card.get("scores")
+    if not isinstance(scores, Mapping):
+        return []
+    found = [_score(_("All classes"), scores)]
+    classes = scores.get("classes")
+    if isinstance(classes, Mapping):
+        found += [_score(str(name), entry) for name, entry in classes.items()]
+    return [score for score in found if score is not None]
+
+
+def advice(card: Mapping[str, Any]) -> str:
+    """Whether more labelled scans would help, in the words of the card; else that the model was not scored."""
+    scores = card.get("scores")
+    if isinstance(scores, Mapping):
+        sentences = [scores.get(key) for key in ("failure", "more_labels")]
+        return " ".join(sentence for sentence in sentences if isinstance(sentence, str))
+    return _("This model was not scored on held-out scans; look at its results before you rely on them.")
+
+
+def _score(name: str, entry: Any) -> Score | None:
+    if not isinstance(entry, Mapping):
+        dice = number(entry)
+        return None if dice is None else Score(name, dice)
+    dice = number(entry.get("mean_dice"))
+    dice = number(entry.get("dice")) if dice is None else dice
+    if dice is None:
+        return None
+    bounds = entry.get("interval")
+    low, high = (number(x) for x in bounds) if isinstance(bounds, Sequence) and len(bounds) == 2 else (None, None)
+    return Score(name, dice, None if low is None or high is None else (low, high))

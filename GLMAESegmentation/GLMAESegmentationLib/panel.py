@@ -1,0 +1,335 @@
+"""The panel without its widgets: what each click does, and what is shown after it.
+
+A front end makes one `Panel`, calls `do` for clicks and `tick` several times a second, and shows `state`. Nothing here
+waits: scans are written and results are read one at a time, one a tick, so that the front end stays responsive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError, RequestError
+from glmae.scans.classes import ClassTable, merge
+
+from . import panel_state as action
+from .class_overview import ClassRow, class_overview
+from .current_job import CurrentJob
+from .engine_command import EngineCommand
+from .engine_process import EngineProcess
+from .failures import Failure, failure_of
+from .job_folder import FINISHED, TRAIN, JobFolder, all_jobs
+from .labelling import segmentation_to_draw
+from .missing_packages import missing_packages
+from .model_library import ModelLibrary
+from .model_scores import Score, advice, model_scores
+from .panel_choices import TRAIN as TO_TRAIN
+from .panel_choices import PanelChoices
+from .panel_state import PanelState, panel_state
+from .scan_choice import next_to_label, scans_to_segment, training_scans
+from .scan_table import Scan, scan_table
+from .scene_cases import find_cases
+from .segment_classes import class_table
+from .segment_voxels import VoxelCounts
+from .segmentation_import import accept_result, is_result
+from .sentences import listed
+from .situation import Situation
+from .training_job import keep_model
+from .translation import tr as _
+
+# How often the folder of jobs is looked through for one that was interrupted.
+_JOBS_SECONDS = 5.0
+
+
+class Panel:
+    """One panel on one scene.
+
+    Args:
+        scene: the vtkMRMLScene.
+        parameter_node: gives the module's parameter node; asked each time, because closing a scene replaces it.
+        folder: for models and jobs, outside of any scene; made when needed.
+        start: starts a process. Raises OSError if it cannot.
+        open_editor: shows a segmentation and its volume in the Segment Editor.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        parameter_node: Callable[[], Any],
+        folder: Path,
+        start: Callable[[EngineCommand], EngineProcess],
+        open_editor: Callable[[Any, Any], None],
+    ) -> None:
+        self.scene = scene
+        self.library = ModelLibrary(Path(folder) / "models")
+        self.jobs = Path(folder) / "jobs"
+        self.selected = ""
+        self.least_sure: list[str] = []  # IDs of volumes, where something ranks them
+        self.state = PanelState()
+        self._parameter_node, self._open_editor = parameter_node, open_editor
+        self._job = CurrentJob(scene, self.jobs, self.library, start, self._trained)
+        self._counts = VoxelCounts()
+        self._missing = missing_packages()
+        self._failure: Failure | None = None
+        self._note = ""
+        self._interrupted: list[JobFolder] = []
+        self._looked = float("-inf")
+        self._scored, self._scores, self._advice = "", list[Score](), ""
+        self._actions: dict[str, Callable[[Any], None]] = {
+            action.LABEL: self._label,
+            action.LABEL_NEXT: self._label_next,
+            action.START_TRAINING: self._train,
+            action.STOP: self._stop,
+            action.CONTINUE: self._continue,
+            action.DISCARD: self._discard,
+            action.START_SEGMENTING: self._segment,
+            action.CANCEL: self._cancel,
+            action.RETRY: self._retry,
+            action.UNDO: self._undo,
+            action.ACCEPT: self._accept,
+            action.CORRECT: self._correct,
+            action.IMPORT: self._import_model,
+            action.EXPORT: self._export_model,
+            action.RENAME: self._rename_model,
+            action.DELETE: self._delete_model,
+        }
+        self.refresh()
+
+    @property
+    def choices(self) -> PanelChoices:
+        """What the user chose, in the scene as it is now."""
+        return PanelChoices(self._parameter_node())
+
+    @property
+    def log(self) -> str:
+        """The whole log of the job under way, or else of the last one."""
+        return self._job.log
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job.folder is not None
+
+    def do(self, name: str, value: Any = None) -> None:
+        """Carry out an action of `panel_state`; one that makes no sense now does nothing.
+
+        Args:
+            name: of the action.
+            value: ACCEPT, CORRECT, LABEL: the ID of a volume instead of the selected one; CANCEL: the ID of one scan's
+                volume, None for all; IMPORT, EXPORT: a path; RENAME: the new name.
+        """
+        if name in (action.LABEL, action.ACCEPT, action.CORRECT) and value is not None:
+            self.selected = value
+        self.refresh()
+        if name not in self.state.enabled:
+            return
+        self._note, self._failure = "", None
+        self._job.note, self._job.failure = "", None
+        try:
+            self._actions[name](value)
+        except GLMAEError as error:
+            self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
+        self.refresh()
+
+    def tick(self) -> None:
+        """Move on by one small piece. Called several times a second while a job is under way, else once a second."""
+        if self.busy:
+            self._job.tick()
+            if not self.busy:
+                self._look_for_jobs()
+        else:
+            self._count_next()
+        self.refresh()
+
+    def refresh(self) -> PanelState:
+        """Decide anew what to show, from the scene and the job as they are now."""
+        if time.monotonic() - self._looked > _JOBS_SECONDS:
+            self._look_for_jobs()
+        choices = self.choices
+        self._read_scores(choices.model)
+        cases = find_cases(self.scene)
+        scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
+        drawn = {case.volumes[0].GetID(): case.segmentation for case in cases if case.segmentation is not None}
+        region = choices.region
+        self.state = panel_state(
+            Situation(
+                scans=scans,
+                classes=self._classes(scans, drawn),
+                findings=self._job.findings,
+                missing=self._missing,
+                models=self.library.names,
+                model=choices.model,
+                scores=self._scores,
+                advice=self._advice,
+                budget=choices.budget,
+                steps=choices.steps,
+                device=choices.device,
+                device_reason=self._job.device_reason,
+                region="" if region is None else region.GetName(),
+                selected=self.selected,
+                job=self._job.kind,
+                preparing=self._job.preparing,
+                stopping=self._job.stopping,
+                progress=self._job.progress,
+                queue=self._job.queue,
+                interrupted=[job.record.title for job in self._interrupted],
+                failure=self._failure or self._job.failure,
+                undoable=len(self._undoable()),
+                note=self._note or self._job.note,
+            )
+        )
+        return self.state
+
+    def packages_changed(self) -> None:
+        """Look again what is missing, after an installation."""
+        self._missing = missing_packages()
+        self.refresh()
+
+    def scene_closed(self) -> None:
+        """The scene was closed: what spoke of its nodes is gone."""
+        self._job.scene_closed()
+        self.least_sure, self.selected, self._note = [], "", ""
+        self.refresh()
+
+    def leave(self) -> None:
+        """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
+        self._job.leave()
+
+    # Clicks
+
+    def _train(self, value: Any) -> None:
+        title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
+        self._job.train(training_scans(self.state.scans), self.choices, title)
+
+    def _segment(self, value: Any) -> None:
+        self._job.segment(scans_to_segment(self.state.scans, self.state.model), self.choices)
+
+    def _retry(self, value: Any) -> None:
+        assert self._job.queue is not None
+        again = {scan.volume_id for scan in self._job.queue.with_state("failed", "cancelled")}
+        self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
+
+    def _stop(self, value: Any) -> None:
+        self._job.stop()
+
+    def _cancel(self, value: Any) -> None:
+        if value is None:
+            self._job.stop()
+        else:
+            self._job.cancel(value)
+
+    def _continue(self, value: Any) -> None:
+        self._job.resume(self._interrupted.pop(0))
+
+    def _discard(self, value: Any) -> None:
+        self._interrupted[0].remove()
+        self._look_for_jobs()
+
+    def _undo(self, value: Any) -> None:
+        for node in self._undoable():
+            self.scene.RemoveNode(node)
+        self._job.results, self._job.queue = [], None
+
+    def _accept(self, value: Any) -> None:
+        scan = self._scan(value)
+        accept_result(self.scene.GetNodeByID(scan.result_id))
+        self.choices.set_role(scan.volume_id, TO_TRAIN)
+        self._note = _("{scan} will be trained on. Accept or correct more results, or press Train.").format(
+            scan=scan.name
+        )
+
+    def _correct(self, value: Any) -> None:
+        scan = self._scan(value)
+        self._open_editor(self.scene.GetNodeByID(scan.result_id), self.scene.GetNodeByID(scan.volume_id))
+
+    def _label(self, value: Any) -> None:
+        scan = self._scan(value)
+        volume = self.scene.GetNodeByID(scan.volume_id)
+        drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
+        self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
+
+    def _label_next(self, value: Any) -> None:
+        scan = next_to_label(self.state.scans, self.least_sure)
+        if scan is not None:
+            self.selected = scan.volume_id
+            (self._correct if scan.result_id else self._label)(scan.volume_id)
+
+    def _import_model(self, value: Any) -> None:
+        name = self.library.import_model(Path(value))
+        self.choices.model = name
+        self._note = _('The model "{name}" is ready to segment with.').format(name=name)
+
+    def _export_model(self, value: Any) -> None:
+        self.library.export_model(self.state.model, Path(value))
+        self._note = _("The model was written to {file}.").format(file=value)
+
+    def _rename_model(self, value: Any) -> None:
+        self.choices.model = self.library.rename(self.state.model, str(value))
+
+    def _delete_model(self, value: Any) -> None:
+        self.library.delete(self.state.model)
+        self.choices.model = ""
+
+    def _trained(self, model: str) -> None:
+        self.choices.model = model
+
+    # What the scene and the disk say
+
+    def _look_for_jobs(self) -> None:
+        """Find jobs that can be gone on with, the newest first; remove those that came to nothing."""
+        self._looked = time.monotonic()
+        self._interrupted = []
+        for job in all_jobs(self.jobs):
+            if self._job.folder is not None and job.folder == self._job.folder.folder:
+                continue
+            if job.resumable:
+                self._interrupted.insert(0, job)
+            elif job.record.state == FINISHED and job.record.kind == TRAIN and job.abandoned:
+                with suppress(GLMAEError):  # Slicer crashed before the model was moved
+                    keep_model(job, self.library)
+            elif job.abandoned:
+                job.remove()
+
+    def _count_next(self) -> None:
+        for case in find_cases(self.scene):
+            if case.segmentation is not None and self._counts.known(case.segmentation) is None:
+                self._counts.count(case.segmentation)
+                return
+
+    def _classes(self, scans: list[Scan], drawn: dict[str, Any]) -> list[ClassRow]:
+        training = [scan for scan in training_scans(scans) if scan.volume_id in drawn]
+        try:
+            return class_overview(training, {scan.volume_id: class_table(drawn[scan.volume_id]) for scan in training})
+        except RequestError:  # more classes than a model can hold; training says so
+            return []
+
+    def _class_table(self) -> ClassTable:
+        """The structures to draw: those of the scans to train on, and of the chosen model."""
+        tables = [
+            class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in training_scans(self.state.scans)
+        ]
+        if self.state.model:
+            tables.append(self.library.card(self.state.model).classes)
+        return merge(tables)
+
+    def _read_scores(self, name: str) -> None:
+        """Read the scores of the chosen model, once."""
+        if name == self._scored:
+            return
+        self._scored, self._scores, self._advice = name, [], ""
+        if name in self.library.names:
+            with suppress(GLMAEError):  # a damaged model is reported when it is used
+                card = self.library.card(name).content
+                self._scores, self._advice = model_scores(card), advice(card)
+
+    def _scan(self, volume_id: str | None) -> Scan:
+        wanted = volume_id or self.selected
+        return next(scan for scan in self.state.scans if scan.volume_id == wanted)
+
+    def _undoable(self) -> list[Any]:
+        """The results of the last segmentation that are still in the scene and were not accepted."""
+        nodes = [self.scene.GetNodeByID(identifier) for identifier in self._job.results]
+        return [node for node in nodes if node is not None and is_result(node)]

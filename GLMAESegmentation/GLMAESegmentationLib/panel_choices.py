@@ -1,0 +1,109 @@
+"""What the user chose in the panel, stored in the module's parameter node: it is saved and loaded with the scene.
+
+Plain parameters and node references, not `parameterNodeWrapper`: the wrapper exists in the Slicer application only, and
+this code also serves other front ends. References follow their nodes when a scene is imported into another one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TRAIN, SEGMENT, LEAVE_OUT = "train", "segment", "leave out"
+ROLES = (TRAIN, SEGMENT, LEAVE_OUT)
+QUICK, NORMAL, THOROUGH = "quick", "normal", "thorough"
+BUDGET_MINUTES = {QUICK: 5.0, NORMAL: 20.0, THOROUGH: 60.0}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+_ROLE_REFERENCES = {TRAIN: "ScansToTrainOn", SEGMENT: "ScansToSegment", LEAVE_OUT: "ScansToLeaveOut"}
+_REGION = "RegionOfInterest"
+
+
+class PanelChoices:
+    """The choices in a vtkMRMLScriptedModuleNode. Unknown or missing values read as their defaults."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+
+    def role(self, volume_id: str) -> str | None:
+        """The role that the user gave a volume; None when it is left to the guess."""
+        for role, reference in _ROLE_REFERENCES.items():
+            if volume_id in self._references(reference):
+                return role
+        return None
+
+    def set_role(self, volume_id: str, role: str | None) -> None:
+        """Give a volume a role; None leaves it to the guess."""
+        modified = self.node.StartModify()
+        for name, reference in _ROLE_REFERENCES.items():
+            kept = [other for other in self._references(reference) if other != volume_id]
+            if name == role:
+                kept.append(volume_id)
+            if kept != self._references(reference):
+                self.node.RemoveNodeReferenceIDs(reference)
+                for other in kept:
+                    self.node.AddNodeReferenceID(reference, other)
+        self.node.EndModify(modified)
+
+    @property
+    def region(self) -> Any | None:
+        """The markups ROI that bounds training and segmentation, if any."""
+        return self.node.GetNodeReference(_REGION)
+
+    @region.setter
+    def region(self, roi: Any | None) -> None:
+        self.node.SetNodeReferenceID(_REGION, None if roi is None else roi.GetID())
+
+    @property
+    def model(self) -> str:
+        """Name of the model to segment with; "" when none is chosen."""
+        return self._text("Model")
+
+    @model.setter
+    def model(self, name: str) -> None:
+        self.node.SetParameter("Model", name)
+
+    @property
+    def budget(self) -> str:
+        """How long to train: QUICK, NORMAL or THOROUGH."""
+        return self._one_of("Budget", (NORMAL, QUICK, THOROUGH))
+
+    @budget.setter
+    def budget(self, budget: str) -> None:
+        self.node.SetParameter("Budget", budget)
+
+    @property
+    def device(self) -> str:
+        """One of DEVICES."""
+        return self._one_of("Device", DEVICES)
+
+    @device.setter
+    def device(self, device: str) -> None:
+        self.node.SetParameter("Device", device)
+
+    @property
+    def steps(self) -> int:
+        """Number of training steps instead of the budget's minutes; 0 for the minutes."""
+        text = self._text("Steps")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.node.SetParameter("Steps", str(steps) if steps else "")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether to start from the shipped pre-trained backbone."""
+        return self._text("Pretrained") != "no"
+
+    @pretrained.setter
+    def pretrained(self, pretrained: bool) -> None:
+        self.node.SetParameter("Pretrained", "" if pretrained else "no")
+
+    def _references(self, role: str) -> list[str]:
+        return [self.node.GetNthNodeReferenceID(role, n) for n in range(self.node.GetNumberOfNodeReferences(role))]
+
+    def _text(self, name: str) -> str:
+        return self.node.GetParameter(name) or ""
+
+    def _one_of(self, name: str, values: tuple[str, ...]) -> str:
+        text = self._text(name)
+        return text if text in values else values[0]

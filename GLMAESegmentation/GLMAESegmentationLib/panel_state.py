@@ -1,0 +1,167 @@
+"""What the panel shows and allows: decided from the situation alone, without Qt and without a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .class_overview import ClassRow
+from .failures import Failure
+from .job_folder import SEGMENT, TRAIN
+from .label_findings import Finding
+from .model_scores import Score
+from .scan_choice import FEWEST_SCANS, next_to_label, scans_to_segment, training_scans
+from .scan_table import Scan
+from .section_sentences import (
+    classes_sentence,
+    job_sentence,
+    job_stage,
+    next_step,
+    scans_sentence,
+    segment_sentence,
+    train_sentence,
+)
+from .segmentation_queue import QueuedScan, SegmentationQueue
+from .situation import Situation
+
+# What a person can do; `PanelState.enabled` says what of it makes sense now.
+LABEL, LABEL_NEXT, INSTALL, START_TRAINING, STOP, CONTINUE, DISCARD = (
+    "label",
+    "label next",
+    "install",
+    "train",
+    "stop",
+    "continue",
+    "discard",
+)
+START_SEGMENTING, CANCEL, RETRY, UNDO, ACCEPT, CORRECT, IMPORT, EXPORT, RENAME, DELETE, COPY_LOG = (
+    "segment",
+    "cancel",
+    "retry",
+    "undo",
+    "accept",
+    "correct",
+    "import model",
+    "export model",
+    "rename model",
+    "delete model",
+    "copy log",
+)
+
+
+@dataclass(frozen=True)
+class PanelState:
+    """What is shown.
+
+    Attributes:
+        enabled: the actions that make sense now.
+        next_step: the one sentence at the top.
+        failure: what went wrong, until the next job; None for nothing.
+        scans_sentence, classes_sentence, train_sentence, segment_sentence: what each section has to say: what is
+            missing before it can be used, or what it will do.
+        scans, classes, findings, models, model, queue: the rows of the tables.
+        scores: of the chosen model, and `advice` whether more labels would help.
+        running: TRAIN or SEGMENT while a job is under way, else "".
+        stage: what the job is at; "" when there is none.
+        progress_sentence: how far the job is and how long it will take.
+        fraction: share of the job's stage that is over, 0-1; None when unknown.
+        loss, held_out: the training curves.
+        warnings: of the job.
+        interrupted: titles of jobs that can be gone on with.
+        missing: packages to install.
+    """
+
+    enabled: frozenset[str] = frozenset()
+    next_step: str = ""
+    failure: Failure | None = None
+    scans_sentence: str = ""
+    classes_sentence: str = ""
+    train_sentence: str = ""
+    segment_sentence: str = ""
+    scans: tuple[Scan, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    models: tuple[str, ...] = ()
+    model: str = ""
+    queue: tuple[QueuedScan, ...] = ()
+    scores: tuple[Score, ...] = ()
+    advice: str = ""
+    running: str = ""
+    stage: str = ""
+    progress_sentence: str = ""
+    fraction: float | None = None
+    loss: tuple[tuple[float, float], ...] = ()
+    held_out: tuple[tuple[float, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+    interrupted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def panel_state(now: Situation) -> PanelState:
+    """Decide everything."""
+    progress = now.progress
+    known = bool(now.model) and now.model in now.models
+    return PanelState(
+        enabled=frozenset(_enabled(now)),
+        next_step=next_step(now),
+        failure=now.failure,
+        scans_sentence=scans_sentence(now),
+        classes_sentence=classes_sentence(now),
+        train_sentence=train_sentence(now),
+        segment_sentence=segment_sentence(now),
+        scans=tuple(now.scans),
+        classes=tuple(now.classes),
+        findings=tuple(now.findings),
+        models=tuple(now.models),
+        model=now.model if known else "",
+        queue=now.queue.scans if now.queue is not None else (),
+        scores=tuple(now.scores) if known else (),
+        advice=now.advice if known else "",
+        running=now.job,
+        stage=job_stage(now),
+        progress_sentence=job_sentence(now),
+        fraction=_fraction(now),
+        loss=tuple(progress.loss) if progress is not None else (),
+        held_out=tuple(progress.held_out) if progress is not None else (),
+        warnings=tuple(progress.warnings) if progress is not None else (),
+        interrupted=tuple(now.interrupted),
+        missing=tuple(now.missing),
+    )
+
+
+def _enabled(now: Situation) -> list[str]:
+    idle, selected = not now.job, next((scan for scan in now.scans if scan.volume_id == now.selected), None)
+    known = bool(now.model) and now.model in now.models
+    rules = {
+        LABEL: selected is not None,
+        LABEL_NEXT: next_to_label(now.scans) is not None,
+        INSTALL: idle and bool(now.missing),
+        START_TRAINING: idle and not now.missing and len(training_scans(now.scans)) >= FEWEST_SCANS,
+        STOP: now.job == TRAIN and not now.stopping,
+        CONTINUE: idle and bool(now.interrupted) and not now.missing,
+        DISCARD: idle and bool(now.interrupted),
+        START_SEGMENTING: idle and not now.missing and known and bool(scans_to_segment(now.scans, now.model)),
+        CANCEL: now.job == SEGMENT and not now.stopping,
+        RETRY: idle and not now.missing and known and now.queue is not None and bool(_unfinished(now.queue)),
+        UNDO: idle and now.undoable > 0,
+        ACCEPT: selected is not None and bool(selected.result_id),
+        CORRECT: selected is not None and bool(selected.result_id),
+        IMPORT: idle,
+        EXPORT: known,
+        RENAME: idle and known,
+        DELETE: idle and known,
+        COPY_LOG: now.failure is not None or now.progress is not None,
+    }
+    return [action for action, allowed in rules.items() if allowed]
+
+
+def _unfinished(queue: SegmentationQueue) -> Sequence[QueuedScan]:
+    return queue.with_state("failed", "cancelled")
+
+
+def _fraction(now: Situation) -> float | None:
+    if now.preparing is not None:
+        return now.preparing[0] / max(1, now.preparing[1])
+    if now.job and now.progress is not None and now.progress.total:
+        return now.progress.fraction
+    return None

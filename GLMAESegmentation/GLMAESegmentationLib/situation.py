@@ -1,0 +1,70 @@
+"""All that the panel decides from, at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .class_overview import ClassRow
+from .failures import Failure
+from .job_progress import JobProgress
+from .label_findings import Finding
+from .model_scores import Score
+from .panel_choices import NORMAL
+from .scan_table import Scan
+from .segmentation_queue import SegmentationQueue
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that the panel decides from.
+
+    Attributes:
+        scans: of the scene.
+        classes: of the scans to train on.
+        findings: of the label check.
+        missing: packages that are not installed.
+        models: names of the models on this computer.
+        model: the chosen one; "" for none.
+        scores: of the chosen model.
+        advice: whether more labels would help the chosen model.
+        budget: how long to train.
+        steps: number of steps instead of the budget; 0 for the budget.
+        device: that was chosen.
+        device_reason: what the engine says about the device; "" while it was not asked.
+        region: name of the region of interest; "" for none.
+        selected: the scan that is selected in the table.
+        job: TRAIN or SEGMENT while a job is under way, else "".
+        preparing: (done, total) scans while a job's scans are being written, else None.
+        stopping: whether the job was asked to stop.
+        progress: of the job under way.
+        queue: of the last or running segmentation.
+        interrupted: titles of jobs that can be gone on with.
+        failure: of the last job.
+        undoable: number of results that Undo would remove.
+        note: the last thing that was done, in a sentence.
+    """
+
+    scans: Sequence[Scan] = ()
+    classes: Sequence[ClassRow] = ()
+    findings: Sequence[Finding] = ()
+    missing: Sequence[str] = ()
+    models: Sequence[str] = ()
+    model: str = ""
+    scores: Sequence[Score] = ()
+    advice: str = ""
+    budget: str = NORMAL
+    steps: int = 0
+    device: str = "auto"
+    device_reason: str = ""
+    region: str = ""
+    selected: str = ""
+    job: str = ""
+    preparing: tuple[int, int] | None = None
+    stopping: bool = False
+    progress: JobProgress | None = None
+    queue: SegmentationQueue | None = None
+    interrupted: Sequence[str] = ()
+    failure: Failure | None = None
+    undoable: int = 0
+    note: str = ""

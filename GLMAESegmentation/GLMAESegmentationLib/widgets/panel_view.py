@@ -1,0 +1,320 @@
+"""The panel on the screen: shows a `PanelState`, passes clicks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import qt
+
+from .. import panel_state as action
+from ..job_folder import SEGMENT, TRAIN
+from ..model_library import ENDING
+from ..panel import Panel
+from ..panel_choices import DEVICES, NORMAL, QUICK, THOROUGH
+from ..panel_state import PanelState
+from ..segmentation_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
+from ..sentences import listed
+from ..translation import tr as _
+from .scan_rows import ScanRows
+from .tables import color_icon, show_rows
+from .training_curve import draw_curves
+
+_BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
+_BUTTONS = {
+    "labelButton": action.LABEL,
+    "labelNextButton": action.LABEL_NEXT,
+    "trainButton": action.START_TRAINING,
+    "stopButton": action.STOP,
+    "continueButton": action.CONTINUE,
+    "discardButton": action.DISCARD,
+    "segmentButton": action.START_SEGMENTING,
+    "retryButton": action.RETRY,
+    "undoButton": action.UNDO,
+    "acceptButton": action.ACCEPT,
+    "correctButton": action.CORRECT,
+    "cancelButton": action.CANCEL,
+}
+_QUESTIONS = {
+    "importModelButton": action.IMPORT,
+    "exportModelButton": action.EXPORT,
+    "renameModelButton": action.RENAME,
+    "deleteModelButton": action.DELETE,
+    "installButton": action.INSTALL,
+    "copyLogButton": action.COPY_LOG,
+}
+
+
+class Surroundings(Protocol):
+    """What the panel needs of the application beside its own widgets."""
+
+    def load_scans(self) -> None:
+        """Let the user load volumes."""
+
+    def show_volume(self, volume_id: str) -> None:
+        """Show a volume in the slice views."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered by yes or no."""
+
+    def copy(self, text: str) -> None:
+        """Put a text into the clipboard."""
+
+    def install(self) -> None:
+        """Install the missing packages."""
+
+
+class PanelView:
+    """Connects the widgets of the .ui file with a `Panel`.
+
+    Args:
+        ui: the widgets by name.
+        panel: what they show.
+        surroundings: the application.
+        acted: called after a click, so that a job that it began is followed.
+    """
+
+    def __init__(self, ui: Any, panel: Panel, surroundings: Surroundings, acted: Callable[[], None]) -> None:
+        self.ui, self.panel = ui, panel
+        self._application, self._acted = surroundings, acted
+        self._shown: PanelState | None = None
+        self._scans = ScanRows(ui.scanTable, self._choose_role)
+        self._models: tuple[str, ...] = ()
+        ui.classTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        ui.classTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+        for column in (0, 1):
+            ui.queueTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        self._connect()
+        self.show_choices()
+        self.show()
+
+    def show(self) -> None:
+        """Show the panel's state; what has not changed is not touched."""
+        state, before = self.panel.state, self._shown
+        if state == before:
+            return
+        self._shown = state
+        ui = self.ui
+        for name, wanted in {**_BUTTONS, **_QUESTIONS}.items():
+            getattr(ui, name).enabled = wanted in state.enabled
+        ui.nextStepLabel.text = state.next_step
+        ui.nextStepLabel.visible = bool(state.next_step)
+        ui.failureFrame.visible = state.failure is not None
+        ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
+        ui.installFrame.visible = bool(state.missing)
+        ui.installLabel.text = _("To train and segment, Slicer needs: {packages}.").format(
+            packages=listed(state.missing, most=8)
+        )
+        ui.interruptedFrame.visible = bool(state.interrupted) and not state.running
+        ui.interruptedLabel.text = _("Stopped before its end: {title}").format(title=listed(state.interrupted[:1]))
+        self._show_scans(state)
+        self._show_classes(state, before)
+        self._show_training(state, before)
+        self._show_segmenting(state)
+
+    def show_choices(self) -> None:
+        """Show what is stored in the scene: at first, and after another scene was loaded."""
+        choices, ui = self.panel.choices, self.ui
+        for widget, value in (
+            (ui.budgetSelector, _BUDGETS.index(choices.budget)),
+            (ui.deviceSelector, DEVICES.index(choices.device)),
+        ):
+            widget.blockSignals(True)
+            widget.currentIndex = value
+            widget.blockSignals(False)
+        ui.stepsSelector.blockSignals(True)
+        ui.stepsSelector.value = choices.steps
+        ui.stepsSelector.blockSignals(False)
+        ui.pretrainedBox.checked = choices.pretrained
+        region = choices.region
+        ui.regionSelector.setCurrentNodeID("" if region is None else region.GetID())
+
+    def _show_scans(self, state: PanelState) -> None:
+        self.ui.scansLabel.text = state.scans_sentence
+        self._scans.show(state.scans)
+        self._scans.select(self.panel.selected)
+
+    def _show_classes(self, state: PanelState, before: PanelState | None) -> None:
+        ui = self.ui
+        ui.classesLabel.text = state.classes_sentence
+        ui.classTable.visible = bool(state.classes)
+        if before is not None and before.classes == state.classes and before.findings == state.findings:
+            return
+        of = len({name for row in state.classes for name in (*row.voxels, *row.missing)})
+        rows = [
+            (row.name, _("{n} of {total} scans").format(n=len(row.voxels), total=of), _range(list(row.voxels.values())))
+            for row in state.classes
+        ]
+        tips = [
+            "\n".join([row.terminology or row.name, *(f"{name}: {count:,}" for name, count in row.voxels.items())])
+            for row in state.classes
+        ]
+        show_rows(ui.classTable, rows, tips)
+        for number, row in enumerate(state.classes):
+            ui.classTable.item(number, 0).setIcon(color_icon(row.color))
+        ui.findingsList.visible = bool(state.findings)
+        ui.findingsList.clear()
+        ui.findingsList.addItems([finding.sentence for finding in state.findings])
+
+    def _show_training(self, state: PanelState, before: PanelState | None) -> None:
+        ui, training = self.ui, state.running == TRAIN
+        ui.trainLabel.text = state.train_sentence
+        ui.trainLabel.visible = not training
+        ui.stopButton.visible = training
+        ui.trainButton.visible = ui.budgetSelector.visible = not training
+        ui.trainProgress.visible = ui.trainProgressLabel.visible = training
+        if training:
+            _show_fraction(ui.trainProgress, state.fraction)
+            ui.trainProgressLabel.text = " ".join([state.progress_sentence, *state.warnings[-1:]])
+        curves = len(state.loss) > 1
+        ui.curveLabel.visible = curves
+        if curves and (before is None or before.loss != state.loss or before.held_out != state.held_out):
+            draw_curves(ui.curveLabel, state.loss, state.held_out)
+        lines = [f"{score.name}: {score.text}" for score in state.scores]
+        ui.scoresLabel.visible = bool(state.model) and not training
+        ui.scoresLabel.text = "\n".join([*lines, state.advice])
+
+    def _show_segmenting(self, state: PanelState) -> None:
+        ui, segmenting = self.ui, state.running == SEGMENT
+        if state.models != self._models or ui.modelSelector.currentText != state.model:
+            ui.modelSelector.blockSignals(True)
+            ui.modelSelector.clear()
+            ui.modelSelector.addItems(list(state.models))
+            ui.modelSelector.currentIndex = state.models.index(state.model) if state.model in state.models else -1
+            ui.modelSelector.blockSignals(False)
+            self._models = state.models
+        ui.modelSelector.enabled = not state.running
+        ui.segmentLabel.text = state.progress_sentence if segmenting else state.segment_sentence
+        ui.segmentProgress.visible = segmenting
+        if segmenting:
+            _show_fraction(ui.segmentProgress, state.fraction)
+        ui.cancelButton.visible = segmenting
+        ui.segmentButton.visible = not segmenting
+        for name, wanted in (("retryButton", action.RETRY), ("undoButton", action.UNDO)):
+            getattr(ui, name).visible = wanted in state.enabled
+        for name in ("exportModelButton", "renameModelButton", "deleteModelButton"):
+            getattr(ui, name).visible = bool(state.models)
+        for name in ("acceptButton", "correctButton"):
+            getattr(ui, name).visible = any(scan.result_id for scan in state.scans)
+        names = {
+            WAITING: _("waiting"),
+            RUNNING: _("running"),
+            DONE: _("done"),
+            FAILED: _("failed"),
+            CANCELLED: _("cancelled"),
+        }
+        ui.queueTable.visible = bool(state.queue)
+        rows = [(scan.name, names[scan.state], scan.note.split(". ")[0].rstrip(".")) for scan in state.queue]
+        show_rows(ui.queueTable, rows, [scan.note for scan in state.queue])
+
+    def _connect(self) -> None:
+        ui = self.ui
+        for name, wanted in _BUTTONS.items():
+            getattr(ui, name).connect("clicked(bool)", self._doing(wanted))
+        ui.loadButton.connect("clicked(bool)", lambda checked=False: self._load())
+        ui.importModelButton.connect("clicked(bool)", lambda checked=False: self._import_model())
+        ui.exportModelButton.connect("clicked(bool)", lambda checked=False: self._export_model())
+        ui.renameModelButton.connect("clicked(bool)", lambda checked=False: self._rename_model())
+        ui.deleteModelButton.connect("clicked(bool)", lambda checked=False: self._delete_model())
+        ui.installButton.connect("clicked(bool)", lambda checked=False: self._install())
+        ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
+        ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
+        ui.queueTable.connect(
+            "itemSelectionChanged()",
+            lambda: self._select(ui.queueTable, [scan.volume_id for scan in self.panel.state.queue]),
+        )
+        ui.findingsList.connect("currentRowChanged(int)", self._select_finding)
+        ui.modelSelector.connect("currentIndexChanged(int)", self._choose_model)
+        ui.budgetSelector.connect("currentIndexChanged(int)", lambda index: self._choose("budget", _BUDGETS[index]))
+        ui.deviceSelector.connect("currentIndexChanged(int)", lambda index: self._choose("device", DEVICES[index]))
+        ui.stepsSelector.connect("valueChanged(int)", lambda value: self._choose("steps", value))
+        ui.pretrainedBox.connect("toggled(bool)", lambda checked: self._choose("pretrained", checked))
+        ui.regionSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._choose("region", node))
+
+    def _doing(self, wanted: str) -> Callable[..., None]:
+        return lambda checked=False: self._do(wanted)
+
+    def _do(self, wanted: str, value: Any = None) -> None:
+        self.panel.do(wanted, value)
+        self.show()
+        self._acted()
+
+    def _choose(self, name: str, value: Any) -> None:
+        setattr(self.panel.choices, name, value)
+        self.panel.refresh()
+        self.show()
+
+    def _choose_role(self, volume_id: str, role: str) -> None:
+        self.panel.choices.set_role(volume_id, role)
+        self.panel.refresh()
+        self.show()
+
+    def _choose_model(self, index: int) -> None:
+        if 0 <= index < len(self._models):
+            self._choose("model", self._models[index])
+
+    def _select(self, table: Any, ids: list[str]) -> None:
+        row = table.currentRow()
+        if not 0 <= row < len(ids):
+            return
+        self._select_volume(ids[row])
+
+    def _select_finding(self, row: int) -> None:
+        if 0 <= row < len(self.panel.state.findings):
+            self._select_volume(self.panel.state.findings[row].volume_id)
+
+    def _select_volume(self, volume_id: str) -> None:
+        if volume_id != self.panel.selected:
+            self.panel.selected = volume_id
+            self._application.show_volume(volume_id)
+            self.panel.refresh()
+            self.show()
+
+    def _load(self) -> None:
+        self._application.load_scans()
+        self.panel.refresh()
+        self.show()
+
+    def _install(self) -> None:
+        self._application.install()
+        self.panel.packages_changed()
+        self.show()
+
+    def _copy_log(self) -> None:
+        self._application.copy(self.panel.log)
+
+    def _import_model(self) -> None:
+        file = qt.QFileDialog.getOpenFileName(None, _("Import a model"), "", _("Models") + f" (*{ENDING})")
+        if file:
+            self._do(action.IMPORT, file)
+
+    def _export_model(self) -> None:
+        name = self.panel.state.model + ENDING
+        file = qt.QFileDialog.getSaveFileName(None, _("Export the model"), name, _("Models") + f" (*{ENDING})")
+        if file:
+            self._do(action.EXPORT, file if file.endswith(ENDING) else file + ENDING)
+
+    def _rename_model(self) -> None:
+        name = qt.QInputDialog.getText(
+            None, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, self.panel.state.model
+        )
+        if name and name != self.panel.state.model:
+            self._do(action.RENAME, name)
+
+    def _delete_model(self) -> None:
+        question = _('Delete the model "{name}" from this computer? This cannot be undone.')
+        if self._application.confirm(question.format(name=self.panel.state.model)):
+            self._do(action.DELETE)
+
+
+def _show_fraction(bar: Any, fraction: float | None) -> None:
+    """A bar that moves to and fro while the end is unknown."""
+    bar.maximum = 0 if fraction is None else 1000
+    bar.value = 0 if fraction is None else round(1000 * fraction)
+
+
+def _range(counts: list[int]) -> str:
+    if not counts:
+        return ""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else _("{low:,} to {high:,}").format(low=low, high=high)

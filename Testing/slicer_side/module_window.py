@@ -1,0 +1,81 @@
+"""The module as Slicer opens it: the real module file and .ui in a window that is not on any screen."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from standins.application import install_application, load_module
+
+MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
+
+
+class ModuleWindow:
+    """One opened panel, the clicks on it, and its pictures."""
+
+    def __init__(self, settings: Path, width: int = 480) -> None:
+        settings.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self.editor = install_application(settings)
+        import qt
+
+        self.qt = qt
+        self.frame = qt.QWidget()
+        qt.QVBoxLayout(self.frame)
+        self.module = load_module(MODULE)
+        self.widget = self.module.widget(self.frame)
+        self.widget.setup()
+        self.widget.enter()
+        self.frame.resize(width, 900)
+        self.frame.show()
+        self.settle()
+
+    @property
+    def ui(self) -> Any:
+        return self.widget.ui
+
+    @property
+    def panel(self) -> Any:
+        return self.widget.panel
+
+    def settle(self, ticks: int = 8) -> None:
+        """Let the panel look at the scene, as it does by its timer."""
+        for _ in range(ticks):
+            self.widget.onTick()
+            self.qt.application.processEvents()
+
+    def click(self, name: str) -> None:
+        button = getattr(self.ui, name)
+        assert button.visible, f"{name} is not shown"
+        assert button.enabled, f"{name} cannot be pressed"
+        button.click()
+
+    def run(self, seconds: float = 300, until: Any = None) -> float:
+        """Turn the event loop until the job is over; its longest stall in seconds."""
+        longest, end = 0.0, time.monotonic() + seconds
+        while self.panel.busy and not (until is not None and until()):
+            began = time.monotonic()
+            assert began < end, self.panel.log
+            self.qt.application.processEvents()
+            longest = max(longest, time.monotonic() - began)
+            time.sleep(0.01)
+        return longest
+
+    def texts(self, table: str, column: int) -> list[str]:
+        widget = getattr(self.ui, table)
+        return [widget.item(row, column).text() for row in range(widget.rowCount)]
+
+    def picture(self, path: Path, height: int | None = None) -> None:
+        """The panel as it looks, on one page."""
+        self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
+        self.qt.application.processEvents()
+        opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
+        assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets
+
+    def close(self) -> None:
+        self.widget.cleanup()
+        self.frame.close()

@@ -1,0 +1,81 @@
+"""What the panel finds in a scene: bundled scans as a user loads them, and the module's parameter node."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from scene_content import SAMPLES
+
+from GLMAESegmentationLib.engine_process import PlainProcess
+from GLMAESegmentationLib.panel import Panel
+
+STRUCTURES = {1: ("Anterior", (0.9, 0.5, 0.2)), 2: ("Posterior", (0.2, 0.6, 0.9))}
+
+
+def load_scan(name: str, labelled: bool = True) -> Any:
+    """A bundled scan, with a segmentation of its two structures if `labelled`; its volume node."""
+    volumes = slicer.modules.volumes.logic()
+    volume = volumes.AddArchetypeVolume(str(SAMPLES / "images" / f"{name}.nii.gz"), name)
+    if labelled:
+        labelmap = volumes.AddArchetypeVolume(str(SAMPLES / "labels" / f"{name}.nii.gz"), f"{name} label", 1)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} segmentation")
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, node)
+        slicer.mrmlScene.RemoveNode(labelmap)
+        for index, (title, color) in enumerate(STRUCTURES.values()):
+            segment = node.GetSegmentation().GetNthSegment(index)
+            segment.SetName(title)
+            segment.SetColor(*color)
+    return volume
+
+
+def parameter_node() -> Any:
+    """As ScriptedLoadableModuleLogic.getParameterNode: one a scene, made when it is missing."""
+    scene = slicer.mrmlScene
+    node = scene.GetSingletonNode("GLMAESegmentation", "vtkMRMLScriptedModuleNode")
+    if node is None:
+        node = scene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+        node.UnRegister(None)
+        node.SetSingletonTag("GLMAESegmentation")
+        node.SetName("GLMAESegmentation")
+        node = scene.AddNode(node)
+    node.SetAttribute("ModuleName", "GLMAESegmentation")
+    return node
+
+
+def write_model(folder: Path) -> Path:
+    """A model folder that is whole as far as it can be told without torch."""
+    folder.mkdir(parents=True)
+    card = {
+        "format": 1,
+        "kind": "segmentation",
+        "classes": [{"value": 1, "name": "liver"}],
+        "preprocessing": {},
+        "backbone": {},
+        "fingerprint": {"classes": [{"name": name, "volume": 1700.0} for name, _ in STRUCTURES.values()]},
+    }
+    (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "weights.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    return folder
+
+
+def new_panel(scene: Any, tmp_path: Path, start: Any = PlainProcess) -> Panel:
+    """A panel without widgets, as a browser would have it."""
+    return Panel(scene, parameter_node, tmp_path / "settings ü", start, lambda segmentation, volume: None)
+
+
+def follow(panel: Panel, until: Callable[[], bool] = lambda: False, seconds: float = 120) -> None:
+    """Tick until the job is over, or `until` says so."""
+    end = time.monotonic() + seconds
+    while panel.busy and not until():
+        assert time.monotonic() < end, panel.log
+        panel.tick()
+        time.sleep(0.02)

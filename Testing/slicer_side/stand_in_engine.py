@@ -1,0 +1,81 @@
+"""A process that speaks as the engine does and needs no torch. A file beside it says how it behaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def say(event: str, **fields: Any) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def train(behaviour: str, out: Path) -> int:
+    if behaviour == "crash":
+        print("Traceback: segmentation violation", file=sys.stderr)
+        return 139
+    if behaviour == "gpu":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if behaviour == "disk":
+        say("failed", name="StorageError", message="out: the disk is full; free some space.")
+        return 1
+    if behaviour == "deaf":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if behaviour == "finish":
+        shutil.copytree(HERE / "model", out)
+        say("finished", job="finetune", model=str(out))
+        return 0
+    if behaviour == "odd label":
+        say(
+            "warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts"
+        )
+    for step in range(10000):
+        say("progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
+        time.sleep(0.05)
+    return 0
+
+
+def segment(behaviour: str, images: Path, out: Path) -> int:
+    """Every scan gets the same result; "fail NAME" fails one, "slow" waits between two."""
+    failed = []
+    out.mkdir(exist_ok=True)
+    for image in sorted(images.iterdir()):
+        case = image.name.removesuffix(".nrrd")
+        target = out / f"{case}.seg.nrrd"
+        if target.exists():
+            say("case", case=case, state="skipped", file=str(target), message="is there already")
+            continue
+        say("case", case=case, state="running")
+        if behaviour == "slow":
+            time.sleep(1.0)
+        if behaviour == f"fail {case}" or not image.exists():
+            failed.append(case)
+            say("case", case=case, state="failed", name="ScanError", message=f"{case} cannot be read")
+            continue
+        shutil.copy(HERE / "result.seg.nrrd", target)
+        flags = {"flags": [{"kind": "shape", "message": "Odd shape."}]} if behaviour == "flags" else {}
+        say("case", case=case, state="done", file=str(target), **flags)
+    say("finished", job="segment", failed=failed, out=str(out))
+    return 1 if failed else 0
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
+    say("started", job=words[0], cases=2, classes=[], device="cpu")
+    say("info", message="Computing on the CPU.")
+    out = Path(words[words.index("--out") + 1])
+    if words[0] == "finetune":
+        return train(behaviour, out)
+    return segment(behaviour, Path(words[words.index("--images") + 1]), out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The window while a job runs: the module reloaded, Slicer quit, the scene closed, failures shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import slicer
+from module_window import ModuleWindow
+from panel_scene import load_scan
+
+
+@pytest.fixture
+def training(window: ModuleWindow, stand_in: Path) -> ModuleWindow:
+    """A window in which a training is under way."""
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    window.settle()
+    window.click("trainButton")
+    window.run(until=lambda: len(window.panel.state.loss) > 2)
+    return window
+
+
+def test_what_is_shown_while_training(training: ModuleWindow) -> None:
+    ui = training.ui
+    assert ui.nextStepLabel.text.startswith("Training (")
+    assert ui.trainProgress.visible
+    assert ui.curveLabel.visible
+    assert ui.stopButton.enabled
+    assert not ui.trainButton.visible
+    assert not ui.segmentButton.enabled
+    training.click("stopButton")
+    training.run(30)
+    assert ui.interruptedFrame.visible
+    assert "Anterior, Posterior" in ui.interruptedLabel.text
+    training.click("discardButton")
+    assert not ui.interruptedFrame.visible
+    assert ui.trainButton.visible
+
+
+def test_reload_while_training(training: ModuleWindow) -> None:
+    training.close()
+    again = ModuleWindow(training.settings)
+    assert again.ui.interruptedFrame.visible
+    again.click("continueButton")
+    again.run(until=lambda: len(again.panel.state.loss) > 2)
+    assert again.panel.state.running == "train"
+    again.close()  # Slicer quits
+    last = ModuleWindow(training.settings)
+    assert last.ui.interruptedFrame.visible
+    last.click("discardButton")
+    assert not list((training.settings / "GLMAE" / "jobs").iterdir())
+    last.close()
+
+
+def test_scene_closed_while_training(training: ModuleWindow) -> None:
+    slicer.mrmlScene.Clear(0)
+    training.settle(2)
+    assert training.ui.scanTable.rowCount == 0
+    assert training.panel.state.running == "train"
+    assert training.ui.stopButton.enabled
+
+
+def test_a_volume_deleted_and_one_renamed_while_training(training: ModuleWindow) -> None:
+    first, second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    first.SetName("renamed")
+    slicer.mrmlScene.RemoveNode(second)
+    training.settle(2)
+    assert training.texts("scanTable", 0) == ["renamed"]
+    assert training.panel.state.running == "train"
+
+
+def test_a_failure_is_shown_and_its_log_copied(window: ModuleWindow, stand_in: Path) -> None:
+    stand_in.write_text("gpu", encoding="utf-8")
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    window.settle()
+    window.click("trainButton")
+    window.run(60)
+    ui = window.ui
+    window.picture(Path(os.environ.get("GLMAE_SCREENSHOTS", stand_in.parent)) / "failed.png")
+    assert ui.failureFrame.visible
+    assert ui.failureLabel.text.startswith("Out of GPU memory: ")
+    assert ui.trainButton.enabled
+    window.click("copyLogButton")
+    copied = window.qt.QApplication.clipboard().text()
+    assert "CUDA out of memory. Tried to allocate" in copied
+    assert '"event": "started"' in copied
+    stand_in.write_text("run", encoding="utf-8")
+    window.click("trainButton")
+    assert not ui.failureFrame.visible
+
+
+def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, stand_in: Path) -> None:
+    stand_in.write_text("odd label", encoding="utf-8")
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    window.settle()
+    assert not window.ui.findingsList.visible
+    window.click("trainButton")
+    window.run(until=lambda: len(window.panel.state.loss) > 1)
+    findings = window.ui.findingsList
+    assert [findings.item(n).text() for n in range(findings.count)] == ["hippocampus_039: Anterior is in two parts."]
+    findings.currentRow = 0
+    second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1]
+    assert window.panel.selected == second.GetID()
+    assert window.ui.scanTable.currentRow() == 1
+
+
+def test_the_panel_rests_when_it_is_left(window: ModuleWindow, stand_in: Path) -> None:
+    window.widget.exit()
+    assert not window.widget.timer.active
+    window.widget.enter()
+    assert window.widget.timer.active
+
+
+def test_missing_packages_are_named(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("GLMAESegmentationLib.panel.missing_packages", lambda: ("torch", "monai"))
+    window.widget.enter()
+    assert window.ui.installFrame.visible
+    assert "torch, monai" in window.ui.installLabel.text
+    assert window.ui.installButton.enabled
+    assert not window.ui.trainButton.enabled

@@ -1,0 +1,223 @@
+"""Jobs with real child processes: stopped, gone on with, crashed, abandoned by their parent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from panel_scene import follow, load_scan, new_panel
+
+from glmae.errors import StorageError
+from GLMAESegmentationLib import engine_command as engine
+from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.engine_process import PlainProcess
+from GLMAESegmentationLib.job_folder import all_jobs
+from GLMAESegmentationLib.panel import Panel
+
+
+@pytest.fixture
+def panel(scene: Any, tmp_path: Path) -> Iterator[Panel]:
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    opened = new_panel(scene, tmp_path)
+    for _ in range(3):
+        opened.tick()
+    opened.choices.steps, opened.choices.device = 5000, "cpu"
+    yield opened
+    opened.leave()
+
+
+def with_small_crops(command: engine.EngineCommand) -> PlainProcess:
+    """A step in much less than a second on any computer."""
+    small = ("--setting", "patch=[16, 16, 16]", "--setting", "batch=1")
+    return PlainProcess(dataclasses.replace(command, arguments=(*command.arguments, *small)))
+
+
+def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: Any, tmp_path: Path) -> None:
+    panel = new_panel(scene, tmp_path, with_small_crops)
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1, 300)
+    began = time.monotonic()
+    panel.do(action.STOP)
+    assert panel.state.progress_sentence == "Stopping. What is done is kept."
+    follow(panel)
+    assert time.monotonic() - began < 5
+    assert panel.state.failure is None
+    assert panel.state.interrupted == ("Anterior, Posterior",)
+
+    again = new_panel(scene, tmp_path, with_small_crops)  # Slicer was started anew
+    assert again.state.interrupted == ("Anterior, Posterior",)
+    again.do(action.CONTINUE)
+    follow(again, lambda: len(again.state.loss) > 1, 300)
+    assert again.state.loss[0][0] > 1  # not from the beginning
+    again.leave()
+    assert new_panel(scene, tmp_path).state.interrupted == ("Anterior, Posterior",)
+    panel.do(action.DISCARD)
+    assert panel.state.interrupted == ()
+    assert not list(panel.jobs.iterdir())
+
+
+def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 3)
+    assert panel.state.progress_sentence.startswith("Training (")
+    assert "about 1 minute left" in panel.state.progress_sentence
+    assert "Computing on the CPU." in panel.state.train_sentence
+    assert action.START_TRAINING not in panel.state.enabled
+    panel.do(action.STOP)
+    follow(panel)
+    assert panel.state.interrupted
+
+
+def test_one_that_does_not_listen_is_ended_by_force(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("deaf", encoding="utf-8")
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    began = time.monotonic()
+    panel.do(action.STOP)
+    follow(panel)
+    assert 3 < time.monotonic() - began < 6
+    assert panel.state.interrupted
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name", "words"),
+    [
+        ("crash", "The engine ended unexpectedly", "segmentation violation"),
+        ("gpu", "Out of GPU memory", "choose the device cpu"),
+        ("disk", "No space on the disk", "Free some space"),
+    ],
+)
+def test_failures_have_a_name_a_cause_and_a_remedy(
+    panel: Panel, stand_in: Path, behaviour: str, name: str, words: str
+) -> None:
+    stand_in.write_text(behaviour, encoding="utf-8")
+    panel.do(action.START_TRAINING)
+    follow(panel)
+    assert panel.state.failure is not None
+    assert panel.state.failure.name == name
+    assert words in panel.state.failure.sentence
+    assert panel.state.failure.sentence in panel.log
+    assert action.COPY_LOG in panel.state.enabled
+    assert action.START_TRAINING in panel.state.enabled
+
+
+def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "interpreter", lambda: "/no/such/PythonSlicer")
+    panel.do(action.START_TRAINING)
+    follow(panel)
+    assert panel.state.failure is not None
+    assert "/no/such/PythonSlicer" in panel.state.failure.sentence
+
+
+def test_the_child_ends_when_its_parent_is_gone(tmp_path: Path, stand_in: Path) -> None:
+    """The parent is killed, as in a crash of Slicer: nobody says stop, the stream just ends."""
+    alive = tmp_path / "alive"
+    command = engine.engine_command(["finetune", "--out", str(tmp_path / "out")], alive)
+    parent = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen({[command.program, *command.arguments]!r}, stdin=subprocess.PIPE,"
+        " stdout=subprocess.DEVNULL)\n"
+        "print(child.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=dict(command.environment))
+    assert process.stdout is not None
+    int(process.stdout.readline())
+    wait_for(alive.exists)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    def still() -> bool:
+        before = alive.stat().st_mtime
+        time.sleep(2.5)  # longer than a heartbeat
+        return alive.stat().st_mtime == before
+
+    wait_for(still)
+
+
+def test_a_crash_of_slicer_is_noticed(panel: Panel, stand_in: Path, scene: Any, tmp_path: Path) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    (job,) = all_jobs(panel.jobs)
+    assert job.record.state == "running"
+    assert new_panel(scene, tmp_path).state.interrupted == ()  # another Slicer runs it
+    panel.do(action.STOP)
+    follow(panel)
+    content = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
+    (job.folder / "job.json").write_text(json.dumps({**content, "state": "running"}), encoding="utf-8")
+    os.utime(job.alive, (time.time() - 60,) * 2)
+    assert new_panel(scene, tmp_path).state.interrupted == ("Anterior, Posterior",)
+
+
+def test_closing_the_scene_while_training(panel: Panel, stand_in: Path, scene: Any) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    scene.Clear(0)
+    panel.scene_closed()
+    assert panel.busy
+    assert panel.state.scans == ()
+    panel.tick()
+    assert panel.state.running == "train"
+
+
+def test_closing_the_scene_while_its_scans_are_written(panel: Panel, stand_in: Path, scene: Any) -> None:
+    panel.do(action.START_TRAINING)
+    panel.tick()
+    scene.Clear(0)
+    panel.scene_closed()
+    follow(panel)
+    assert panel.state.failure is not None
+    assert "hippocampus_039 is no longer in the scene" in panel.state.failure.sentence
+    assert not list(panel.jobs.iterdir())
+
+
+def test_a_disk_that_is_full_while_the_job_runs(
+    panel: Panel, stand_in: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Any
+) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+
+    def full(*_: Any) -> None:
+        raise StorageError("job.json could not be written: the disk is full; free some space.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("GLMAESegmentationLib.job_folder.write_json", full)
+        panel.do(action.STOP)
+        follow(panel)
+    assert panel.state.failure is not None
+    assert panel.state.failure.name == "No space on the disk"
+    (job,) = all_jobs(panel.jobs)
+    os.utime(job.alive, (time.time() - 60,) * 2)
+    assert new_panel(scene, tmp_path).state.interrupted == ("Anterior, Posterior",)
+
+
+def test_quitting_while_scans_are_written_leaves_nothing(panel: Panel, stand_in: Path) -> None:
+    panel.do(action.START_TRAINING)
+    panel.tick()
+    panel.leave()
+    assert not list(panel.jobs.iterdir())
+
+
+def test_stopping_while_scans_are_written_leaves_nothing(panel: Panel, stand_in: Path) -> None:
+    panel.do(action.START_TRAINING)
+    panel.tick()
+    panel.do(action.STOP)
+    assert not panel.busy
+    assert panel.state.interrupted == ()
+    assert not list(panel.jobs.iterdir())
+
+
+def wait_for(condition: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

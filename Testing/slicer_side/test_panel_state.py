@@ -1,0 +1,286 @@
+"""What the panel shows and allows, from the situation alone: no scene, no widgets, no process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.class_overview import ClassRow
+from GLMAESegmentationLib.event_stream import EventStream
+from GLMAESegmentationLib.failures import Failure, failure_of
+from GLMAESegmentationLib.job_progress import CURVE_POINTS, JobProgress
+from GLMAESegmentationLib.model_scores import advice, model_scores
+from GLMAESegmentationLib.panel_state import panel_state
+from GLMAESegmentationLib.result_check import FoundStructure, doubts, training_volumes
+from GLMAESegmentationLib.scan_choice import next_to_label, scans_to_segment
+from GLMAESegmentationLib.scan_table import Scan
+from GLMAESegmentationLib.segmentation_queue import QueuedScan, SegmentationQueue
+from GLMAESegmentationLib.sentences import duration, listed
+from GLMAESegmentationLib.situation import Situation
+
+
+def labelled(name: str, **changes: Any) -> Scan:
+    scan = Scan(name, name, "labelled", "train", segmentation_id=f"{name} seg", voxels={"liver": 9})
+    return dataclasses.replace(scan, **changes)
+
+
+def unlabelled(name: str, **changes: Any) -> Scan:
+    return dataclasses.replace(Scan(name, name, "unlabelled", "segment"), **changes)
+
+
+TWO = (labelled("a"), labelled("b"))
+READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver")
+
+
+@pytest.mark.parametrize(
+    ("situation", "sentence", "enabled"),
+    [
+        (Situation(), "Step 1: load the scans.", {action.IMPORT}),
+        (
+            Situation(scans=(unlabelled("a"),), selected="a"),
+            "Step 2: label two scans",
+            {action.LABEL, action.LABEL_NEXT, action.IMPORT},
+        ),
+        (Situation(scans=(labelled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
+        (Situation(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
+        (
+            READY,
+            "Step 4: press Segment",
+            {action.LABEL_NEXT, action.START_TRAINING, action.START_SEGMENTING, action.IMPORT, action.EXPORT}
+            | {action.RENAME, action.DELETE},
+        ),
+        (
+            dataclasses.replace(READY, missing=("torch", "monai")),
+            "First install what is missing: torch, monai.",
+            {action.LABEL_NEXT, action.INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
+        ),
+        (
+            dataclasses.replace(READY, job="train", progress=JobProgress(stage="finetune", done=3, total=9)),
+            "Training (3 of 9).",
+            {action.LABEL_NEXT, action.STOP, action.EXPORT, action.COPY_LOG},
+        ),
+        (
+            dataclasses.replace(READY, job="segment", preparing=(0, 1)),
+            "Preparing scan 1 of 1.",
+            {action.LABEL_NEXT, action.CANCEL, action.EXPORT},
+        ),
+        (dataclasses.replace(READY, job="train", stopping=True), "Stopping.", {action.LABEL_NEXT, action.EXPORT}),
+    ],
+)
+def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
+    state = panel_state(situation)
+    assert state.next_step.startswith(sentence)
+    assert state.enabled == enabled
+
+
+def test_what_is_missing_is_said() -> None:
+    assert "there is none yet" in panel_state(Situation()).train_sentence
+    assert "there is one" in panel_state(Situation(scans=(labelled("a"),))).train_sentence
+    assert "Train one above, or import one" in panel_state(Situation()).segment_sentence
+    assert "Choose a model" in panel_state(dataclasses.replace(READY, model="gone")).segment_sentence
+    nothing = panel_state(Situation(scans=TWO, models=("liver",), model="liver"))
+    assert "No scan has the role segment" in nothing.segment_sentence
+    assert action.START_SEGMENTING not in nothing.enabled
+
+
+def test_a_training_scan_without_a_label_is_named_and_not_trained_on() -> None:
+    state = panel_state(Situation(scans=(*TWO, unlabelled("c", role="train"))))
+    assert "Without a label, and so not trained on: c." in state.scans_sentence
+    assert state.train_sentence.startswith("Trains on 2 scans for 20 minutes")
+
+
+def test_choices_are_in_the_sentence() -> None:
+    assert "for 60 minutes" in panel_state(Situation(scans=TWO, budget="thorough")).train_sentence
+    assert "for 30 steps" in panel_state(Situation(scans=TWO, steps=30)).train_sentence
+    assert "Only inside R." in panel_state(Situation(scans=TWO, region="R")).train_sentence
+
+
+def test_a_failure_stays_until_something_else_is_done() -> None:
+    failure = Failure("Out of memory", "Too little.", "Close other programs.")
+    state = panel_state(dataclasses.replace(READY, failure=failure))
+    assert state.failure == failure
+    assert state.next_step == ""
+    assert action.COPY_LOG in state.enabled
+
+
+def test_an_interrupted_job_is_offered() -> None:
+    state = panel_state(dataclasses.replace(READY, interrupted=("liver 2",)))
+    assert {action.CONTINUE, action.DISCARD} <= state.enabled
+    assert "liver 2" in state.next_step
+    assert action.CONTINUE not in panel_state(dataclasses.replace(READY, interrupted=("x",), job="train")).enabled
+
+
+def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
+    scans = [unlabelled("a", result_id="r", result_model="old"), unlabelled("b", result_id="s", result_model="new")]
+    assert [scan.name for scan in scans_to_segment(scans, "new")] == ["a"]
+    assert [scan.name for scan in scans_to_segment(scans[1:], "new")] == ["b"]
+    assert scans_to_segment([labelled("c"), unlabelled("d", role="leave out")], "new") == []
+
+
+def test_label_next_takes_the_least_sure_then_the_doubtful_then_the_unlabelled() -> None:
+    plain, seen = unlabelled("plain"), unlabelled("seen", state="segmented", result_id="r")
+    doubtful = dataclasses.replace(seen, volume_id="doubtful", doubt="Nothing was found.")
+    assert next_to_label([seen, plain, doubtful]) == doubtful
+    assert next_to_label([seen, plain]) == plain
+    assert next_to_label([seen, plain, doubtful], ["plain"]) == plain
+    assert next_to_label(TWO) is None
+
+
+def test_partial_labels_are_stated() -> None:
+    rows = (ClassRow("liver", None, "", {"a": 9}, ("b",)),)
+    sentence = panel_state(Situation(scans=TWO, classes=rows)).classes_sentence
+    assert "liver was not drawn in b: nothing is learnt about it there" in sentence
+
+
+def test_a_selected_result_can_be_accepted_or_corrected() -> None:
+    scans = (*TWO, unlabelled("c", state="segmented", result_id="r"))
+    state = panel_state(dataclasses.replace(READY, scans=scans, selected="c"))
+    assert {action.ACCEPT, action.CORRECT} <= state.enabled
+    assert not {action.ACCEPT, action.CORRECT} & panel_state(dataclasses.replace(READY, scans=scans)).enabled
+
+
+def test_events_arrive_in_pieces() -> None:
+    stream, events = EventStream(), []
+    text = (
+        "".join(json.dumps({"event": "info", "message": f"Größe {n}"}) + "\r\n" for n in range(5)) + "noise\n[1]\n{}\n"
+    )
+    data = text.encode()
+    for start in range(0, len(data), 7):
+        events += stream.feed(data[start : start + 7])
+    assert [event["message"] for event in events] == [f"Größe {n}" for n in range(5)]
+    assert stream.other_lines == ["noise", "[1]", "{}"]
+    assert stream.feed(b'{"event": "finished"}') == []
+    assert stream.end() == [{"event": "finished"}]
+
+
+def test_a_line_without_an_end_is_dropped() -> None:
+    stream = EventStream()
+    assert stream.feed(b"x" * 1_100_000) == []
+    assert stream.feed(b'\n{"event": "info"}\n') == [{"event": "info"}]
+
+
+def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None:
+    progress = JobProgress()
+    for event in (
+        {"event": "started", "job": "finetune", "device": "cpu"},
+        {"event": "info", "message": "Computing on the CPU."},
+        {"event": "something new", "done": "?"},
+        {"event": "progress", "stage": "prepare", "done": 1, "total": 2, "loss": 9.0},
+        {"event": "progress", "stage": "finetune", "done": 1, "total": 4, "seconds_left": None, "loss": 2.0},
+        {"event": "progress", "stage": "finetune", "done": 2, "total": 4, "seconds_left": 8.0, "loss": float("nan")},
+        {"event": "score", "mean_dice": 0.8},
+        {"event": "case", "case": "case-01", "state": "failed", "message": "unreadable"},
+        {"event": "case", "case": None, "state": 3},
+        {"event": "finished", "job": "finetune", "model": "m"},
+    ):
+        progress.apply(event)
+    assert (progress.device, progress.remarks) == ("cpu", ["Computing on the CPU."])
+    assert (progress.done, progress.total, progress.seconds_left, progress.fraction) == (2, 4, 8.0, 0.5)
+    assert progress.loss == [(1.0, 2.0)]
+    assert progress.held_out == [(2.0, 0.8)]
+    assert (progress.cases, progress.case_messages) == ({"case-01": "failed"}, {"case-01": "unreadable"})
+    assert progress.finished is not None
+
+
+def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
+    progress = JobProgress()
+    for step in range(10_000):
+        progress.apply({"event": "progress", "stage": "finetune", "done": step, "total": 10_000, "loss": float(step)})
+    assert len(progress.loss) <= CURVE_POINTS
+    assert progress.loss[0] == (0.0, 0.0)
+    assert progress.loss[-1] == (9999.0, 9999.0)
+    assert progress.loss == sorted(progress.loss)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "log", "name", "words"),
+    [
+        (("MemoryError", "there is not enough memory"), 1, (), "Out of memory", "region of interest"),
+        (("StorageError", "x: the disk is full; free some space"), 1, (), "No space on the disk", "Free some space"),
+        (("ScanError", "case-01 is damaged; load it again"), 2, (), "A scan cannot be used", "case-01 is damaged"),
+        (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "The GPU cannot be used", "the device cpu"),
+        (
+            None,
+            1,
+            ["ModuleNotFoundError: No module named 'monai.losses'"],
+            "A Python package is missing",
+            "monai is not",
+        ),
+        (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "Out of GPU memory", "the device cpu"),
+        (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "The GPU cannot be used", "driver"),
+        (None, 1, ["OSError: [Errno 28] No space left on device"], "No space on the disk", "Free some space"),
+        (None, None, ["one", "two"], "The engine ended unexpectedly", "Its last lines: one / two"),
+        (None, 139, [], "The engine ended unexpectedly", "with status 139"),
+    ],
+)
+def test_failures(event: Any, status: int | None, log: list[str], name: str, words: str) -> None:
+    fields = None if event is None else {"event": "failed", "name": event[0], "message": event[1]}
+    failure = failure_of(fields, status, log)
+    assert failure.name == name
+    assert words in failure.sentence
+
+
+def test_the_queue() -> None:
+    queue = SegmentationQueue([QueuedScan("1", "a", case="case-01"), QueuedScan("2", "b", case="case-02")])
+    queue.case_event("case-01", "running", "")
+    queue.case_event("case-01", "failed", "unreadable")
+    queue.update("2", state="cancelled")
+    queue.case_event("case-02", "running", "")  # the engine has not heard of it yet
+    queue.case_event("case-09", "running", "")
+    assert [(scan.state, scan.note) for scan in queue.scans] == [("failed", "unreadable"), ("cancelled", "")]
+    assert queue.sentence == "0 of 2 scans are segmented. 1 failed. 1 were cancelled."
+
+
+def test_doubtful_results() -> None:
+    usual = {"liver": 1000.0, "spleen": 100.0}
+    good = [FoundStructure("liver", 900, 0), FoundStructure("spleen", 120, 3)]
+    assert doubts(good, usual) == []
+    assert doubts([FoundStructure("liver", 0, 0)], usual) == ["Nothing was found."]
+    found = [FoundStructure("liver", 9000, 400), FoundStructure("spleen", 0, 0)]
+    assert doubts(found, usual) == [
+        "liver is cut off at the border of the scan.",
+        "liver is much larger than in the training scans.",
+        "spleen was not found.",
+    ]
+    assert doubts([FoundStructure("liver", 100, 0)], usual) == ["liver is much smaller than in the training scans."]
+    assert doubts([FoundStructure("new", 100, 0)], usual) == []
+
+
+@pytest.mark.parametrize("card", [{}, {"fingerprint": None}, {"fingerprint": {"classes": [None, {"name": "x"}, 3]}}])
+def test_a_card_without_volumes(card: dict[str, Any]) -> None:
+    assert training_volumes(card) == {}
+
+
+def test_scores_of_a_card() -> None:
+    scores = {
+        "mean_dice": 0.81,
+        "interval": [0.75, 0.87],
+        "classes": {"liver": {"dice": 0.9, "interval": None}, "spleen": {"dice": None}, "x": 0.5, "y": "?"},
+        "more_labels": "More labels would help little.",
+    }
+    found = model_scores({"scores": scores})
+    assert [(score.name, score.text) for score in found] == [
+        ("All classes", "0.81 (likely 0.75 to 0.87)"),
+        ("liver", "0.90"),
+        ("x", "0.50"),
+    ]
+    assert advice({"scores": scores}) == "More labels would help little."
+    assert model_scores({"scores": None}) == []
+    assert "not scored" in advice({})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "5 seconds"), (42, "40 seconds"), (70, "1 minute"), (1200, "20 minutes"), (7200, "2.0 hours")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == f"about {words}"
+
+
+def test_long_lists_are_shortened() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(list("abcdef"), most=2) == "a, b and 4 more"

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from data_set import find_data_sets
 from few_label import planned
 from flag_scores import BAD, flag_scores
@@ -28,7 +29,7 @@ from glmae.errors import GLMAEError
 from glmae.segmentation.evaluation import evaluate
 
 RESULTS = Path(__file__).resolve().parent / "results" / "flags.json"
-KEY = ("set", "labels", "seed", "method", "minutes", "device", "test_scans")
+KEY = ("set", "labels", "seed", "method", "minutes", "device", "threads", "test_scans")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for data, labels, seed, _ in planned(sets, options.labels, options.seeds, [method]):
         test = data.test(seed, options.test_scans)
         row = {"set": data.name, "labels": labels, "seed": seed, "method": method, "minutes": options.minutes}
-        row |= {"device": device, "test_scans": len(test)}
+        row |= {"device": device, "threads": torch.get_num_threads(), "test_scans": len(test)}
         if row in results:
             continue
         try:
@@ -57,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     pool=tuple(name for name in data.pool(seed) if name not in test),
                     test=test,
                     work=work,
-                    **{name: row[name] for name in ("labels", "seed", "method", "minutes", "device")},
+                    **{name: row[name] for name in ("labels", "seed", "method", "minutes", "device", "threads")},
                 )
                 content = _scored(task)
         except GLMAEError as error:
             failures += 1
             print(f"{data.name}, {labels} labels, seed {seed}: {error}", file=sys.stderr, flush=True)
             continue
-        results.add(row | {"bad_below": BAD} | content, device, describe_machine(device))
+        results.add(row | {"bad_below": BAD} | content, describe_machine(device))
         found = content["classes"]
         print(
             f"{data.name}, {labels} labels, seed {seed}: {found['bad']} of {found['count']} structures under {BAD}, "

@@ -125,7 +125,7 @@ def _measure(options: argparse.Namespace, device: torch.device, results: Results
                 best = {"volumes_per_second": round(rate, 4), "mfu": round(mfu, 4), "batch": batch}
         if best:
             more = {"method": method, "peak_gflops": round(peak / 1e9, 1)}
-            results.add(row | more | best, device.type, describe_machine(device.type))
+            results.add(row | more | best, describe_machine(device.type))
     _print_ratios(results, row)
 
 

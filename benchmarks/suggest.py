@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from data_set import DataSet, find_data_sets
 from few_label_row import score
 from machine import describe_machine
@@ -31,7 +32,7 @@ from glmae.segmentation.suggestion import suggest
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "suggest.json"
-KEY = ("set", "seed", "choice", "start", "added", "method", "minutes", "device", "test_scans")
+KEY = ("set", "seed", "choice", "start", "added", "method", "minutes", "device", "threads", "test_scans")
 CHOICES = ("suggested", "random")
 
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         test = data.test(seed, options.test_scans)
         row = {"set": data.name, "seed": seed, "choice": choice, "start": options.start, "added": options.added}
         row |= {"method": "glmae" if backbone_is_shipped() else "glmae_scratch", "minutes": options.minutes}
-        row |= {"device": device, "test_scans": len(test)}
+        row |= {"device": device, "threads": torch.get_num_threads(), "test_scans": len(test)}
         if row in results:
             continue
         try:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{data.name}, seed {seed}, {choice}: {error}", file=sys.stderr, flush=True)
             failures += 1
             continue
-        results.add(row, device, describe_machine(device))
+        results.add(row, describe_machine(device))
         print(f"{data.name}, seed {seed}, {choice} ({', '.join(row['scans'])}): Dice {row['dice']}", flush=True)
     print(summary(results.rows))
     return 1 if failures else 0
@@ -130,6 +131,7 @@ def _task(data: DataSet, labelled: Sequence[str], test: Sequence[str], work: Pat
         method=row["method"],
         minutes=row["minutes"],
         device=row["device"],
+        threads=row["threads"],
         labelled=tuple(labelled),
         pool=tuple(labelled),  # no adaptation to unlabelled scans: it would be the same for both
         test=tuple(test),

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from .brightness import Brightness
 from .geometry import Geometry, Vector
@@ -148,6 +147,8 @@ def measure_structures(label: sitk.Image, images: Sequence[sitk.Image], values: 
     Returns:
         Value -> structure, for the values that have voxels.
     """
+    from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
+
     grid = Geometry.of(label)
     numbers = sitk.GetArrayViewFromImage(label)  # [K, J, I]
     boxes = ndimage.find_objects(numbers, max_label=max(values, default=0))
@@ -184,6 +185,8 @@ def _structure(
 
 def _pieces(mask: np.ndarray) -> tuple[int, float]:
     """Number of pieces, and the share of the largest."""
+    from scipy import ndimage
+
     step = math.ceil((mask.size / _PIECES_VOXELS) ** (1 / 3))
     coarse = mask[::step, ::step, ::step]
     parts, _ = ndimage.label(coarse, structure=np.ones((3, 3, 3), dtype=bool))

@@ -48,7 +48,10 @@ def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type != "cpu" or precision(device) != torch.bfloat16:
         return network
     shared = {id(entry): entry for entry in (*network.parameters(), *network.buffers())}
-    faster = copy.deepcopy(network, shared)
+    try:
+        faster = copy.deepcopy(network, shared)
+    except RuntimeError:  # it keeps results of its last pass, which cannot be copied (MONAI's DynUNet)
+        return network
     _exchange_norms(faster)
     for part in faster.modules():
         # The weights decide the order, because that of a scan with one channel is undetermined. Patch embeddings are
@@ -63,5 +66,5 @@ def _exchange_norms(network: nn.Module) -> None:
     for name, part in network.named_children():
         if isinstance(part, nn.InstanceNorm3d) and not part.track_running_stats:
             setattr(network, name, InstanceNorm(part))
-        else:
+        elif not isinstance(part, InstanceNorm):  # a part that is reached on two ways is exchanged once
             _exchange_norms(part)

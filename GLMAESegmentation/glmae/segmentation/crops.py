@@ -79,6 +79,8 @@ class CropSampler:
         self._positions = [_class_positions(scan, seed) for scan in scans]
         self._known = [_known_positions(scan, seed) for scan in scans]
         self._usable = [i for i, known in enumerate(self._known) if known is None or len(known)]
+        if not self._usable:  # scans without any label, for methods that learn from images alone
+            self._usable, self._known = list(range(len(scans))), [None] * len(scans)
         classes = len(scans[0].annotated)
         self._holders = [[i for i, held in enumerate(self._positions) if c in held] for c in range(1, classes + 1)]
         self._drawable = [c for c in range(1, classes + 1) if self._holders[c - 1]]

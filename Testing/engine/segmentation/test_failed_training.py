@@ -43,9 +43,10 @@ def biased(training: Training, biases: dict[int, float]) -> Training:
     """The real network with the bias of some classes pushed up or down."""
     with torch.no_grad():
         for name, parameter in training.network.head.named_parameters():
-            if name.startswith("outputs.") and name.endswith("bias"):
+            if name in ("output.bias", "coarse_output.bias"):
+                each = len(parameter) // 3  # values of a class, one for each sub-voxel
                 for number, bias in biases.items():
-                    parameter[number] += bias
+                    parameter[number * each : (number + 1) * each] += bias
     return training
 
 

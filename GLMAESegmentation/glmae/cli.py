@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: the preset's)"
     )
     _training_options(pretrain)
+    _setting_option(pretrain, "PretrainConfig")
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
     finetune.add_argument(
@@ -92,15 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
     _training_options(finetune)
-
-    finetune.add_argument(
-        "--setting",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a field of FinetuneConfig instead of the planned one, value in JSON; for experiments, may be repeated",
-    )
+    _setting_option(finetune, "FinetuneConfig")
 
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
     segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
@@ -207,6 +200,17 @@ def _number(kind: Callable[[str], _T], text: str) -> _T:
         raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number") from error
 
 
+def _setting_option(parser: argparse.ArgumentParser, config: str) -> None:
+    parser.add_argument(
+        "--setting",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a field of {config} instead of the planned one, value in JSON; for experiments, may be repeated",
+    )
+
+
 def _setting(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     try:
@@ -224,6 +228,7 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         preset=options.preset,
         recipe=options.recipe,
         batch=options.batch,
+        settings=dict(options.setting),
         **_training(options),
         events=events,
         should_stop=stopped,

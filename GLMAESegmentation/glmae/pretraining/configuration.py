@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backbone.presets import BackboneConfig, preset
 from ..errors import RequestError
+from ..files import last_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,23 @@ class PretrainConfig:
     def masks_locals(self) -> bool:
         """Whether the student sees the local views."""
         return self.weights.local_reconstruction > 0 or self.weights.global_local > 0
+
+    def changed(self, settings: Mapping[str, Any]) -> PretrainConfig:
+        """The same with other values for some fields, as JSON gives them; of `weights` a part will do.
+
+        Raises:
+            RequestError: there is no such field, or its value cannot be.
+        """
+        content = self.to_json()
+        for name, value in settings.items():
+            if name not in content or name == "backbone":
+                names = ", ".join(field for field in content if field != "backbone")
+                raise RequestError(f"there is no setting '{name}' of pre-training; choose one of {names}")
+            content[name] = content[name] | dict(value) if name == "weights" else value
+        try:
+            return PretrainConfig.from_json(content)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
 
     def to_json(self) -> dict[str, Any]:
         """As stored in model.json and in checkpoints."""

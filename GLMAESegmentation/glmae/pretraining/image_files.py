@@ -40,6 +40,7 @@ def pretrain_images(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -58,6 +59,7 @@ def pretrain_images(
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
+        settings: fields of `PretrainConfig` to use instead of the preset's.
         events: where to report to.
         should_stop: asked after every scan and every step; True stops the run, resumable.
 
@@ -85,13 +87,14 @@ def pretrain_images(
         "steps": steps,
         "minutes": minutes,
         "seed": seed,
+        "settings": dict(settings or {}),
     }
 
     def config(channels: int = 1) -> PretrainConfig:
         if recipe is not None:
-            return paper_config(preset, seed, batch or BATCH)
+            return paper_config(preset, seed, batch or BATCH).changed(settings or {})
         changes: dict[str, Any] = {} if batch is None else {"batch": batch}
-        return pretrain_config(preset, channels=channels, seed=seed, **changes)
+        return pretrain_config(preset, channels=channels, seed=seed, **changes).changed(settings or {})
 
     with joined(device) as ranks:
         events = events if events is not None and ranks.first else silent()

@@ -54,7 +54,7 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
             continue
         say("case", case=case, state="running")
         if behaviour == "slow":
-            time.sleep(1.0)
+            time.sleep(3.0)  # longer than a busy machine needs to notice the last one
         if behaviour == f"fail {case}" or not image.exists():
             failed.append(case)
             say("case", case=case, state="failed", name="ScanError", message=f"{case} cannot be read")

@@ -89,10 +89,12 @@ def install() -> None:
 class Application:
     """`slicer.app`, in testing mode: no question opens a window."""
 
-    __slots__ = ("applicationName", "slicerUserSettingsFilePath")
+    __slots__ = ("applicationName", "applicationVersion", "revision", "slicerUserSettingsFilePath")
 
     def __init__(self, settings: Path) -> None:
         self.applicationName = "Slicer"
+        self.applicationVersion = "5.12.0"
+        self.revision = "34000"
         self.slicerUserSettingsFilePath = str(settings / "Slicer.ini")
 
     def testingEnabled(self) -> bool:

@@ -17,6 +17,7 @@ FOUND = [Package("torch", "2.8", "2.5.1", "too old"), Package("numpy", "1.26", "
 
 def test_the_check_is_found_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its help only: Testing/engine/test_set_up_check.py runs all of it."""
+    monkeypatch.delattr(slicer, "app", raising=False)  # another test's stand-in
     command = (*report.check_command(), "--help")
     monkeypatch.setattr(report, "check_command", lambda: command)
     text = set_up_report(run_check())

@@ -31,7 +31,16 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=_beat, args=(alive,), daemon=True).start()
     threading.Thread(target=_listen, daemon=True).start()
     sys.argv = ["glmae", *arguments[1:]]
-    runpy.run_module("glmae", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("glmae", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        # Without taking the interpreter down, which with torch takes over a second: all files are written.
+        if isinstance(end.code, int):
+            with suppress(OSError):  # nobody reads any more
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(end.code)
+        raise
 
 
 def _beat(alive: Path) -> None:

@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
     _training_options(finetune)
+    finetune.add_argument(
+        "--finish",
+        action="store_true",
+        help="end an interrupted run now: write the model of what it has learnt so far, instead of going on",
+    )
     _setting_option(finetune, "FinetuneConfig")
 
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
@@ -256,6 +261,7 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         unlabelled=options.unlabelled,
         backbone=options.backbone,
         settings=dict(options.setting),
+        finish=options.finish,
         **_training(options),
         events=Events(relay),
         should_stop=stopped,

@@ -52,7 +52,9 @@ def adapt_backbone(
     if run.finished:
         return folder, []
     run.begin()
-    store = ScanStore.prepare(run.unfinished / "scans", cases, preparation, None, events, read_failures="skip")
+    store = ScanStore.prepare(
+        run.unfinished / "scans", cases, preparation, None, events, read_failures="skip", should_stop=should_stop
+    )
     channels = len(preparation.normalisation)
     if source is None:
         config, initial = pretrain_config(preset, channels=channels, seed=seed), None

@@ -16,7 +16,7 @@ from ..backbone.vision_transformer import VisionTransformer
 from ..backbone.weights import SHIPPED, backbone_folder, load_backbone
 from ..devices import choose_device
 from ..errors import RequestError, Stopped
-from ..events import Events, silent
+from ..events import Events, checked, silent
 from ..run_folder import RunFolder
 from ..scans.cases import Case, alias_and_hash, find_cases, find_images
 from ..scans.classes import ClassTable
@@ -53,6 +53,7 @@ def finetune(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    finish: bool = False,
     settings: Mapping[str, Any] | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -74,6 +75,7 @@ def finetune(
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
+        finish: take no further step in an unfinished run, but write the model of what it has learnt so far.
         settings: fields of `FinetuneConfig` to use instead of the planned ones.
         events: where to report to.
         should_stop: asked after every step; True stops the run, resumable.
@@ -114,17 +116,26 @@ def finetune(
         "seed": seed,
         "settings": dict(settings or {}),
     }
-    run = RunFolder(out, request, resume)
+    run = RunFolder(out, request, resume or finish)
     if run.finished:
         events.finished("finetune", model=str(out), message=f"{out} is finished already.")
         return Path(out)
+
+    if finish and not run.checkpoint.exists():
+        raise RequestError(f"{out}: nothing was learnt yet that could be kept; go on with --resume, without --finish")
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped("stopped while the scans were looked at; add --resume to go on")
+
     others = [] if unlabelled is None else find_images([unlabelled], unique=False)
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
     events.info(reason)
-    warn_of_labels(labelled, table, events)
-    fingerprint = measure(labelled, table, events)
+    looking = checked(events, check)
+    warn_of_labels(labelled, table, looking)
+    fingerprint = measure(labelled, table, looking)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
     origin = {"recipe": recipe, "pretrained": None if source is None else source.name, "adapted": bool(others)}
     failed: list[str] = []
@@ -145,7 +156,9 @@ def finetune(
                 events=events,
                 should_stop=should_stop,
             )
-        store = ScanStore.prepare(run.unfinished / "scans", labelled, preparation, table, events)
+        store = ScanStore.prepare(
+            run.unfinished / "scans", labelled, preparation, table, events, should_stop=should_stop
+        )
         scans = _labelled_scans(store, preparation)
         build, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
         network = build()
@@ -165,12 +178,16 @@ def finetune(
             steps=steps,
             minutes=minutes,
             began=began,
+            finish=finish,
             events=events,
             should_stop=should_stop,
         )
         schedule = result.training.schedule
         model = Model(result.training.averaged_network(), result.training.config, preparation, table)
-        features = [scan_features(model.network, scan.image, model.config.patch, chosen) for scan in scans]
+        features = []
+        for scan in scans:
+            check()
+            features.append(scan_features(model.network, scan.image, model.config.patch, chosen))
         details = _details(labelled, features, schedule, origin, seed, fingerprint.to_json())
         save_model(run.out, model, details | {"scores": result.scores})
     except Stopped:

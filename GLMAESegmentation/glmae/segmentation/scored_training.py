@@ -44,6 +44,7 @@ def train_and_score(
     steps: int | None,
     minutes: float | None,
     began: float,
+    finish: bool = False,
     events: Events,
     should_stop: Callable[[], bool],
 ) -> ScoredTraining:
@@ -59,6 +60,7 @@ def train_and_score(
         steps: of the model; the folds' come on top.
         minutes: for everything since `began`.
         began: `time.monotonic` when the run began, less the seconds of earlier sittings.
+        finish: take the training as it was when it was interrupted, instead of going on with it.
         events: where to report to.
         should_stop: asked after every step and every window.
 
@@ -90,7 +92,11 @@ def train_and_score(
         reserve = min(LARGEST_CHECK * 60 * minutes, len(looked_at) * plan.scan_seconds)
         schedule = Schedule(minutes=minutes_left(minutes, began, RESERVE_SECONDS + reserve))
     training = train(everything, schedule)
-    training.run(run.checkpoint, events, should_stop)
+    if finish:
+        training.restore(run.checkpoint)
+        events.info(f"Finished early, after step {schedule.done}.")
+    else:
+        training.run(run.checkpoint, events, should_stop)
 
     deadline = None if minutes is None else began + 60 * minutes - RESERVE_SECONDS
     check = check_training(labelled, training, looked_at, checking(deadline, should_stop))

@@ -83,12 +83,13 @@ class Training:
         """
         self._events = events
         if checkpoint.exists():
-            self._restore(checkpoint)
+            self.restore(checkpoint)
             events.info(f"Going on after step {self.schedule.done}.")
-        saved = time.monotonic()
+        saved = float("-inf")  # at once after the first step, so that whoever ends the process by force can go on
         while not self.schedule.finished:
             if should_stop():
-                self._save(checkpoint)
+                if self.schedule.done:
+                    self._save(checkpoint)
                 raise Stopped(f"stopped after step {self.schedule.done}; add --resume to go on")
             try:
                 loss = self.step()
@@ -101,12 +102,12 @@ class Training:
                     "check the scans for extreme values, or try another --seed"
                 )
             self.schedule.step_done()
-            total = self.schedule.steps or self.schedule.done + 1
-            left = self.schedule.seconds_left
-            events.progress(stage, self.schedule.done, total, left, loss=round(loss, 4), **fields)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(checkpoint)
                 saved = time.monotonic()
+            total = self.schedule.steps or self.schedule.done + 1
+            left = self.schedule.seconds_left
+            events.progress(stage, self.schedule.done, total, left, loss=round(loss, 4), **fields)
 
     def step(self) -> float:
         """One step; returns the loss."""
@@ -225,7 +226,12 @@ class Training:
         state = {"schedule": self.schedule.state(), "groups": groups, "decay": self._decay, "memory": self.memory.level}
         save_checkpoint(path, tensors, state)
 
-    def _restore(self, path: Path) -> None:
+    def restore(self, path: Path) -> None:
+        """Take up the state of an interrupted training.
+
+        Raises:
+            ModelError: `path` is missing, damaged, or of another network.
+        """
         checkpoint = load_checkpoint(path)
         restore_weights(self.network, checkpoint.under("network."), path)
         restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from glmae.backbone.presets import preset
 from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import write_weights
-from glmae.errors import RequestError
+from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
 from glmae.model_folder import write_model
 from glmae.segmentation.finetuning import finetune
@@ -89,9 +89,17 @@ def test_a_finished_run_is_not_trained_again(few_scans, tmp_path):
 
 
 def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp_path):
-    calls = iter([False, False, True])
-    with pytest.raises(Exception, match="stopped"):
-        finetune(**arguments(few_scans, tmp_path / "model"), steps=5, should_stop=lambda: next(calls))
+    events: list[dict] = []
+    with pytest.raises(RequestError, match="nothing was learnt yet"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=5, finish=True)
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(Stopped):
+        finetune(
+            **arguments(few_scans, tmp_path / "model"),
+            steps=5,
+            events=recorded(events),
+            should_stop=lambda: bool(events) and events[-1].get("stage") == "finetune",
+        )
     with pytest.raises(RequestError, match="--resume"):
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5)
     with pytest.raises(RequestError, match="other settings \\(seed\\)"):
@@ -104,6 +112,41 @@ def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
     label.write_bytes(untouched)
     finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
+
+
+def test_a_stopped_run_is_finished_early_with_what_it_has_learnt(few_scans, tmp_path):
+    events: list[dict] = []
+
+    def stop() -> bool:
+        return bool(events) and (events[-1].get("stage"), events[-1].get("done")) == ("finetune", 3)
+
+    with pytest.raises(Stopped):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=30, events=recorded(events), should_stop=stop)
+    kept = load_file(tmp_path / "model" / "unfinished" / "checkpoint.safetensors")
+    events.clear()
+    finetune(**arguments(few_scans, tmp_path / "model"), steps=30, events=recorded(events), finish=True)
+    assert "finetune" not in [event.get("stage") for event in events]
+    card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
+    assert card["schedule"]["done"] == 3
+    assert card["scores"]["held_out_mean_dice"] is not None  # the folds were over
+    written = load_file(tmp_path / "model" / "weights.safetensors")
+    assert all(torch.equal(tensor, kept[f"network.{name}"]) for name, tensor in written.items())
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("at", ["check", "measure", "prepare", "score"])
+def test_stopped_before_and_after_the_steps(at, few_scans, tmp_path):
+    """While scans are looked at, prepared, and described for the model: the next event is the last."""
+    events: list[dict] = []
+
+    def stop() -> bool:
+        return any(at in (event["event"], event.get("stage")) for event in events)
+
+    with pytest.raises(Stopped, match="--resume"):
+        finetune(**arguments(few_scans, tmp_path / "model"), steps=2, events=recorded(events), should_stop=stop)
+    assert at in (events[-1]["event"], events[-1].get("stage"))
+    finetune(**arguments(few_scans, tmp_path / "model"), steps=2, resume=True)
+    assert (tmp_path / "model" / "model.json").exists()
 
 
 @pytest.mark.parametrize("seed", range(3))

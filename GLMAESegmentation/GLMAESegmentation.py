@@ -46,6 +46,14 @@ class GLMAESegmentation(ScriptedLoadableModule):
             "The method is the Global-Local Masked Autoencoder (GL-MAE). The sample scans are part of the Medical "
             "Segmentation Decathlon (CC BY-SA 4.0)."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Offer the bundled scans in the Sample Data module, when all modules are there."""
+    from GLMAESegmentationLib.sample_data import register_sample_data
+
+    register_sample_data()
 
 
 class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -113,8 +113,8 @@ class CurrentJob:
         self._written = (0, len(scans))
         self._writing = write_scans(folder, self.queue, self._scene, choices.region)
 
-    def resume(self, folder: JobFolder) -> None:
-        """Go on with an interrupted job.
+    def resume(self, folder: JobFolder, finish: bool = False) -> None:
+        """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learnt.
 
         Raises:
             ModelError: the model of a segmentation cannot be used any more.
@@ -124,7 +124,7 @@ class CurrentJob:
             self._card = dict(self._library.card(str(folder.record.details["model"])).content)
             self.queue = queue_of(folder, self._scene)
             self.results = []
-        self._run(self._begin(folder), resume=True)
+        self._run(self._begin(folder), "--finish" if finish else "--resume")
 
     def stop(self) -> None:
         """Stop the job; what is done is kept. Its end comes with a later tick."""
@@ -178,8 +178,8 @@ class CurrentJob:
         self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
         return folder
 
-    def _run(self, folder: JobFolder, resume: bool = False) -> None:
-        self._running = RunningJob(folder, self._start, resume)
+    def _run(self, folder: JobFolder, option: str = "") -> None:
+        self._running = RunningJob(folder, self._start, option)
         self.progress = self._running.progress
 
     def _write_next(self) -> None:
@@ -239,7 +239,7 @@ class CurrentJob:
             self._trained(name)
         else:
             self._close()
-            self.note = _("Stopped. What was learnt so far is kept: Continue goes on, Discard removes it.")
+            self.note = _("Stopped. What was learnt so far is kept.")
 
     def _end_segmentation(self, folder: JobFolder) -> None:
         assert self.queue is not None

@@ -93,9 +93,9 @@ def installed_packages() -> tuple[Package, ...]:
     return tuple(package_state(line) for line in (TORCH, *requirements(), *BROUGHT_BY_SLICER))
 
 
-def missing_packages() -> tuple[str, ...]:
-    """Names of those that have to be installed, updated or repaired."""
-    return tuple(package.name for package in installed_packages() if package.state != "installed")
+def lacking(packages: Iterable[Package]) -> tuple[Package, ...]:
+    """Those that have to be installed, updated or repaired."""
+    return tuple(package for package in packages if package.state != "installed")
 
 
 def package_state(requirement: str) -> Package:

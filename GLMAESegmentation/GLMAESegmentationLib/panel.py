@@ -6,7 +6,6 @@ waits: scans are written and results are read one at a time, one a tick, so that
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,17 +17,19 @@ from glmae.scans.classes import ClassTable, merge
 from . import panel_state as action
 from .class_overview import ClassRow, class_overview
 from .current_job import CurrentJob
-from .engine_command import EngineCommand
+from .engine_command import EngineCommand, interpreter
 from .engine_process import EngineProcess
-from .failures import Failure, failure_of
-from .job_folder import FINISHED, TRAIN, JobFolder, all_jobs
+from .failures import Failure, failure_of, not_started
+from .installation_ending import Ending
+from .interrupted_jobs import InterruptedJobs
 from .labelling import segmentation_to_draw
-from .missing_packages import missing_packages
 from .model_library import ModelLibrary
 from .model_scores import Score, advice, model_scores
+from .packages import installed_packages, lacking, what_is_missing
 from .panel_choices import TRAIN as TO_TRAIN
 from .panel_choices import PanelChoices
 from .panel_state import PanelState, panel_state
+from .running_check import RunningCheck
 from .scan_choice import next_to_label, scans_to_segment, training_scans
 from .scan_table import Scan, scan_table
 from .scene_cases import find_cases
@@ -37,11 +38,7 @@ from .segment_voxels import VoxelCounts
 from .segmentation_import import accept_result, is_result
 from .sentences import listed
 from .situation import Situation
-from .training_job import keep_model
 from .translation import tr as _
-
-# How often the folder of jobs is looked through for one that was interrupted.
-_JOBS_SECONDS = 5.0
 
 
 class Panel:
@@ -72,11 +69,12 @@ class Panel:
         self._parameter_node, self._open_editor = parameter_node, open_editor
         self._job = CurrentJob(scene, self.jobs, self.library, start, self._trained)
         self._counts = VoxelCounts()
-        self._missing = missing_packages()
+        self._start = start
+        self._check: RunningCheck | None = None
+        self._packages = installed_packages()
         self._failure: Failure | None = None
-        self._note = ""
-        self._interrupted: list[JobFolder] = []
-        self._looked = float("-inf")
+        self._note, self._pips_words, self._set_up = "", "", ""
+        self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._scored, self._scores, self._advice = "", list[Score](), ""
         self._actions: dict[str, Callable[[Any], None]] = {
             action.LABEL: self._label,
@@ -84,6 +82,7 @@ class Panel:
             action.START_TRAINING: self._train,
             action.STOP: self._stop,
             action.CONTINUE: self._continue,
+            action.KEEP: self._keep,
             action.DISCARD: self._discard,
             action.START_SEGMENTING: self._segment,
             action.CANCEL: self._cancel,
@@ -95,6 +94,7 @@ class Panel:
             action.EXPORT: self._export_model,
             action.RENAME: self._rename_model,
             action.DELETE: self._delete_model,
+            action.CHECK_SET_UP: self._check_set_up,
         }
         self.refresh()
 
@@ -105,8 +105,8 @@ class Panel:
 
     @property
     def log(self) -> str:
-        """The whole log of the job under way, or else of the last one."""
-        return self._job.log
+        """The whole log of the job under way, or else of the last one, or of a failed installation."""
+        return self._pips_words or self._job.log
 
     @property
     def busy(self) -> bool:
@@ -126,7 +126,7 @@ class Panel:
         self.refresh()
         if name not in self.state.enabled:
             return
-        self._note, self._failure = "", None
+        self._note, self._failure, self._pips_words = "", None, ""
         self._job.note, self._job.failure = "", None
         try:
             self._actions[name](value)
@@ -139,15 +139,17 @@ class Panel:
         if self.busy:
             self._job.tick()
             if not self.busy:
-                self._look_for_jobs()
+                self._interrupted.look(None, at_once=True)
         else:
             self._count_next()
+        report = None if self._check is None else self._check.poll()
+        if report is not None:
+            self._check, self._set_up = None, report
         self.refresh()
 
     def refresh(self) -> PanelState:
         """Decide anew what to show, from the scene and the job as they are now."""
-        if time.monotonic() - self._looked > _JOBS_SECONDS:
-            self._look_for_jobs()
+        self._interrupted.look(self._job.folder)
         choices = self.choices
         self._read_scores(choices.model)
         cases = find_cases(self.scene)
@@ -159,7 +161,10 @@ class Panel:
                 scans=scans,
                 classes=self._classes(scans, drawn),
                 findings=self._job.findings,
-                missing=self._missing,
+                missing=[package.name for package in lacking(self._packages)],
+                missing_sentence=what_is_missing(self._packages),
+                checking=self._check is not None,
+                set_up=self._set_up,
                 models=self.library.names,
                 model=choices.model,
                 scores=self._scores,
@@ -175,7 +180,8 @@ class Panel:
                 stopping=self._job.stopping,
                 progress=self._job.progress,
                 queue=self._job.queue,
-                interrupted=[job.record.title for job in self._interrupted],
+                interrupted=self._interrupted.titles,
+                learnt=self._interrupted.learnt,
                 failure=self._failure or self._job.failure,
                 undoable=len(self._undoable()),
                 note=self._note or self._job.note,
@@ -183,9 +189,14 @@ class Panel:
         )
         return self.state
 
-    def packages_changed(self) -> None:
-        """Look again what is missing, after an installation."""
-        self._missing = missing_packages()
+    def packages_changed(self, ending: Ending | None = None) -> None:
+        """Look again what is missing; after an installation, say how it ended."""
+        self._packages = installed_packages()
+        if ending is not None:
+            well = ending.name in ("installed", "refused")
+            self._note = ending.sentence if well else ""
+            self._failure = None if well else Failure(_("Installing"), ending.cause, ending.remedy)
+            self._pips_words = "" if well else ending.log
         self.refresh()
 
     def scene_closed(self) -> None:
@@ -197,6 +208,8 @@ class Panel:
     def leave(self) -> None:
         """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
         self._job.leave()
+        if self._check is not None:
+            self._check.leave()
 
     # Clicks
 
@@ -222,11 +235,13 @@ class Panel:
             self._job.cancel(value)
 
     def _continue(self, value: Any) -> None:
-        self._job.resume(self._interrupted.pop(0))
+        self._job.resume(self._interrupted.take())
+
+    def _keep(self, value: Any) -> None:
+        self._job.resume(self._interrupted.take(), finish=True)
 
     def _discard(self, value: Any) -> None:
-        self._interrupted[0].remove()
-        self._look_for_jobs()
+        self._interrupted.discard()
 
     def _undo(self, value: Any) -> None:
         for node in self._undoable():
@@ -273,25 +288,16 @@ class Panel:
         self.library.delete(self.state.model)
         self.choices.model = ""
 
+    def _check_set_up(self, value: Any) -> None:
+        try:
+            self._check = RunningCheck(self._start)
+        except OSError as error:
+            self._failure = not_started(interpreter(), str(error))
+
     def _trained(self, model: str) -> None:
         self.choices.model = model
 
     # What the scene and the disk say
-
-    def _look_for_jobs(self) -> None:
-        """Find jobs that can be gone on with, the newest first; remove those that came to nothing."""
-        self._looked = time.monotonic()
-        self._interrupted = []
-        for job in all_jobs(self.jobs):
-            if self._job.folder is not None and job.folder == self._job.folder.folder:
-                continue
-            if job.resumable:
-                self._interrupted.insert(0, job)
-            elif job.record.state == FINISHED and job.record.kind == TRAIN and job.abandoned:
-                with suppress(GLMAEError):  # Slicer crashed before the model was moved
-                    keep_model(job, self.library)
-            elif job.abandoned:
-                job.remove()
 
     def _count_next(self) -> None:
         for case in find_cases(self.scene):

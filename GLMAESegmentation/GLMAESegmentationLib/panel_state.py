@@ -25,13 +25,16 @@ from .segmentation_queue import QueuedScan, SegmentationQueue
 from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, LABEL_NEXT, INSTALL, START_TRAINING, STOP, CONTINUE, DISCARD = (
+LABEL, LABEL_NEXT, INSTALL, CHECK_SET_UP, COPY_REPORT, START_TRAINING, STOP, CONTINUE, KEEP, DISCARD = (
     "label",
     "label next",
     "install",
+    "check set-up",
+    "copy report",
     "train",
     "stop",
     "continue",
+    "keep",
     "discard",
 )
 START_SEGMENTING, CANCEL, RETRY, UNDO, ACCEPT, CORRECT, IMPORT, EXPORT, RENAME, DELETE, COPY_LOG = (
@@ -68,7 +71,9 @@ class PanelState:
         loss, held_out: the training curves.
         warnings: of the job.
         interrupted: titles of jobs that can be gone on with.
-        missing: packages to install.
+        missing: packages to install, and `missing_sentence` what they are and how large.
+        checking: whether the set-up is being checked.
+        set_up: the report of the last check; "" for none.
     """
 
     enabled: frozenset[str] = frozenset()
@@ -95,6 +100,9 @@ class PanelState:
     warnings: tuple[str, ...] = ()
     interrupted: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    missing_sentence: str = ""
+    checking: bool = False
+    set_up: str = ""
 
 
 def panel_state(now: Situation) -> PanelState:
@@ -126,6 +134,9 @@ def panel_state(now: Situation) -> PanelState:
         warnings=tuple(progress.warnings) if progress is not None else (),
         interrupted=tuple(now.interrupted),
         missing=tuple(now.missing),
+        missing_sentence=now.missing_sentence,
+        checking=now.checking,
+        set_up=now.set_up,
     )
 
 
@@ -136,9 +147,12 @@ def _enabled(now: Situation) -> list[str]:
         LABEL: selected is not None,
         LABEL_NEXT: next_to_label(now.scans) is not None,
         INSTALL: idle and bool(now.missing),
+        CHECK_SET_UP: idle and not now.checking,
+        COPY_REPORT: bool(now.set_up),
         START_TRAINING: idle and not now.missing and len(training_scans(now.scans)) >= FEWEST_SCANS,
         STOP: now.job == TRAIN and not now.stopping,
         CONTINUE: idle and bool(now.interrupted) and not now.missing,
+        KEEP: idle and bool(now.interrupted) and now.learnt and not now.missing,
         DISCARD: idle and bool(now.interrupted),
         START_SEGMENTING: idle and not now.missing and known and bool(scans_to_segment(now.scans, now.model)),
         CANCEL: now.job == SEGMENT and not now.stopping,

@@ -26,7 +26,7 @@ class RunningJob:
     Args:
         job: its folder; the record holds the engine's words.
         start: starts a process. Raises OSError if it cannot.
-        resume: whether the job goes on where it was.
+        option: "--resume" to go on where the job was, "--finish" to end it with what it has learnt; "" to begin.
         clock: seconds; for tests.
     """
 
@@ -34,7 +34,7 @@ class RunningJob:
         self,
         job: JobFolder,
         start: Callable[[EngineCommand], EngineProcess],
-        resume: bool = False,
+        option: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job, self.progress = job, JobProgress()
@@ -45,7 +45,7 @@ class RunningJob:
         self._log_rest = b""
         self._lines: list[str] = []
         self._process: EngineProcess | None = None
-        words = list(job.record.words) + (["--resume"] if resume and job.record.words[0] == "finetune" else [])
+        words = list(job.record.words) + ([option] if option and job.record.words[0] == "finetune" else [])
         command = engine_command(words, job.alive)
         job.alive.touch()
         job.update(state=RUNNING)

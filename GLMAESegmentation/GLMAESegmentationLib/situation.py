@@ -24,6 +24,9 @@ class Situation:
         classes: of the scans to train on.
         findings: of the label check.
         missing: packages that are not installed.
+        missing_sentence: what they are and how large.
+        checking: whether the set-up is being checked.
+        set_up: the report of the last check; "" for none.
         models: names of the models on this computer.
         model: the chosen one; "" for none.
         scores: of the chosen model.
@@ -40,6 +43,7 @@ class Situation:
         progress: of the job under way.
         queue: of the last or running segmentation.
         interrupted: titles of jobs that can be gone on with.
+        learnt: whether the first of them has learnt something that a model can be made of.
         failure: of the last job.
         undoable: number of results that Undo would remove.
         note: the last thing that was done, in a sentence.
@@ -49,6 +53,9 @@ class Situation:
     classes: Sequence[ClassRow] = ()
     findings: Sequence[Finding] = ()
     missing: Sequence[str] = ()
+    missing_sentence: str = ""
+    checking: bool = False
+    set_up: str = ""
     models: Sequence[str] = ()
     model: str = ""
     scores: Sequence[Score] = ()
@@ -65,6 +72,7 @@ class Situation:
     progress: JobProgress | None = None
     queue: SegmentationQueue | None = None
     interrupted: Sequence[str] = ()
+    learnt: bool = False
     failure: Failure | None = None
     undoable: int = 0
     note: str = ""

@@ -62,6 +62,11 @@ def box_of(region: Any | None, volume: Any) -> Box | None:
     return box
 
 
+def can_be_finished(job: JobFolder) -> bool:
+    """Whether a stopped training has learnt something that `glmae finetune --finish` can make a model of."""
+    return job.record.kind == TRAIN and (job.out / "unfinished" / "checkpoint.safetensors").exists()
+
+
 def keep_model(job: JobFolder, library: ModelLibrary) -> str:
     """Move the finished model to the others and remove the job; the model's name."""
     name = library.add(job.out, str(job.record.details.get("model") or job.record.title))

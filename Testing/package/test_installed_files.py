@@ -24,10 +24,7 @@ ENTRY_POINTS = ("GLMAESegmentation", "glmae.__main__")
 FOR_SCRIPTS = (
     "glmae.segmentation.overview",
     "glmae.pretraining.synthetic_volumes",
-    "GLMAESegmentationLib.installation",
-    "GLMAESegmentationLib.sample_data",
     "GLMAESegmentationLib.segment_classes",
-    "GLMAESegmentationLib.set_up_report",
 )
 
 

@@ -36,8 +36,9 @@ for path in sorted((source / "GLMAESegmentationLib").glob("*.py")):
     importlib.import_module(f"GLMAESegmentationLib.{path.stem}" if path.stem != "__init__" else "GLMAESegmentationLib")
 module = load_module(source / "GLMAESegmentation.py")
 module.description(ModuleParent())
-from GLMAESegmentationLib.packages import installed_packages, missing_packages, what_is_missing
-print(json.dumps([missing_packages(), what_is_missing(installed_packages())]))
+from GLMAESegmentationLib.packages import installed_packages, lacking, what_is_missing
+packages = installed_packages()
+print(json.dumps([[package.name for package in lacking(packages)], what_is_missing(packages)]))
 """
 
 

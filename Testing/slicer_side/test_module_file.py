@@ -10,9 +10,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import slicer
 from panel_scene import load_scan, write_model
 from scene_content import GRIDS, add_volume, sample
 from standins.application import ModuleParent, install_application, load_module
+from standins.sample_data_module import install as install_sample_data
 
 from glmae.errors import RequestError, ScanError
 from GLMAESegmentationLib.segmentation_export import export_segmentation
@@ -40,6 +42,16 @@ def test_description() -> None:
     assert parent.title == "GLMAE Segmentation"
     assert parent.categories == ["Segmentation"]
     assert "https://github.com/SlicerGLMAE/SlicerGLMAE" in parent.helpText
+
+
+def test_sample_scans_are_offered_when_slicer_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_application(tmp_path)
+    sources, _titles = install_sample_data(monkeypatch, categories_have_titles=True)
+    load_module(MODULE).description(ModuleParent())
+    assert sources == []
+    for receiver in slicer.app.when_started:
+        receiver()
+    assert [source.category for source in sources] == ["GLMAE", "GLMAE"]
 
 
 def test_requests_that_cannot_be_met_are_sentences(scene: Any, job_folder: Path) -> None:

@@ -34,6 +34,8 @@ def test_what_is_shown_while_training(training: ModuleWindow) -> None:
     training.run(30)
     assert ui.interruptedFrame.visible
     assert "Anterior, Posterior" in ui.interruptedLabel.text
+    assert ui.continueButton.enabled
+    assert not ui.keepButton.enabled  # this engine has written no checkpoint
     training.click("discardButton")
     assert not ui.interruptedFrame.visible
     assert ui.trainButton.visible
@@ -113,12 +115,3 @@ def test_the_panel_rests_when_it_is_left(window: ModuleWindow, stand_in: Path) -
     assert not window.widget.timer.active
     window.widget.enter()
     assert window.widget.timer.active
-
-
-def test_missing_packages_are_named(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("GLMAESegmentationLib.panel.missing_packages", lambda: ("torch", "monai"))
-    window.widget.enter()
-    assert window.ui.installFrame.visible
-    assert "torch, monai" in window.ui.installLabel.text
-    assert window.ui.installButton.enabled
-    assert not window.ui.trainButton.enabled

@@ -65,6 +65,23 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     assert not list(panel.jobs.iterdir())
 
 
+def test_what_was_learnt_until_it_was_stopped_is_kept_as_a_model(panel: Panel, scene: Any, tmp_path: Path) -> None:
+    panel = new_panel(scene, tmp_path, with_small_crops)
+    panel.choices.steps = 30  # folds of three steps
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 1)
+    panel.do(action.STOP)
+    follow(panel)
+    assert {action.CONTINUE, action.KEEP, action.DISCARD} <= panel.state.enabled
+    panel.do(action.KEEP)
+    follow(panel)
+    assert panel.state.failure is None, panel.log
+    assert panel.state.models == ("Anterior, Posterior",)
+    assert panel.library.card("Anterior, Posterior").content["schedule"]["done"] < 30
+    assert panel.state.interrupted == ()
+    assert not list(panel.jobs.iterdir())
+
+
 def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) -> None:
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 3)

@@ -74,7 +74,8 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
 def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
     state = panel_state(situation)
     assert state.next_step.startswith(sentence)
-    assert state.enabled == enabled
+    assert state.enabled - {action.CHECK_SET_UP} == enabled
+    assert (action.CHECK_SET_UP in state.enabled) is not bool(situation.job)
 
 
 def test_what_is_missing_is_said() -> None:
@@ -111,6 +112,8 @@ def test_an_interrupted_job_is_offered() -> None:
     state = panel_state(dataclasses.replace(READY, interrupted=("liver 2",)))
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
     assert "liver 2" in state.next_step
+    assert action.KEEP not in state.enabled
+    assert action.KEEP in panel_state(dataclasses.replace(READY, interrupted=("liver 2",), learnt=True)).enabled
     assert action.CONTINUE not in panel_state(dataclasses.replace(READY, interrupted=("x",), job="train")).enabled
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import qt
 
 from .. import panel_state as action
+from ..installation_ending import Ending
 from ..job_folder import SEGMENT, TRAIN
 from ..model_library import ENDING
 from ..panel import Panel
@@ -27,6 +29,7 @@ _BUTTONS = {
     "trainButton": action.START_TRAINING,
     "stopButton": action.STOP,
     "continueButton": action.CONTINUE,
+    "keepButton": action.KEEP,
     "discardButton": action.DISCARD,
     "segmentButton": action.START_SEGMENTING,
     "retryButton": action.RETRY,
@@ -34,6 +37,7 @@ _BUTTONS = {
     "acceptButton": action.ACCEPT,
     "correctButton": action.CORRECT,
     "cancelButton": action.CANCEL,
+    "checkButton": action.CHECK_SET_UP,
 }
 _QUESTIONS = {
     "importModelButton": action.IMPORT,
@@ -41,6 +45,8 @@ _QUESTIONS = {
     "renameModelButton": action.RENAME,
     "deleteModelButton": action.DELETE,
     "installButton": action.INSTALL,
+    "installOfflineButton": action.INSTALL,
+    "copyReportButton": action.COPY_REPORT,
     "copyLogButton": action.COPY_LOG,
 }
 
@@ -60,8 +66,8 @@ class Surroundings(Protocol):
     def copy(self, text: str) -> None:
         """Put a text into the clipboard."""
 
-    def install(self) -> None:
-        """Install the missing packages."""
+    def install(self, wheels: Path | None) -> Ending:
+        """Install the missing packages, from a folder or else from the internet; how it ended."""
 
 
 class PanelView:
@@ -102,11 +108,12 @@ class PanelView:
         ui.failureFrame.visible = state.failure is not None
         ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
         ui.installFrame.visible = bool(state.missing)
-        ui.installLabel.text = _("To train and segment, Slicer needs: {packages}.").format(
-            packages=listed(state.missing, most=8)
-        )
+        ui.installLabel.text = state.missing_sentence
         ui.interruptedFrame.visible = bool(state.interrupted) and not state.running
         ui.interruptedLabel.text = _("Stopped before its end: {title}").format(title=listed(state.interrupted[:1]))
+        ui.setUpLabel.visible = ui.copyReportButton.visible = bool(state.set_up)
+        ui.setUpLabel.text = state.set_up
+        ui.checkButton.text = _("Checking...") if state.checking else _("Check my set-up")
         self._show_scans(state)
         self._show_classes(state, before)
         self._show_training(state, before)
@@ -216,7 +223,9 @@ class PanelView:
         ui.exportModelButton.connect("clicked(bool)", lambda checked=False: self._export_model())
         ui.renameModelButton.connect("clicked(bool)", lambda checked=False: self._rename_model())
         ui.deleteModelButton.connect("clicked(bool)", lambda checked=False: self._delete_model())
-        ui.installButton.connect("clicked(bool)", lambda checked=False: self._install())
+        ui.installButton.connect("clicked(bool)", lambda checked=False: self._install(None))
+        ui.installOfflineButton.connect("clicked(bool)", lambda checked=False: self._install_offline())
+        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: self._copy_report())
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
         ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
         ui.queueTable.connect(
@@ -275,10 +284,17 @@ class PanelView:
         self.panel.refresh()
         self.show()
 
-    def _install(self) -> None:
-        self._application.install()
-        self.panel.packages_changed()
+    def _install(self, wheels: Path | None) -> None:
+        self.panel.packages_changed(self._application.install(wheels))
         self.show()
+
+    def _install_offline(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(None, _("A folder of wheels"))
+        if folder:
+            self._install(Path(folder))
+
+    def _copy_report(self) -> None:
+        self._application.copy(self.panel.state.set_up)
 
     def _copy_log(self) -> None:
         self._application.copy(self.panel.log)

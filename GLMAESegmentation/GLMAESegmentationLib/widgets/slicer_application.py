@@ -8,8 +8,9 @@ from typing import Any
 import qt
 import slicer
 
-from ..missing_packages import REQUIRED, missing_packages
-from ..translation import tr as _
+from ..installation import install, offer_restart, plan_installation
+from ..installation_ending import Ending
+from ..packages import installed_packages
 
 
 class SlicerApplication:
@@ -33,22 +34,12 @@ class SlicerApplication:
         """Into the system's clipboard."""
         qt.QApplication.clipboard().setText(text)
 
-    def install(self) -> None:
+    def install(self, wheels: Path | None) -> Ending:
         """PyTorch through its extension, so that it fits the computer; the rest through pip."""
-        missing = missing_packages()
-        if not slicer.util.confirmYesNoDisplay(
-            _("Download and install {packages}? This needs about 3 GB of disk space.").format(
-                packages=", ".join(missing)
-            )
-        ):
-            return
-        if "torch" in missing:
-            import PyTorchUtils
-
-            PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.8")
-        others = [name for name in missing if name in REQUIRED and name != "torch"]
-        if others:
-            slicer.util.pip_install(others)
+        ending = install(plan_installation(installed_packages(), wheels))
+        if ending.name == "installed" and ending.restart:
+            offer_restart()
+        return ending
 
 
 def open_editor(segmentation: Any, volume: Any) -> None:

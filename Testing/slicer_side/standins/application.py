@@ -84,18 +84,27 @@ def install() -> None:
     translation.translate = lambda context, text: text
     sys.modules["slicer.ScriptedLoadableModule"] = base
     sys.modules["slicer.i18n"] = translation
+    if not hasattr(slicer, "app"):
+        slicer.app = Application(Path())
 
 
 class Application:
     """`slicer.app`, in testing mode: no question opens a window."""
 
-    __slots__ = ("applicationName", "applicationVersion", "revision", "slicerUserSettingsFilePath")
+    __slots__ = ("applicationName", "applicationVersion", "revision", "slicerUserSettingsFilePath", "when_started")
 
     def __init__(self, settings: Path) -> None:
+        self.when_started: list[Any] = []
         self.applicationName = "Slicer"
         self.applicationVersion = "5.12.0"
         self.revision = "34000"
         self.slicerUserSettingsFilePath = str(settings / "Slicer.ini")
+
+    def connect(self, signature: str, receiver: Any) -> bool:
+        if signature != "startupCompleted()":
+            raise ValueError(f"this stand-in has no signal {signature}")
+        self.when_started.append(receiver)
+        return True
 
     def testingEnabled(self) -> bool:
         return True

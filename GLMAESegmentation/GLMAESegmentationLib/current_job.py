@@ -13,7 +13,7 @@ from .case_folder import CaseFolder
 from .engine_command import EngineCommand
 from .engine_process import EngineProcess
 from .failures import Failure, failure_of
-from .job_folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
+from .job_folder import FAILED, FINISHED, SEGMENT, SUGGEST, TRAIN, JobFolder
 from .job_progress import JobProgress
 from .label_findings import Finding, findings_of
 from .model_library import ModelLibrary
@@ -23,6 +23,7 @@ from .running_job import RunningJob
 from .scan_table import Scan
 from .segmentation_job import cancel_scan, import_result, new_segmentation, queue_of, write_scans
 from .segmentation_queue import CANCELLED, QueuedScan, SegmentationQueue
+from .suggestion_job import new_suggestion, ranked, write_unlabelled
 from .training_job import keep_model, new_training, write_training_cases
 from .translation import tr as _
 
@@ -47,6 +48,7 @@ class CurrentJob:
         results: IDs of the segmentations that the last segmentation made.
         scan_failures: why a scan could not be segmented, by the ID of its volume.
         findings: what the engine finds odd about the labels of the last training.
+        ranking: IDs of the volumes of the last ranking, the one to label first at its beginning.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class CurrentJob:
         self.results: list[str] = []
         self.scan_failures: dict[str, str] = {}
         self.findings: list[Finding] = []
+        self.ranking: list[str] = []
         self.stopping = False
         self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
         self._running: RunningJob | None = None
@@ -73,11 +76,11 @@ class CurrentJob:
         self._written = (0, 0)
         self._files: list[tuple[str, Path]] = []
         self._card: dict[str, Any] = {}
-        self._log = ""
+        self._log, self._best = "", ""
 
     @property
     def kind(self) -> str:
-        """TRAIN or SEGMENT; "" when no job is under way."""
+        """TRAIN, SEGMENT or SUGGEST; "" when no job is under way."""
         return self.folder.record.kind if self.folder is not None else ""
 
     @property
@@ -112,6 +115,19 @@ class CurrentJob:
             self.scan_failures.pop(scan.volume_id, None)
         self._written = (0, len(scans))
         self._writing = write_scans(folder, self.queue, self._scene, choices.region)
+
+    def suggest(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
+        """Begin to rank scans by what labelling them is expected to bring to the chosen model.
+
+        Raises:
+            ModelError: the model cannot be used.
+        """
+        self._library.card(choices.model)
+        model_folder = self._library.path(choices.model)
+        folder = self._begin(new_suggestion(self._jobs, choices.model, model_folder, choices.device))
+        self.ranking = []
+        self._written = (0, len(scans))
+        self._writing = write_unlabelled(folder, scans, self._scene, choices.region)
 
     def resume(self, folder: JobFolder, finish: bool = False) -> None:
         """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learnt.
@@ -158,9 +174,9 @@ class CurrentJob:
 
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
-        self.results, self.note, self.findings = [], "", []
+        self.results, self.note, self.findings, self.ranking = [], "", [], []
         self.scan_failures.clear()
-        if self.kind == SEGMENT:
+        if self.kind in (SEGMENT, SUGGEST):
             self.stop()
         elif self.folder is None:
             self.queue = None
@@ -176,6 +192,7 @@ class CurrentJob:
     def _begin(self, folder: JobFolder) -> JobFolder:
         self.folder, self._running, self._writing = folder, None, None
         self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
+        self._best = ""
         return folder
 
     def _run(self, folder: JobFolder, option: str = "") -> None:
@@ -201,6 +218,9 @@ class CurrentJob:
                     self._files.append((case, Path(str(event["file"]))))
             elif event["event"] == "warning" and self.kind == TRAIN:
                 self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
+            elif event["event"] == "suggestion" and (found := ranked(event, running.job)) is not None:
+                self.ranking.append(found[0])
+                self._best = self._best or found[1]
         if running.progress.remarks:
             self.device_reason = running.progress.remarks[0]
         if running.ended and not self._files:
@@ -231,6 +251,11 @@ class CurrentJob:
             self._fail(running.failure)
         elif folder.record.kind == SEGMENT:
             self._end_segmentation(folder)
+        elif folder.record.kind == SUGGEST:
+            log = folder.read_log()
+            folder.remove()
+            self._close(log)
+            self.note = self._best
         elif folder.record.state == FINISHED:
             log = folder.read_log()
             name = keep_model(folder, self._library)

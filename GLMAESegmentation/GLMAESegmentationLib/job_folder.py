@@ -23,7 +23,7 @@ from glmae.files import storage_error, write_json
 from .engine_child import HEARTBEAT_SECONDS
 
 FORMAT = 1
-TRAIN, SEGMENT = "train", "segment"
+TRAIN, SEGMENT, SUGGEST = "train", "segment", "suggest"
 PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
 _DEAD_AFTER = 5 * HEARTBEAT_SECONDS
 _LONGEST_LOG = 2_000_000
@@ -34,7 +34,7 @@ class JobRecord:
     """The content of a job.json.
 
     Attributes:
-        kind: TRAIN or SEGMENT.
+        kind: TRAIN, SEGMENT or SUGGEST.
         title: for the user, when the job is offered for resuming.
         words: the engine's command line, without `--events`; empty before the cases are written.
         state: PREPARING, RUNNING, STOPPED, FAILED or FINISHED.
@@ -114,8 +114,9 @@ class JobFolder:
 
     @property
     def resumable(self) -> bool:
-        """Whether the engine can go on: it was asked to begin and did not end by itself."""
-        return bool(self.record.words) and (self.interrupted or self.record.state in (STOPPED, FAILED))
+        """Whether the engine can go on: it was asked to begin and did not end by itself. A ranking is begun anew."""
+        begun = bool(self.record.words) and self.record.kind != SUGGEST
+        return begun and (self.interrupted or self.record.state in (STOPPED, FAILED))
 
     def update(self, **changes: Any) -> None:
         """Change fields of the record and save it."""

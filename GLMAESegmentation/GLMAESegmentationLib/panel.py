@@ -7,7 +7,6 @@ waits: scans are written and results are read one at a time, one a tick, so that
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from glmae.errors import GLMAEError, RequestError
 from glmae.scans.classes import ClassTable, merge
 
 from . import panel_state as action
+from .chosen_model import ChosenModel
 from .class_overview import ClassRow, class_overview
 from .current_job import CurrentJob
 from .engine_command import EngineCommand, interpreter
@@ -24,13 +24,12 @@ from .installation_ending import Ending
 from .interrupted_jobs import InterruptedJobs
 from .labelling import segmentation_to_draw
 from .model_library import ModelLibrary
-from .model_scores import Score, advice, model_scores
 from .packages import installed_packages, lacking, what_is_missing
 from .panel_choices import TRAIN as TO_TRAIN
 from .panel_choices import PanelChoices
 from .panel_state import PanelState, panel_state
 from .running_check import RunningCheck
-from .scan_choice import next_to_label, scans_to_segment, training_scans
+from .scan_choice import next_to_label, scans_to_rank, scans_to_segment, training_scans
 from .scan_table import Scan, scan_table
 from .scene_cases import find_cases
 from .segment_classes import class_table
@@ -64,10 +63,9 @@ class Panel:
         self.library = ModelLibrary(Path(folder) / "models")
         self.jobs = Path(folder) / "jobs"
         self.selected = ""
-        self.least_sure: list[str] = []  # IDs of volumes, where something ranks them
         self.state = PanelState()
         self._parameter_node, self._open_editor = parameter_node, open_editor
-        self._job = CurrentJob(scene, self.jobs, self.library, start, self._trained)
+        self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
         self._counts = VoxelCounts()
         self._start = start
         self._check: RunningCheck | None = None
@@ -75,25 +73,27 @@ class Panel:
         self._failure: Failure | None = None
         self._note, self._pips_words, self._set_up = "", "", ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
-        self._scored, self._scores, self._advice = "", list[Score](), ""
-        self._actions: dict[str, Callable[[Any], None]] = {
+        self._model = ChosenModel(self.library, lambda: self.choices)
+        self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
             action.LABEL: self._label,
             action.LABEL_NEXT: self._label_next,
+            action.RANK: self._rank,
             action.START_TRAINING: self._train,
             action.STOP: self._stop,
             action.CONTINUE: self._continue,
             action.KEEP: self._keep,
             action.DISCARD: self._discard,
             action.START_SEGMENTING: self._segment,
-            action.CANCEL: self._cancel,
+            action.CANCEL: self._stop,
+            action.CANCEL_SCAN: self._cancel_scan,
             action.RETRY: self._retry,
             action.UNDO: self._undo,
             action.ACCEPT: self._accept,
             action.CORRECT: self._correct,
-            action.IMPORT: self._import_model,
-            action.EXPORT: self._export_model,
-            action.RENAME: self._rename_model,
-            action.DELETE: self._delete_model,
+            action.IMPORT: self._model.import_file,
+            action.EXPORT: self._model.export,
+            action.RENAME: self._model.rename,
+            action.DELETE: self._model.delete,
             action.CHECK_SET_UP: self._check_set_up,
         }
         self.refresh()
@@ -118,10 +118,10 @@ class Panel:
 
         Args:
             name: of the action.
-            value: ACCEPT, CORRECT, LABEL: the ID of a volume instead of the selected one; CANCEL: the ID of one scan's
-                volume, None for all; IMPORT, EXPORT: a path; RENAME: the new name.
+            value: ACCEPT, CORRECT, LABEL, CANCEL_SCAN: the ID of a volume instead of the selected one; IMPORT, EXPORT:
+                a path; RENAME: the new name.
         """
-        if name in (action.LABEL, action.ACCEPT, action.CORRECT) and value is not None:
+        if name in (action.LABEL, action.ACCEPT, action.CORRECT, action.CANCEL_SCAN) and value is not None:
             self.selected = value
         self.refresh()
         if name not in self.state.enabled:
@@ -129,7 +129,7 @@ class Panel:
         self._note, self._failure, self._pips_words = "", None, ""
         self._job.note, self._job.failure = "", None
         try:
-            self._actions[name](value)
+            self._note = self._actions[name](value) or ""
         except GLMAEError as error:
             self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
         self.refresh()
@@ -151,7 +151,7 @@ class Panel:
         """Decide anew what to show, from the scene and the job as they are now."""
         self._interrupted.look(self._job.folder)
         choices = self.choices
-        self._read_scores(choices.model)
+        self._model.read()
         cases = find_cases(self.scene)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
         drawn = {case.volumes[0].GetID(): case.segmentation for case in cases if case.segmentation is not None}
@@ -167,8 +167,8 @@ class Panel:
                 set_up=self._set_up,
                 models=self.library.names,
                 model=choices.model,
-                scores=self._scores,
-                advice=self._advice,
+                scores=self._model.scores,
+                advice=self._model.advice,
                 budget=choices.budget,
                 steps=choices.steps,
                 device=choices.device,
@@ -202,7 +202,7 @@ class Panel:
     def scene_closed(self) -> None:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
-        self.least_sure, self.selected, self._note = [], "", ""
+        self.selected, self._note = "", ""
         self.refresh()
 
     def leave(self) -> None:
@@ -212,6 +212,9 @@ class Panel:
             self._check.leave()
 
     # Clicks
+
+    def _rank(self, value: Any) -> None:
+        self._job.suggest(scans_to_rank(self.state.scans), self.choices)
 
     def _train(self, value: Any) -> None:
         title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
@@ -228,11 +231,8 @@ class Panel:
     def _stop(self, value: Any) -> None:
         self._job.stop()
 
-    def _cancel(self, value: Any) -> None:
-        if value is None:
-            self._job.stop()
-        else:
-            self._job.cancel(value)
+    def _cancel_scan(self, value: Any) -> None:
+        self._job.cancel(self.selected)
 
     def _continue(self, value: Any) -> None:
         self._job.resume(self._interrupted.take())
@@ -248,13 +248,11 @@ class Panel:
             self.scene.RemoveNode(node)
         self._job.results, self._job.queue = [], None
 
-    def _accept(self, value: Any) -> None:
+    def _accept(self, value: Any) -> str:
         scan = self._scan(value)
         accept_result(self.scene.GetNodeByID(scan.result_id))
         self.choices.set_role(scan.volume_id, TO_TRAIN)
-        self._note = _("{scan} will be trained on. Accept or correct more results, or press Train.").format(
-            scan=scan.name
-        )
+        return _("{scan} will be trained on. Accept or correct more results, or press Train.").format(scan=scan.name)
 
     def _correct(self, value: Any) -> None:
         scan = self._scan(value)
@@ -267,35 +265,16 @@ class Panel:
         self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
 
     def _label_next(self, value: Any) -> None:
-        scan = next_to_label(self.state.scans, self.least_sure)
+        scan = next_to_label(self.state.scans, self._job.ranking)
         if scan is not None:
             self.selected = scan.volume_id
             (self._correct if scan.result_id else self._label)(scan.volume_id)
-
-    def _import_model(self, value: Any) -> None:
-        name = self.library.import_model(Path(value))
-        self.choices.model = name
-        self._note = _('The model "{name}" is ready to segment with.').format(name=name)
-
-    def _export_model(self, value: Any) -> None:
-        self.library.export_model(self.state.model, Path(value))
-        self._note = _("The model was written to {file}.").format(file=value)
-
-    def _rename_model(self, value: Any) -> None:
-        self.choices.model = self.library.rename(self.state.model, str(value))
-
-    def _delete_model(self, value: Any) -> None:
-        self.library.delete(self.state.model)
-        self.choices.model = ""
 
     def _check_set_up(self, value: Any) -> None:
         try:
             self._check = RunningCheck(self._start)
         except OSError as error:
             self._failure = not_started(interpreter(), str(error))
-
-    def _trained(self, model: str) -> None:
-        self.choices.model = model
 
     # What the scene and the disk say
 
@@ -317,19 +296,7 @@ class Panel:
         tables = [
             class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in training_scans(self.state.scans)
         ]
-        if self.state.model:
-            tables.append(self.library.card(self.state.model).classes)
-        return merge(tables)
-
-    def _read_scores(self, name: str) -> None:
-        """Read the scores of the chosen model, once."""
-        if name == self._scored:
-            return
-        self._scored, self._scores, self._advice = name, [], ""
-        if name in self.library.names:
-            with suppress(GLMAEError):  # a damaged model is reported when it is used
-                card = self.library.card(name).content
-                self._scores, self._advice = model_scores(card), advice(card)
+        return merge([*tables, *self._model.classes])
 
     def _scan(self, volume_id: str | None) -> Scan:
         wanted = volume_id or self.selected

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from .class_overview import ClassRow
 from .failures import Failure
-from .job_folder import SEGMENT, TRAIN
+from .job_folder import SEGMENT, SUGGEST, TRAIN
 from .label_findings import Finding
 from .model_scores import Score
-from .scan_choice import FEWEST_SCANS, next_to_label, scans_to_segment, training_scans
+from .scan_choice import FEWEST_SCANS, next_to_label, scans_to_rank, scans_to_segment, training_scans
 from .scan_table import Scan
 from .section_sentences import (
     classes_sentence,
@@ -21,13 +21,14 @@ from .section_sentences import (
     segment_sentence,
     train_sentence,
 )
-from .segmentation_queue import QueuedScan, SegmentationQueue
+from .segmentation_queue import WAITING, QueuedScan, SegmentationQueue
 from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, LABEL_NEXT, INSTALL, CHECK_SET_UP, COPY_REPORT, START_TRAINING, STOP, CONTINUE, KEEP, DISCARD = (
+LABEL, LABEL_NEXT, RANK, INSTALL, CHECK_SET_UP, COPY_REPORT, START_TRAINING, STOP, CONTINUE, KEEP, DISCARD = (
     "label",
     "label next",
+    "rank",
     "install",
     "check set-up",
     "copy report",
@@ -37,9 +38,10 @@ LABEL, LABEL_NEXT, INSTALL, CHECK_SET_UP, COPY_REPORT, START_TRAINING, STOP, CON
     "keep",
     "discard",
 )
-START_SEGMENTING, CANCEL, RETRY, UNDO, ACCEPT, CORRECT, IMPORT, EXPORT, RENAME, DELETE, COPY_LOG = (
+START_SEGMENTING, CANCEL, CANCEL_SCAN, RETRY, UNDO, ACCEPT, CORRECT, IMPORT, EXPORT, RENAME, DELETE, COPY_LOG = (
     "segment",
     "cancel",
+    "cancel scan",
     "retry",
     "undo",
     "accept",
@@ -64,7 +66,7 @@ class PanelState:
             missing before it can be used, or what it will do.
         scans, classes, findings, models, model, queue: the rows of the tables.
         scores: of the chosen model, and `advice` whether more labels would help.
-        running: TRAIN or SEGMENT while a job is under way, else "".
+        running: TRAIN, SEGMENT or SUGGEST while a job is under way, else "".
         stage: what the job is at; "" when there is none.
         progress_sentence: how far the job is and how long it will take.
         fraction: share of the job's stage that is over, 0-1; None when unknown.
@@ -146,6 +148,7 @@ def _enabled(now: Situation) -> list[str]:
     rules = {
         LABEL: selected is not None,
         LABEL_NEXT: next_to_label(now.scans) is not None,
+        RANK: idle and not now.missing and known and len(scans_to_rank(now.scans)) > 1,
         INSTALL: idle and bool(now.missing),
         CHECK_SET_UP: idle and not now.checking,
         COPY_REPORT: bool(now.set_up),
@@ -155,7 +158,8 @@ def _enabled(now: Situation) -> list[str]:
         KEEP: idle and bool(now.interrupted) and now.learnt and not now.missing,
         DISCARD: idle and bool(now.interrupted),
         START_SEGMENTING: idle and not now.missing and known and bool(scans_to_segment(now.scans, now.model)),
-        CANCEL: now.job == SEGMENT and not now.stopping,
+        CANCEL: now.job in (SEGMENT, SUGGEST) and not now.stopping,
+        CANCEL_SCAN: now.job == SEGMENT and _waits(now),
         RETRY: idle and not now.missing and known and now.queue is not None and bool(_unfinished(now.queue)),
         UNDO: idle and now.undoable > 0,
         ACCEPT: selected is not None and bool(selected.result_id),
@@ -167,6 +171,12 @@ def _enabled(now: Situation) -> list[str]:
         COPY_LOG: now.failure is not None or now.progress is not None,
     }
     return [action for action, allowed in rules.items() if allowed]
+
+
+def _waits(now: Situation) -> bool:
+    """Whether the selected scan is in the queue and its turn has not come."""
+    chosen = None if now.queue is None else now.queue.of_volume(now.selected)
+    return chosen is not None and chosen.state == WAITING
 
 
 def _unfinished(queue: SegmentationQueue) -> Sequence[QueuedScan]:

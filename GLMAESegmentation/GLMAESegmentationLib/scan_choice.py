@@ -21,6 +21,11 @@ def scans_to_segment(scans: Sequence[Scan], model: str) -> list[Scan]:
     return [scan for scan in chosen if not scan.result_id or scan.result_model != model] or chosen
 
 
+def scans_to_rank(scans: Sequence[Scan]) -> list[Scan]:
+    """The scans without a label that are not left out: those that a model can rank for labelling."""
+    return [scan for scan in scans if scan.role == SEGMENT and not scan.trainable]
+
+
 def next_to_label(scans: Sequence[Scan], least_sure: Sequence[str] = ()) -> Scan | None:
     """The scan to label next: the one that the model is least sure of, else a doubtful result, else any without label.
 

@@ -39,6 +39,8 @@ def stage_name(stage: str) -> str:
         "cross-validation": _("Checking on held-out scans"),
         "finetune": _("Training"),
         "segment": _("Segmenting"),
+        "suggest": _("Ranking the scans"),
+        "check": _("Checking the labels"),
     }
     return known.get(stage) or stage[0].upper() + stage[1:]
 

@@ -37,7 +37,7 @@ class Situation:
         device_reason: what the engine says about the device; "" while it was not asked.
         region: name of the region of interest; "" for none.
         selected: the scan that is selected in the table.
-        job: TRAIN or SEGMENT while a job is under way, else "".
+        job: TRAIN, SEGMENT or SUGGEST while a job is under way, else "".
         preparing: (done, total) scans while a job's scans are being written, else None.
         stopping: whether the job was asked to stop.
         progress: of the job under way.

@@ -89,10 +89,23 @@ def test_one_scan_is_cancelled(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("slow", encoding="utf-8")
     panel.do(action.START_SEGMENTING)
     follow(panel, lambda: "running" in queue(panel))
-    panel.do(action.CANCEL, panel.state.queue[2].volume_id)
+    panel.do(action.CANCEL_SCAN, panel.state.queue[2].volume_id)
+    assert action.CANCEL_SCAN not in panel.state.enabled  # it waits no more
     follow(panel)
     assert queue(panel) == ["done", "done", "cancelled"]
     assert len(results()) == 2
+
+
+def test_label_next_follows_the_ranking_of_the_model(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(panel, "_open_editor", lambda segmentation, volume: opened.append(volume.GetName()))
+    panel.do(action.RANK)
+    follow(panel)
+    assert panel.state.failure is None, panel.log
+    assert panel.state.next_step == f"Label {NAMES[2]} next: unsure about the liver in {NAMES[2]}."
+    assert not list(panel.jobs.iterdir())
+    panel.do(action.LABEL_NEXT)
+    assert opened == [NAMES[2]]
 
 
 def test_a_volume_deleted_meanwhile(panel: Panel, stand_in: Path, scene: Any) -> None:

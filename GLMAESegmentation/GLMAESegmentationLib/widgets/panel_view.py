@@ -10,7 +10,7 @@ import qt
 
 from .. import panel_state as action
 from ..installation_ending import Ending
-from ..job_folder import SEGMENT, TRAIN
+from ..job_folder import SEGMENT, SUGGEST, TRAIN
 from ..model_library import ENDING
 from ..panel import Panel
 from ..panel_choices import DEVICES, NORMAL, QUICK, THOROUGH
@@ -18,14 +18,16 @@ from ..panel_state import PanelState
 from ..segmentation_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
 from ..sentences import listed
 from ..translation import tr as _
+from .class_rows import ClassRows
 from .scan_rows import ScanRows
-from .tables import color_icon, show_rows
+from .tables import show_rows
 from .training_curve import draw_curves
 
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
 _BUTTONS = {
     "labelButton": action.LABEL,
     "labelNextButton": action.LABEL_NEXT,
+    "rankButton": action.RANK,
     "trainButton": action.START_TRAINING,
     "stopButton": action.STOP,
     "continueButton": action.CONTINUE,
@@ -37,6 +39,7 @@ _BUTTONS = {
     "acceptButton": action.ACCEPT,
     "correctButton": action.CORRECT,
     "cancelButton": action.CANCEL,
+    "cancelScanButton": action.CANCEL_SCAN,
     "checkButton": action.CHECK_SET_UP,
 }
 _QUESTIONS = {
@@ -86,8 +89,7 @@ class PanelView:
         self._shown: PanelState | None = None
         self._scans = ScanRows(ui.scanTable, self._choose_role)
         self._models: tuple[str, ...] = ()
-        ui.classTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        ui.classTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+        self._classes = ClassRows(ui.classTable, ui.findingsList)
         for column in (0, 1):
             ui.queueTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self._connect()
@@ -115,7 +117,7 @@ class PanelView:
         ui.setUpLabel.text = state.set_up
         ui.checkButton.text = _("Checking...") if state.checking else _("Check my set-up")
         self._show_scans(state)
-        self._show_classes(state, before)
+        self._show_classes(state)
         self._show_training(state, before)
         self._show_segmenting(state)
 
@@ -141,27 +143,9 @@ class PanelView:
         self._scans.show(state.scans)
         self._scans.select(self.panel.selected)
 
-    def _show_classes(self, state: PanelState, before: PanelState | None) -> None:
-        ui = self.ui
-        ui.classesLabel.text = state.classes_sentence
-        ui.classTable.visible = bool(state.classes)
-        if before is not None and before.classes == state.classes and before.findings == state.findings:
-            return
-        of = len({name for row in state.classes for name in (*row.voxels, *row.missing)})
-        rows = [
-            (row.name, _("{n} of {total} scans").format(n=len(row.voxels), total=of), _range(list(row.voxels.values())))
-            for row in state.classes
-        ]
-        tips = [
-            "\n".join([row.terminology or row.name, *(f"{name}: {count:,}" for name, count in row.voxels.items())])
-            for row in state.classes
-        ]
-        show_rows(ui.classTable, rows, tips)
-        for number, row in enumerate(state.classes):
-            ui.classTable.item(number, 0).setIcon(color_icon(row.color))
-        ui.findingsList.visible = bool(state.findings)
-        ui.findingsList.clear()
-        ui.findingsList.addItems([finding.sentence for finding in state.findings])
+    def _show_classes(self, state: PanelState) -> None:
+        self.ui.classesLabel.text = state.classes_sentence
+        self._classes.show(state.classes, state.findings)
 
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN
@@ -182,7 +166,7 @@ class PanelView:
         ui.scoresLabel.text = "\n".join([*lines, state.advice])
 
     def _show_segmenting(self, state: PanelState) -> None:
-        ui, segmenting = self.ui, state.running == SEGMENT
+        ui, segmenting = self.ui, state.running in (SEGMENT, SUGGEST)
         if state.models != self._models or ui.modelSelector.currentText != state.model:
             ui.modelSelector.blockSignals(True)
             ui.modelSelector.clear()
@@ -196,6 +180,7 @@ class PanelView:
         if segmenting:
             _show_fraction(ui.segmentProgress, state.fraction)
         ui.cancelButton.visible = segmenting
+        ui.cancelScanButton.visible = state.running == SEGMENT and len(state.queue) > 1
         ui.segmentButton.visible = not segmenting
         for name, wanted in (("retryButton", action.RETRY), ("undoButton", action.UNDO)):
             getattr(ui, name).visible = wanted in state.enabled
@@ -327,10 +312,3 @@ def _show_fraction(bar: Any, fraction: float | None) -> None:
     """A bar that moves to and fro while the end is unknown."""
     bar.maximum = 0 if fraction is None else 1000
     bar.value = 0 if fraction is None else round(1000 * fraction)
-
-
-def _range(counts: list[int]) -> str:
-    if not counts:
-        return ""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else _("{low:,} to {high:,}").format(low=low, high=high)

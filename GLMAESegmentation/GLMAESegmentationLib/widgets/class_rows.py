@@ -1,0 +1,57 @@
+"""The structures that were drawn, and what looks wrong with the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import qt
+
+from ..class_overview import ClassRow
+from ..label_findings import Finding
+from ..translation import tr as _
+from .tables import color_icon, show_rows
+
+
+class ClassRows:
+    """Fills a QTableWidget of three columns and a QListWidget.
+
+    Args:
+        table: of the structures.
+        findings: of what looks wrong.
+    """
+
+    def __init__(self, table: Any, findings: Any) -> None:
+        self._table, self._findings = table, findings
+        self._shown: tuple[Sequence[ClassRow], Sequence[Finding]] | None = None
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+
+    def show(self, classes: Sequence[ClassRow], findings: Sequence[Finding]) -> None:
+        """Show them as they are now; what has not changed is not touched."""
+        self._table.visible = bool(classes)
+        if self._shown == (classes, findings):
+            return
+        self._shown = (classes, findings)
+        of = len({name for row in classes for name in (*row.voxels, *row.missing)})
+        rows = [
+            (row.name, _("{n} of {total} scans").format(n=len(row.voxels), total=of), _range(list(row.voxels.values())))
+            for row in classes
+        ]
+        tips = [
+            "\n".join([row.terminology or row.name, *(f"{name}: {count:,}" for name, count in row.voxels.items())])
+            for row in classes
+        ]
+        show_rows(self._table, rows, tips)
+        for number, row in enumerate(classes):
+            self._table.item(number, 0).setIcon(color_icon(row.color))
+        self._findings.visible = bool(findings)
+        self._findings.clear()
+        self._findings.addItems([finding.sentence for finding in findings])
+
+
+def _range(counts: list[int]) -> str:
+    if not counts:
+        return ""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else _("{low:,} to {high:,}").format(low=low, high=high)

@@ -19,6 +19,7 @@ class JobProgress:
         stage: what the job is at, in the engine's word; "" before the first progress.
         done: units of the stage that are finished.
         total: units of the stage.
+        fold: of a cross-validation; 0 beside one.
         seconds_left: estimate; None while unknown.
         device: what it computes on; "" while unknown.
         remarks: decisions that the job took by itself, the device's reason first.
@@ -36,6 +37,7 @@ class JobProgress:
     stage: str = ""
     done: int = 0
     total: int = 0
+    fold: int = 0
     seconds_left: float | None = None
     device: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -86,9 +88,10 @@ class JobProgress:
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage = str(event.get("stage") or "")
-        if stage != self.stage:
-            self.loss.clear()
-        self.stage = stage
+        fold = int(number(event.get("fold")) or 0)
+        if (stage, fold) != (self.stage, self.fold):
+            self.loss.clear()  # the curve of another training begins
+        self.stage, self.fold = stage, fold
         self.done, self.total = int(number(event.get("done")) or 0), int(number(event.get("total")) or 0)
         self.seconds_left = number(event.get("seconds_left"))
         loss = number(event.get("loss"))

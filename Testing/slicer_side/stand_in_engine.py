@@ -36,6 +36,9 @@ def train(behaviour: str, out: Path) -> int:
         say(
             "warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts"
         )
+    checkpoint = out / "unfinished" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.touch()
     for step in range(10000):
         say("progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
         time.sleep(0.05)

@@ -189,6 +189,15 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
     assert progress.finished is not None
 
 
+def test_each_fold_has_a_curve_of_its_own() -> None:
+    progress = JobProgress()
+    for fold, done in ((1, 1), (1, 2), (2, 1)):
+        progress.apply(
+            {"event": "progress", "stage": "cross-validation", "fold": fold, "done": done, "total": 2, "loss": 1.0}
+        )
+    assert (progress.fold, progress.loss) == (2, [(1.0, 1.0)])
+
+
 def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
     progress = JobProgress()
     for step in range(10_000):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .case_folder import ExportedCase
+from .translation import tr as _
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     classes = event["classes"] if isinstance(event.get("classes"), list) else []
     meant = [case for case in cases if case.name in named]
     sentence = str(event.get("message") or "")
+    if event.get("check") == "region":  # the panel has no classes.json to write the rest into
+        sentence = sentence.split(", unless classes.json")[0] + _(". Label the rest, or choose a region of interest.")
     for case in meant:  # the neutral name means nothing to the user
         sentence = sentence.replace(case.name, case.title)
     return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence) for case in meant]

@@ -45,10 +45,11 @@ def model_scores(card: Mapping[str, Any]) -> list[Score]:
 
 
 def advice(card: Mapping[str, Any]) -> str:
-    """Whether more labelled scans would help, in the words of the card; else that the model was not scored."""
+    """Whether more labelled scans would help, in the words of the card; else why the model was not scored."""
     scores = card.get("scores")
     if isinstance(scores, Mapping):
-        sentences = [scores.get(key) for key in ("failure", "more_labels")]
+        keys = ("failure", "more_labels") if number(scores.get("mean_dice")) is not None else ("failure", "note")
+        sentences = [scores.get(key) for key in keys]
         return " ".join(sentence for sentence in sentences if isinstance(sentence, str))
     return _("This model was not scored on held-out scans; look at its results before you rely on them.")
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.case_folder import ExportedCase
 from GLMAESegmentationLib.class_overview import ClassRow
 from GLMAESegmentationLib.event_stream import EventStream
 from GLMAESegmentationLib.failures import Failure, failure_of
 from GLMAESegmentationLib.job_progress import CURVE_POINTS, JobProgress
+from GLMAESegmentationLib.label_findings import findings_of
 from GLMAESegmentationLib.model_scores import advice, model_scores
 from GLMAESegmentationLib.panel_state import panel_state
 from GLMAESegmentationLib.result_check import FoundStructure, doubts, training_volumes
@@ -189,6 +191,16 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
     assert progress.finished is not None
 
 
+def test_a_guess_about_what_was_labelled_is_said_in_words_of_the_panel() -> None:
+    case = ExportedCase("case-01", "Liver 7", ("volume",), None)
+    message = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
+    (finding,) = findings_of({"check": "region", "case": "case-01", "message": message}, [case])
+    assert finding.sentence == (
+        "case Liver 7: labels end abruptly; the rest counts as background. "
+        "Label the rest, or choose a region of interest."
+    )
+
+
 def test_each_fold_has_a_curve_of_its_own() -> None:
     progress = JobProgress()
     for fold, done in ((1, 1), (1, 2), (2, 1)):
@@ -281,6 +293,8 @@ def test_scores_of_a_card() -> None:
         ("x", "0.50"),
     ]
     assert advice({"scores": scores}) == "More labels would help little."
+    without = {"mean_dice": None, "more_labels": None, "note": "There was one labelled scan only.", "failure": None}
+    assert advice({"scores": without}) == "There was one labelled scan only."
     assert model_scores({"scores": None}) == []
     assert "not scored" in advice({})
 

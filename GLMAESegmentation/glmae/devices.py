@@ -97,7 +97,8 @@ def _called(name: str) -> str:
         return f"the GPU {torch.cuda.get_device_name()}"
     if name == "mps":
         return "the Apple GPU"
-    return f"the CPU ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"the CPU ({threads} thread{'s' if threads > 1 else ''})"
 
 
 def _cpu_multiplies_bfloat16() -> bool:

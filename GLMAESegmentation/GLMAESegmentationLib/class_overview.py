@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from glmae.errors import RequestError
 from glmae.scans.classes import ClassTable, SegmentClass, merge, plain_name
 
 from .scan_table import Scan
+from .segment_classes import class_table
 from .translation import tr as _
 
 
@@ -28,6 +31,15 @@ class ClassRow:
     terminology: str
     voxels: Mapping[str, int]
     missing: tuple[str, ...]
+
+
+def drawn_classes(scans: Sequence[Scan], scene: Any) -> list[ClassRow]:
+    """The classes of the scans to train on, as drawn in the scene; none where they are more than a model can hold."""
+    try:
+        tables = {scan.volume_id: class_table(scene.GetNodeByID(scan.segmentation_id)) for scan in scans}
+        return class_overview(scans, tables)
+    except RequestError:  # training says so
+        return []
 
 
 def class_overview(scans: Sequence[Scan], tables: Mapping[str, ClassTable]) -> list[ClassRow]:

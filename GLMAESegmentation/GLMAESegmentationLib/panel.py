@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glmae.errors import GLMAEError, RequestError
+from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable, merge
 
 from . import panel_state as action
 from .chosen_model import ChosenModel
-from .class_overview import ClassRow, class_overview
+from .class_overview import drawn_classes
 from .current_job import CurrentJob
 from .engine_command import EngineCommand, interpreter
 from .engine_process import EngineProcess
@@ -154,12 +154,11 @@ class Panel:
         self._model.read()
         cases = find_cases(self.scene)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
-        drawn = {case.volumes[0].GetID(): case.segmentation for case in cases if case.segmentation is not None}
         region = choices.region
         self.state = panel_state(
             Situation(
                 scans=scans,
-                classes=self._classes(scans, drawn),
+                classes=drawn_classes(training_scans(scans), self.scene),
                 findings=self._job.findings,
                 missing=[package.name for package in lacking(self._packages)],
                 missing_sentence=what_is_missing(self._packages),
@@ -284,18 +283,10 @@ class Panel:
                 self._counts.count(case.segmentation)
                 return
 
-    def _classes(self, scans: list[Scan], drawn: dict[str, Any]) -> list[ClassRow]:
-        training = [scan for scan in training_scans(scans) if scan.volume_id in drawn]
-        try:
-            return class_overview(training, {scan.volume_id: class_table(drawn[scan.volume_id]) for scan in training})
-        except RequestError:  # more classes than a model can hold; training says so
-            return []
-
     def _class_table(self) -> ClassTable:
         """The structures to draw: those of the scans to train on, and of the chosen model."""
-        tables = [
-            class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in training_scans(self.state.scans)
-        ]
+        scans = training_scans(self.state.scans)
+        tables = [class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
         return merge([*tables, *self._model.classes])
 
     def _scan(self, volume_id: str | None) -> Scan:

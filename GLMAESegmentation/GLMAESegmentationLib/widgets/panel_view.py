@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import qt
 
 from .. import panel_state as action
-from ..installation_ending import Ending
 from ..job_folder import SEGMENT, SUGGEST, TRAIN
-from ..model_library import ENDING
 from ..panel import Panel
 from ..panel_choices import DEVICES, NORMAL, QUICK, THOROUGH
 from ..panel_state import PanelState
@@ -19,7 +17,9 @@ from ..segmentation_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
 from ..sentences import listed
 from ..translation import tr as _
 from .class_rows import ClassRows
+from .questions import ask_export, ask_import, ask_name, ask_wheels
 from .scan_rows import ScanRows
+from .surroundings import Surroundings
 from .tables import show_rows
 from .training_curve import draw_curves
 
@@ -52,25 +52,6 @@ _QUESTIONS = {
     "copyReportButton": action.COPY_REPORT,
     "copyLogButton": action.COPY_LOG,
 }
-
-
-class Surroundings(Protocol):
-    """What the panel needs of the application beside its own widgets."""
-
-    def load_scans(self) -> None:
-        """Let the user load volumes."""
-
-    def show_volume(self, volume_id: str) -> None:
-        """Show a volume in the slice views."""
-
-    def confirm(self, question: str) -> bool:
-        """Ask a question that is answered by yes or no."""
-
-    def copy(self, text: str) -> None:
-        """Put a text into the clipboard."""
-
-    def install(self, wheels: Path | None) -> Ending:
-        """Install the missing packages, from a folder or else from the internet; how it ended."""
 
 
 class PanelView:
@@ -274,7 +255,7 @@ class PanelView:
         self.show()
 
     def _install_offline(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(None, _("A folder of wheels"))
+        folder = ask_wheels()
         if folder:
             self._install(Path(folder))
 
@@ -285,20 +266,17 @@ class PanelView:
         self._application.copy(self.panel.log)
 
     def _import_model(self) -> None:
-        file = qt.QFileDialog.getOpenFileName(None, _("Import a model"), "", _("Models") + f" (*{ENDING})")
+        file = ask_import()
         if file:
             self._do(action.IMPORT, file)
 
     def _export_model(self) -> None:
-        name = self.panel.state.model + ENDING
-        file = qt.QFileDialog.getSaveFileName(None, _("Export the model"), name, _("Models") + f" (*{ENDING})")
+        file = ask_export(self.panel.state.model)
         if file:
-            self._do(action.EXPORT, file if file.endswith(ENDING) else file + ENDING)
+            self._do(action.EXPORT, file)
 
     def _rename_model(self) -> None:
-        name = qt.QInputDialog.getText(
-            None, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, self.panel.state.model
-        )
+        name = ask_name(self.panel.state.model)
         if name and name != self.panel.state.model:
             self._do(action.RENAME, name)
 

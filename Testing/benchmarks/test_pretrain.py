@@ -25,7 +25,7 @@ def run(work: Path, out: Path, *methods: str) -> subprocess.CompletedProcess[str
     words += ["--volumes", "2", "--side", "88", "--batches", "1", "--seconds", "0", "--warm-up", "1", "--workers", "0"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "GLMAESegmentation")}
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "pretrain.py"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
 
 
 def test_rows_are_written_and_kept(tmp_path):

@@ -344,7 +344,7 @@ def test_a_full_disk_leaves_nothing_half_written(sample_scans, trained_model, tm
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)); "
     limited += "from glmae.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["segment", "--model", trained_model, "--images", scan, "--out", tmp_path, "--device", "cpu"]
-    done = subprocess.run([sys.executable, "-c", limited, *map(str, words)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", limited, *map(str, words)], capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
@@ -399,7 +399,7 @@ def test_ctrl_c_stops_with_130_and_resume_finishes(few_scans, tmp_path):
     assert last["event"] == "failed"
     assert last["name"] == "Stopped"
     assert not (out / "model.json").exists()
-    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, encoding="utf-8")
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, encoding="utf-8")
     assert resumed.returncode == 0
     steps = [e["done"] for e in events_of(resumed.stdout) if e["event"] == "progress" and e["stage"] == "finetune"]
     assert steps[0] > 3

@@ -21,7 +21,11 @@ ENGINE = Path(glmae.__file__).parents[1]
 def test_the_command_prints_a_report_to_paste() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ENGINE)}
     done = subprocess.run(
-        [sys.executable, "-m", "glmae.set_up_check"], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "glmae.set_up_check"],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert f"GLMAE {glmae.__version__}, Python {sys.version.split()[0]}" in done.stdout

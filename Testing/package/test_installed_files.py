@@ -57,7 +57,7 @@ def installed(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that Slicer puts on Python's path, in a place with spaces and other alphabets."""
     prefix = tmp_path_factory.mktemp("Slicer 5.12 Größe 海馬")
     done = subprocess.run(
-        [cmake(), "--install", str(build), "--prefix", str(prefix)], capture_output=True, text=True, check=False
+        [cmake(), "--install", str(build), "--prefix", str(prefix)], capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stderr
     return prefix / "lib" / "GLMAE" / "qt-scripted-modules"
@@ -76,7 +76,7 @@ def test_slicer_runs_the_modules_own_test(build: Path) -> None:
     done = subprocess.run(
         [shutil.which("ctest", path=str(Path(cmake()).parent)) or "ctest", "-N", "--test-dir", str(build)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert "py_GLMAESegmentation" in done.stdout

@@ -25,7 +25,7 @@ def child(script, *arguments):
     engine = str(HERE.parents[2] / "GLMAESegmentation")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([engine, str(HERE)]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def test_what_was_prepared_before_a_kill_stays(tmp_path):

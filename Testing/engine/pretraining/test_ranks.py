@@ -83,7 +83,7 @@ def test_a_killed_process_ends_the_run_with_one_message_and_it_goes_on_from_the_
     out = tmp_path / "killed"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     child = [str(HERE / "ranks_child.py"), str(out), str(STEPS), "1:4"]
-    ended = subprocess.run([*torchrun, *child], env=environment(), capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([*torchrun, *child], env=environment(), capture_output=True, encoding="utf-8", timeout=300)
     assert ended.returncode != 0
     failures = [event for event in events(ended.stdout) if event["event"] == "failed"]
     assert [event["name"] for event in failures] == ["RankLost"], ended.stderr

@@ -226,6 +226,6 @@ def test_nothing_on_standard_error(save):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(glmae.__file__).parents[1]), "PYTHONUTF8": "1"}
     command = [sys.executable, "-c", code, str(path), str(text)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     assert done.stdout.strip() == "fine"
     assert done.stderr == ""

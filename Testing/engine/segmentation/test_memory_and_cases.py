@@ -42,7 +42,7 @@ def highest(folder: Path, scans: int) -> int:
     """Bytes of RAM, mapped files included, of a process that draws crops from so many scans."""
     command = [sys.executable, "-c", CHILD, str(folder), str(scans)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=environment)
     return int(json.loads(done.stdout))
 
 

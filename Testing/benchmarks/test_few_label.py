@@ -96,7 +96,7 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     assert {"few_label_labels.png", "few_label_minutes.png"} <= {file.name for file in (tmp_path / "docs").iterdir()}
 
     complete = out.read_bytes()
-    nothing = run(sets, out, "--sets", "tiny", "--methods", "glmae_scratch", "dynunet")
+    nothing = run(sets, out, "--sets", "tiny", "--threads", "1", "--methods", "glmae_scratch", "dynunet")
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert out.read_bytes() == complete
 

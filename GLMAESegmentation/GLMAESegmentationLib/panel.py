@@ -14,6 +14,7 @@ from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable, merge
 
 from . import panel_state as action
+from .aliases import Aliases
 from .chosen_model import ChosenModel
 from .class_overview import drawn_classes
 from .current_job import CurrentJob
@@ -66,7 +67,7 @@ class Panel:
         self.state = PanelState()
         self._parameter_node, self._open_editor = parameter_node, open_editor
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
-        self._counts = VoxelCounts()
+        self._counts, self._aliases = VoxelCounts(), Aliases()
         self._start = start
         self._check: RunningCheck | None = None
         self._packages = installed_packages()
@@ -105,8 +106,8 @@ class Panel:
 
     @property
     def log(self) -> str:
-        """The whole log of the job under way, or else of the last one, or of a failed installation."""
-        return self._pips_words or self._job.log
+        """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
+        return self._aliases.hide(self._pips_words or self._job.log)
 
     @property
     def busy(self) -> bool:
@@ -154,6 +155,7 @@ class Panel:
         self._model.read()
         cases = find_cases(self.scene)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
+        self._aliases.see(scan.name for scan in scans)
         region = choices.region
         self.state = panel_state(
             Situation(

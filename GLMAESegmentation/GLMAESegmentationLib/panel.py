@@ -196,7 +196,8 @@ class Panel:
         if ending is not None:
             well = ending.name in ("installed", "refused")
             self._note = ending.sentence if well else ""
-            self._failure = None if well else Failure(_("Installing"), ending.cause, ending.remedy)
+            name = _("Installing ({ending})").format(ending=ending.name)
+            self._failure = None if well else Failure(name, ending.cause, ending.remedy)
             self._pips_words = "" if well else ending.log
         self.refresh()
 

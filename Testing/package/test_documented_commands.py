@@ -10,14 +10,12 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from cmake_text import MODULE, REPOSITORY
 
-from glmae import errors, set_up_check
+from glmae import set_up_check
 from glmae.cli import main
-from GLMAESegmentationLib.installation_ending import EndingName
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SAMPLES = MODULE / "Resources" / "SampleScans"
@@ -111,16 +109,6 @@ def test_every_page_is_in_the_index() -> None:
     index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"({page}" not in index} == set()
-
-
-def test_every_error_has_its_line() -> None:
-    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    names = [kind.__name__ for kind in errors.GLMAEError.__subclasses__()]
-    endings = [name for name in get_args(EndingName) if name != "installed"]
-    assert len(names) >= 5
-    assert len(endings) >= 9
-    assert [name for name in names if f"| `{name}` |" not in text] == []
-    assert [name for name in endings if f"| {name} |" not in text] == []
 
 
 def test_it_is_said_what_this_is_not() -> None:

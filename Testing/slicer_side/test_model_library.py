@@ -73,6 +73,21 @@ def test_no_entry_leads_out_of_the_folder(library: ModelLibrary, tmp_path: Path)
     assert not list(tmp_path.rglob("evil.py"))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_files_that_are_damaged(library: ModelLibrary, tmp_path: Path, method: int) -> None:
+    source, file = model(tmp_path / "a"), tmp_path / "x.glmae.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.write(source / "model.json", "a/model.json")
+        archive.write(source / "weights.safetensors", "a/weights.safetensors")
+        start = archive.getinfo("a/weights.safetensors").header_offset + 30 + len("a/weights.safetensors")
+    content = bytearray(file.read_bytes())
+    content[start : start + 8] = bytes([255] * 8)  # no decompressor takes it for the beginning of a stream
+    file.write_bytes(content)
+    with pytest.raises(ModelError):
+        library.import_model(file)
+    assert library.names == ()
+
+
 @pytest.mark.parametrize("content", ["nothing", "no zip", "no model", "two cards", "truncated", "damaged weights"])
 def test_files_that_are_no_models(library: ModelLibrary, tmp_path: Path, content: str) -> None:
     file, source = tmp_path / "x.glmae.zip", model(tmp_path / "a")

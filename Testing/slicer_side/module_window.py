@@ -71,8 +71,10 @@ class ModuleWindow:
 
     def picture(self, path: Path, height: int | None = None) -> None:
         """The panel as it looks, on one page."""
-        self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
-        self.qt.application.processEvents()
+        for _ in range(2):  # texts that were wrapped anew change the height
+            self.frame.layout().activate()
+            self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
+            self.qt.application.processEvents()
         opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
         assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets
 

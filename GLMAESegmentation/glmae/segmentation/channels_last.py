@@ -99,7 +99,6 @@ def _ordered(part: nn.Conv3d | nn.Linear) -> Tensor:
     if isinstance(part, nn.Linear) or part.kernel_size == part.stride:  # patch embeddings are matrix products
         return weight
     # Of one channel this order would be the usual one, too, unless its strides are given.
-    outputs, inputs, *sides = weight.shape
-    first, second, third = sides
-    strides = (inputs * math.prod(sides), 1, second * third * inputs, third * inputs, inputs)
+    inputs, first, second, third = weight.shape[1:]
+    strides = (inputs * first * second * third, 1, second * third * inputs, third * inputs, inputs)
     return torch.empty_strided(weight.shape, strides, dtype=weight.dtype).copy_(weight)

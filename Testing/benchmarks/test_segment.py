@@ -162,6 +162,8 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
         assert row["seconds"] > 0
         assert row["peak_rss_mb"] is None or 100 < row["peak_rss_mb"] < 8000
     assert rows[-1]["dice_to_reference"] > 0.9
+    assert rows[-1]["dice_to_float32"] > 0.9
+    assert rows[0]["dice_to_float32"] is None, "it is what is compared with"
 
     assert rows[:-1] == kept
 

@@ -81,7 +81,7 @@ def evaluate(
     """
     events = events or silent()
     if recipe is None:
-        labelled, table = find_labels(labels, classes)
+        labelled, table = find_labels(labels, classes, events)
     else:
         labelled, table = validation_cases(recipe, [labels], events)
     regions = () if recipe is None else find_recipe(recipe).regions

@@ -225,12 +225,7 @@ def _case_means(rows: Sequence[Score]) -> list[float]:
 
 
 def _row(score: Score) -> dict[str, Any]:
-    return {
-        "alias": alias(int(score.case)),
-        "class": score.name,
-        "dice": _rounded(score.dice),
-        "hd95_mm": None if score.hd95_mm is None else round(score.hd95_mm, 2),
-    }
+    return {"alias": alias(int(score.case)), "class": score.name, "dice": _rounded(score.dice)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -33,7 +33,7 @@ def test_a_role_is_chosen_in_the_table(window: ModuleWindow) -> None:
         load_scan(name, labelled=number < 2)
     window.settle()
     assert window.ui.trainButton.enabled
-    selector = window.ui.scanTable.cellWidget(0, 2)
+    selector = window.ui.scanTable.cellWidget(0, 3)
     assert selector.currentText == "train"
     selector.currentIndex = 2
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "train", "segment"]

@@ -21,9 +21,9 @@ from pathlib import Path
 
 HEARTBEAT_SECONDS = 2.0
 # Until a step that is under way is interrupted.
-ASK_AGAIN_SECONDS = 2.5
+ASK_AGAIN_SECONDS = 1.5
 # From the request to stop to the end by force. The parent waits a little longer.
-STOP_SECONDS = 4.0
+STOP_SECONDS = 3.5
 FORCED_STATUS = 137
 
 

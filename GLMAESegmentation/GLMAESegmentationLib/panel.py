@@ -17,19 +17,17 @@ from . import panel_state as action
 from .chosen_model import ChosenModel
 from .class_overview import drawn_classes
 from .current_job import CurrentJob
-from .engine_command import EngineCommand, interpreter
+from .engine_command import EngineCommand
 from .engine_process import EngineProcess
-from .failures import Failure, failure_of, not_started
+from .failures import Failure, failure_of
 from .installation_ending import Ending
 from .interrupted_jobs import InterruptedJobs
 from .label_check import LabelCheck
 from .labelling import segmentation_to_draw
 from .model_library import ModelLibrary
-from .packages import installed_packages, lacking, what_is_missing
 from .panel_choices import TRAIN as TO_TRAIN
 from .panel_choices import PanelChoices
 from .panel_state import PanelState, panel_state
-from .running_check import RunningCheck
 from .scan_choice import next_to_label, scan_to_preview, scans_to_rank, scans_to_segment, training_scans
 from .scan_table import Scan, scan_table
 from .scene_cases import find_cases
@@ -37,7 +35,7 @@ from .segment_classes import class_table
 from .segment_voxels import VoxelCounts
 from .segmentation_import import accept_result, is_result
 from .sentences import listed
-from .shipped_backbone import shipped_backbone
+from .set_up import SetUp
 from .situation import Situation
 from .translation import tr as _
 
@@ -73,11 +71,9 @@ class Panel:
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
         self._labels = LabelCheck(scene, self.jobs, start)
         self._counts = VoxelCounts()
-        self._start = start
-        self._check: RunningCheck | None = None
-        self._packages, self._shipped = installed_packages(), shipped_backbone()
+        self._set_up = SetUp(start)
         self._failure: Failure | None = None
-        self._note, self._pips_words, self._set_up = "", "", ""
+        self._note, self._pips_words = "", ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
@@ -153,9 +149,7 @@ class Panel:
                 self._interrupted.look(None, at_once=True)
         else:
             self._look_at_labels()
-        report = None if self._check is None else self._check.poll()
-        if report is not None:
-            self._check, self._set_up = None, report
+        self._set_up.tick()
         self.refresh()
 
     def refresh(self) -> PanelState:
@@ -176,10 +170,10 @@ class Panel:
                 checked=checked,
                 checking_labels=self._labels.running,
                 problem=self._labels.problem if checked else "",
-                missing=[package.name for package in lacking(self._packages)],
-                missing_sentence=what_is_missing(self._packages),
-                checking=self._check is not None,
-                set_up=self._set_up,
+                missing=self._set_up.missing,
+                missing_sentence=self._set_up.sentence,
+                checking=self._set_up.checking,
+                set_up=self._set_up.report,
                 models=self.library.names,
                 model=choices.model,
                 scores=self._model.scores,
@@ -189,8 +183,8 @@ class Panel:
                 device=choices.device,
                 device_reason=asked.device_reason or self._job.device_reason,
                 memory=asked.memory or self._job.memory,
-                backbone=self._shipped if choices.pretrained else "",
-                shipped=self._shipped,
+                backbone=self._set_up.backbone if choices.pretrained else "",
+                shipped=self._set_up.backbone,
                 region="" if region is None else region.GetName(),
                 selected=self.selected,
                 job=self._job.kind,
@@ -213,7 +207,7 @@ class Panel:
 
     def packages_changed(self, ending: Ending | None = None) -> None:
         """Look again what is missing; after an installation, say how it ended."""
-        self._packages = installed_packages()
+        self._set_up.look()
         if ending is not None:
             well = ending.name in ("installed", "refused")
             self._note = ending.sentence if well else ""
@@ -232,8 +226,7 @@ class Panel:
         """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
         self._job.leave()
         self._labels.leave()
-        if self._check is not None:
-            self._check.leave()
+        self._set_up.leave()
 
     # Clicks
 
@@ -305,10 +298,7 @@ class Panel:
             (self._correct if scan.result_id else self._label)(scan.volume_id)
 
     def _check_set_up(self, value: Any) -> None:
-        try:
-            self._check = RunningCheck(self._start)
-        except OSError as error:
-            self._failure = not_started(interpreter(), str(error))
+        self._failure = self._set_up.check()
 
     # What the scene and the disk say
 

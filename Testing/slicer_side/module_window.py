@@ -79,7 +79,7 @@ class ModuleWindow:
 
     def picture(self, path: Path, height: int | None = None) -> None:
         """The panel as it looks, on one page."""
-        self.settle(2)  # what has just been shown is given its place
+        self.qt.application.processEvents()  # what has just been shown is given its place
         needed = max(self.frame.sizeHint.height(), self.frame.layout().totalHeightForWidth(self.frame.width))
         self.frame.resize(self.frame.width, height or needed)
         self.qt.application.processEvents()

@@ -10,6 +10,7 @@ from module_window import ModuleWindow
 from panel_scene import load_scan
 
 from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.shipped_backbone import shipped_backbone
 
 SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "155", "175")]
 
@@ -53,7 +54,9 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     model = ui.modelSelector.currentText
     assert model == "Anterior, Posterior"
     assert not list((window.settings / "GLMAE" / "jobs").iterdir())
-    assert "Learnt from 2 scans, from scratch." in ui.scoresLabel.text
+    backbone = shipped_backbone()
+    origin = f"with the pre-trained backbone {backbone}" if backbone else "from scratch"
+    assert f"Learnt from 2 scans, {origin}." in ui.scoresLabel.text
     window.picture(pictures / "trained.png")
 
     window.click("rankButton")

@@ -76,8 +76,4 @@ def _state(scan: Scan) -> str:
         CORRECTED: _("accepted"),
         FAILED: _("failed"),
     }
-    return (
-        _("{state}, doubtful").format(state=names[scan.state])
-        if scan.doubt and scan.state == SEGMENTED
-        else names[scan.state]
-    )
+    return _("doubtful") if scan.doubt and scan.state == SEGMENTED else names[scan.state]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from results_file import ResultsFile
 from task import Task
 
 from glmae.errors import GLMAEError, RequestError
+from glmae.files import write_json
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "few_label.json"
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row |= {"device": device, "threads": threads, "test_scans": len(test), "settings": settings}
         if test:
             jobs.append((data, test, row))
-    return 0 if _run_all(jobs, places, results) else 1
+    return 0 if _run_all(jobs, places, results, options.keep) else 1
 
 
 def planned(
@@ -85,7 +87,7 @@ Job = tuple[DataSet, tuple[str, ...], dict[str, Any]]
 Cores = tuple[int, ...]
 
 
-def _run_all(jobs: Sequence[Job], places: Sequence[Cores], results: ResultsFile) -> bool:
+def _run_all(jobs: Sequence[Job], places: Sequence[Cores], results: ResultsFile, keep: Path | None = None) -> bool:
     """Run what is not there yet, in order, one row at a time in each place; whether all succeeded."""
     free: SimpleQueue[Cores] = SimpleQueue()
     for place in places:
@@ -94,7 +96,7 @@ def _run_all(jobs: Sequence[Job], places: Sequence[Cores], results: ResultsFile)
     def run(job: Job) -> bool:
         place = free.get()
         try:
-            return job[2] in results or _run(*job, place, results)
+            return job[2] in results or _run(*job, place, results, keep)
         finally:
             free.put(place)
 
@@ -105,7 +107,14 @@ def _run_all(jobs: Sequence[Job], places: Sequence[Cores], results: ResultsFile)
         pool.shutdown(cancel_futures=True)
 
 
-def _run(data: DataSet, test: tuple[str, ...], row: dict[str, Any], cores: Cores, results: ResultsFile) -> bool:
+def _run(
+    data: DataSet,
+    test: tuple[str, ...],
+    row: dict[str, Any],
+    cores: Cores,
+    results: ResultsFile,
+    keep: Path | None = None,
+) -> bool:
     """One row in a child process, so that its memory is its own."""
     title = f"{row['set']}, {row['labels']} labels, seed {row['seed']}, {row['method']}"
     labelled = data.labelled(row["seed"], row["labels"]) or ()
@@ -130,9 +139,24 @@ def _run(data: DataSet, test: tuple[str, ...], row: dict[str, Any], cores: Cores
             print(f"{title}: failed (exit status {child.returncode})", file=sys.stderr, flush=True)
             return False
         content = json.loads(answer.read_text(encoding="utf-8"))
+        if keep is not None:
+            _keep(keep, work, content)
     results.add(content["row"], content["machine"])
     print(f"{title}: Dice {content['row']['dice']}, {content['row']['seconds']} s", flush=True)
     return True
+
+
+def _keep(folder: Path, work: Path, content: dict[str, Any]) -> None:
+    """Keep the model, where there is one, the segmentations, and the row itself, in a folder of their own."""
+    row = content["row"]
+    words = [row["set"], f"{row['labels']} labels", f"seed {row['seed']}", row["method"], f"{row['minutes']:g} min"]
+    target = folder / ", ".join(words + [f"{name} {value}" for name, value in row["settings"].items()])
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in ("model", "predictions"):
+        if (work / name).is_dir():
+            shutil.copytree(work / name, target / name)
+    write_json(target / "row.json", content)
 
 
 def _possible(methods: Sequence[str]) -> list[str]:
@@ -199,6 +223,9 @@ def _parser() -> argparse.ArgumentParser:
         "--cores", nargs="+", type=int, metavar="C", help="run as many rows at a time as fit, each on its own of these"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep model and segmentations of each row, for flags.py"
+    )
     parser.add_argument("--test-scans", type=int, default=0, metavar="N", help="score on the first N only; 0: all")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
     parser.add_argument(

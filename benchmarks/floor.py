@@ -51,7 +51,7 @@ def layers(network: nn.Module, x: Tensor) -> list[Layer]:
     return recording.layers
 
 
-def measure_peaks(device: torch.device, precision: torch.dtype, side: int = 4096, seconds: float = 0.3) -> Peaks:
+def measure_peaks(device: torch.device, precision: torch.dtype, side: int = 4096, seconds: float = 1.0) -> Peaks:
     """The best of repeated matrix products, and of repeated copies that no cache holds."""
     if device.type == "cpu":
         side = min(side, 2048)

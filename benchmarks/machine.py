@@ -45,9 +45,19 @@ def peak_rss_mb() -> float | None:
         return None
     import resource
 
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     # Bytes on macOS, kibibytes elsewhere.
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return round(max(_own_peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, children) / 1e6, 1)
+
+
+def _own_peak() -> int | None:
+    """Bytes, on Linux: there `getrusage` counts what the program that started this one held, too."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), None)
+    except OSError:
+        return None
 
 
 def peak_device_mb(device: str) -> float | None:

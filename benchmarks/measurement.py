@@ -23,6 +23,7 @@ class Measurement:
         method: one of `METHODS`.
         labels: where the label map is written.
         reference: label map to compare with; None: nothing to compare with.
+        exact: label map of MONAI's sliding window in float32, to compare with, too; None, or not there: nothing is.
         memory_gb: main memory above which a method does not fit; None: whatever the system gives.
         timed_windows: how many windows of the UNETR are timed.
     """
@@ -36,6 +37,7 @@ class Measurement:
     method: str
     labels: str
     reference: str | None = None
+    exact: str | None = None
     memory_gb: float | None = None
     timed_windows: int = 20
 

@@ -51,10 +51,17 @@ def run(task: Task) -> Outcome:
         seconds=ready - began,
         segment_seconds=time.monotonic() - ready,
         steps=card["schedule"]["done"],
-        predicted_dice=_predicted(card["scores"]),
+        **_expected(card["scores"]),
     )
 
 
-def _predicted(scores: Any) -> float | None:
-    value = scores.get("mean_dice") if isinstance(scores, dict) else None
-    return None if value is None else float(value)
+def _expected(scores: Any) -> dict[str, Any]:
+    """What the model says of itself, and of what it was made: from this the correction can be judged."""
+    if not isinstance(scores, dict) or scores.get("mean_dice") is None:
+        return {}
+    details = {name: scores[name] for name in ("held_out_mean_dice", "classes", "learning_curve")}
+    return {
+        "predicted_dice": float(scores["mean_dice"]),
+        "predicted_interval": tuple(scores["interval"]),
+        "prediction": details,
+    }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import forecast
 import matplotlib
 import numpy as np
 from few_label import RESULTS
@@ -68,6 +69,9 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         comparison = _comparison(chosen)
         if comparison:
             lines += ["", "### Ours against each peer", "", *comparison]
+        honesty = forecast.table(chosen)
+        if honesty:
+            lines += ["", "### What the models expected of themselves", "", *honesty]
     return "\n".join(lines) + "\n"
 
 

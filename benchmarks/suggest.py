@@ -1,10 +1,12 @@
 """Which scan next: four scans that `glmae suggest` names against four drawn at random, given the same first labels.
 
-    python benchmarks/suggest.py --data DIR [--sets ...] [--seeds 0 1 2 3 4] [--start 1] [--added 4] [--minutes 3]
+    python benchmarks/suggest.py --data DIR --sets headneck_ct --threads 1      # the small grid, under 20 CPU minutes
+    python benchmarks/suggest.py --data DIR --seeds 0 1 2 3 4 --minutes 3 --candidates 0 --test-scans 0
 
-A model is trained on the first labels; then one on these and the suggested scans, and one on these and random scans of
-the pool, each for the same minutes, and both are scored on the test scans. Each row is written to
-benchmarks/results/suggest.json at once; what is there already is not run again. At the end it says the mean difference.
+A model is trained on the first labels; then one on these and the suggested scans, and one on these and random scans,
+each for the same minutes, and both are scored on the test scans. Both choose among the same candidates, drawn from the
+pool. Each row is written to benchmarks/results/suggest.json at once; what is there already is not run again. At the end
+it says the mean difference.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from data_set import DataSet, find_data_sets
 from few_label_row import score
-from machine import describe_machine
+from machine import describe_machine, use
 from ours import backbone_is_shipped, run
 from results_file import ResultsFile
 from task import Task
@@ -32,7 +34,7 @@ from glmae.segmentation.suggestion import suggest
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "suggest.json"
-KEY = ("set", "seed", "choice", "start", "added", "method", "minutes", "device", "threads", "test_scans")
+KEY = ("set", "seed", "choice", "start", "added", "candidates", "method", "minutes", "device", "threads", "test_scans")
 CHOICES = ("suggested", "random")
 
 
@@ -43,19 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sets = find_data_sets(options.data, options.sets)
         results = ResultsFile(options.out, KEY)
         device = choose_device(options.device)[0].type
+        use(options.threads or torch.get_num_threads(), ())
     except GLMAEError as error:
         print(error, file=sys.stderr)
         return error.exit_status
     failures = 0
     for data, seed, choice in planned(sets, options.seeds, options.start, options.added):
-        test = data.test(seed, options.test_scans)
+        test, among = data.test(seed, options.test_scans), candidates(data, seed, options.start, options.candidates)
         row = {"set": data.name, "seed": seed, "choice": choice, "start": options.start, "added": options.added}
+        row |= {"candidates": len(among)}
         row |= {"method": "glmae" if backbone_is_shipped() else "glmae_scratch", "minutes": options.minutes}
         row |= {"device": device, "threads": torch.get_num_threads(), "test_scans": len(test)}
         if row in results:
             continue
         try:
-            row |= _row(data, test, row)
+            row |= _row(data, test, among, row)
         except GLMAEError as error:
             print(f"{data.name}, seed {seed}, {choice}: {error}", file=sys.stderr, flush=True)
             failures += 1
@@ -76,10 +80,21 @@ def planned(
                 yield from ((data, seed, choice) for choice in CHOICES)
 
 
-def candidates(data: DataSet, seed: int, start: int) -> list[str]:
-    """Scans of the pool that could be labelled next: those whose label is known, but the first ones."""
+def candidates(data: DataSet, seed: int, start: int, count: int = 0) -> list[str]:
+    """Scans of the pool that could be labelled next: those whose label is known, but the first ones.
+
+    Args:
+        data: the set.
+        seed: of the split, and of the drawing.
+        start: number of first labels.
+        count: so many of them, drawn at random; 0: all.
+    """
     first = set(data.labelled(seed, start) or ())
-    return sorted(name for name in data.pool(seed) if name not in first and data.has_label(name))
+    found = sorted(name for name in data.pool(seed) if name not in first and data.has_label(name))
+    if not 0 < count < len(found):
+        return found
+    drawn = np.random.default_rng((seed, 0)).choice(found, count, replace=False)
+    return sorted(str(name) for name in drawn)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
@@ -100,8 +115,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) or "no set has both choices yet"
 
 
-def _row(data: DataSet, test: tuple[str, ...], row: dict[str, Any]) -> dict[str, Any]:
-    first, others = data.labelled(row["seed"], row["start"]) or (), candidates(data, row["seed"], row["start"])
+def _row(data: DataSet, test: tuple[str, ...], others: Sequence[str], row: dict[str, Any]) -> dict[str, Any]:
+    first = data.labelled(row["seed"], row["start"]) or ()
     with tempfile.TemporaryDirectory(prefix="suggest-", ignore_cleanup_errors=True) as folder:
         if row["choice"] == "suggested":
             run(_task(data, first, test[:1], Path(folder) / "first", row))
@@ -136,6 +151,7 @@ def _task(data: DataSet, labelled: Sequence[str], test: Sequence[str], work: Pat
         pool=tuple(labelled),  # no adaptation to unlabelled scans: it would be the same for both
         test=tuple(test),
         work=str(work),
+        settings={"validation": 0},  # what the models expect of themselves is not asked here
     )
 
 
@@ -143,12 +159,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare suggested with random scans to label next.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with one folder a set")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: every folder with a split.json")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="S")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
     parser.add_argument("--start", type=int, default=1, metavar="N", help="labels of the first model")
     parser.add_argument("--added", type=int, default=4, metavar="N", help="scans that are labelled next")
-    parser.add_argument("--minutes", type=float, default=3.0, metavar="M", help="for each training")
+    parser.add_argument("--minutes", type=float, default=1.5, metavar="M", help="for each training")
+    parser.add_argument(
+        "--candidates", type=int, default=12, metavar="N", help="choose among N scans of the pool; 0: among all"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="default: as many as torch takes")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    parser.add_argument("--test-scans", type=int, default=0, metavar="N", help="score on the first N only; 0: all")
+    parser.add_argument("--test-scans", type=int, default=10, metavar="N", help="score on the first N only; 0: on all")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
     return parser
 

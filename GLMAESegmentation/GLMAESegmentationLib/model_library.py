@@ -6,6 +6,7 @@ import re
 import shutil
 import uuid
 import zipfile
+import zlib
 from pathlib import Path
 
 from glmae.errors import ModelError, RequestError
@@ -132,7 +133,7 @@ class ModelLibrary:
                 for name, member in members.items():
                     _extract(archive, member, temporary / name, file)
             return self.add(temporary, _title(file))
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, ValueError, zlib.error) as error:
             raise ModelError(
                 _("{file} is damaged or no exported model; export it again and choose the file *{ending}.").format(
                     file=file, ending=ENDING
@@ -149,7 +150,7 @@ class ModelLibrary:
 def _member(archive: zipfile.ZipFile, name: str, file: Path) -> zipfile.ZipInfo:
     """The only entry of this file name. Its path in the archive is never used, so that it can lead nowhere."""
     found = [entry for entry in archive.infolist() if entry.filename.replace("\\", "/").split("/")[-1] == name]
-    if len(found) != 1:
+    if len(found) != 1 or found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ModelError(_("{file} holds no GLMAE model; choose a file made with Export.").format(file=file))
     if found[0].file_size > (_LARGEST_CARD if name == CARD else _LARGEST_WEIGHTS):
         raise ModelError(_("{file} is too large for a GLMAE model; choose another file.").format(file=file))

@@ -14,6 +14,7 @@ from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable, merge
 
 from . import panel_state as action
+from .aliases import Aliases
 from .chosen_model import ChosenModel
 from .class_overview import drawn_classes
 from .current_job import CurrentJob
@@ -70,7 +71,7 @@ class Panel:
         self._parameter_node, self._open_editor = parameter_node, open_editor
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
         self._labels = LabelCheck(scene, self.jobs, start)
-        self._counts = VoxelCounts()
+        self._counts, self._aliases = VoxelCounts(), Aliases()
         self._set_up = SetUp(start)
         self._failure: Failure | None = None
         self._note, self._pips_words = "", ""
@@ -110,8 +111,8 @@ class Panel:
 
     @property
     def log(self) -> str:
-        """The whole log of the job under way, or else of the last one, or of a failed installation."""
-        return self._pips_words or self._job.log
+        """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
+        return self._aliases.hide(self._pips_words or self._job.log)
 
     @property
     def busy(self) -> bool:
@@ -159,6 +160,7 @@ class Panel:
         self._model.read()
         cases = find_cases(self.scene)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
+        self._aliases.see(scan.name for scan in scans)
         region = choices.region
         checked = self._labels.holds(training_scans(scans), choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
@@ -211,7 +213,8 @@ class Panel:
         if ending is not None:
             well = ending.name in ("installed", "refused")
             self._note = ending.sentence if well else ""
-            self._failure = None if well else Failure(_("Installing"), ending.cause, ending.remedy)
+            name = _("Installing ({ending})").format(ending=ending.name)
+            self._failure = None if well else Failure(name, ending.cause, ending.remedy)
             self._pips_words = "" if well else ending.log
         self.refresh()
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from glmae.model_folder import CARD
 
 MODELS = Path(__file__).resolve().parent.parent / "Resources" / "Models"
+NAME = "tiny"  # of several, the one that the engine starts from: its FinetuneConfig.preset
 
 
 def shipped_backbone(folder: Path | None = None) -> str:
-    """Its name; "" where none is installed.
+    """Name of the one that a training starts from; "" where it is not installed.
 
     Args:
         folder: with one folder a backbone; None: where the extension has them.
     """
-    return next((card.parent.name for card in sorted((folder or MODELS).glob(f"*/{CARD}"))), "")
+    return NAME if ((folder or MODELS) / NAME / CARD).is_file() else ""

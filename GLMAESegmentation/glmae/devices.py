@@ -71,12 +71,6 @@ def autocast(device: torch.device, half: bool = False) -> AbstractContextManager
     return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the CPU's allocator, had not enough memory: each says it in its own way."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "not enough memory" in text
-
-
 def _problem(name: str) -> str | None:
     """Why the device cannot be used; None if it can."""
     if name == "cuda" and not torch.cuda.is_available():

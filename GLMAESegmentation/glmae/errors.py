@@ -18,6 +18,10 @@ class ScanError(GLMAEError):
     """One scan or label cannot be used. A job on many cases names it and goes on; one that needs it does not begin."""
 
 
+class TooLargeError(ScanError):
+    """A scan does not fit into the memory that is free now."""
+
+
 class ModelError(GLMAEError):
     """A model folder is missing, damaged, or written by a newer version."""
 

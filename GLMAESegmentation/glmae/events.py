@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from threading import RLock
 from typing import Any, TextIO
 
 Sink = Callable[[dict[str, Any]], None]
 
 
 class Events:
-    """Sends events to one sink. A job gets an `Events` and never prints."""
+    """Sends events to one sink, from any thread, one at a time. A job gets an `Events` and never prints."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+        self._sink, self._lock = sink, RLock()
 
     def emit(self, event: str, **fields: Any) -> None:
         """Send one event; `fields` must be JSON-serialisable."""
-        self._sink({"event": event, **fields})
+        with self._lock:
+            self._sink({"event": event, **fields})
 
     def started(self, job: str, **fields: Any) -> None:
         """A job begins. `job` is the command: pretrain, finetune, ..."""

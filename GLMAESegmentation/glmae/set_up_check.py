@@ -22,7 +22,10 @@ from typing import Any
 
 from . import __version__
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib", "tqdm", "psutil")
+PACKAGES = (
+    *("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors"),
+    *("matplotlib", "tqdm", "pillow", "filelock", "psutil"),
+)
 DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
 SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
 NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows no console flashes up

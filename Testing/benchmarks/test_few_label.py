@@ -47,7 +47,7 @@ def run(data: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "few_label.json"
     methods = ["glmae_scratch", "dynunet", "dynunet_mean_teacher"]
-    words = ["--sets", "tiny", "--threads", "1", "--methods", *methods]
+    words = ["--sets", "tiny", "--threads", "1", "--keep", str(tmp_path / "kept"), "--methods", *methods]
     if hasattr(os, "sched_getaffinity"):
         words += ["--cores", str(min(os.sched_getaffinity(0)))]
     first = run(sets, out, *words)
@@ -68,6 +68,27 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
         assert row["seconds"] > 0
         # Importing torch alone takes more than 100 MB.
         assert row["peak_mb"] is None or 100 < row["peak_mb"] < 8000
+
+    # What is kept is enough to see how well flags find wrong results.
+    kept = {folder.name.split(", ")[3]: folder for folder in (tmp_path / "kept").iterdir()}
+    assert set(kept) == set(methods)
+    assert all((folder / "predictions" / f"{NAMES[3]}.nii.gz").exists() for folder in kept.values())
+    assert (kept["glmae_scratch"] / "model" / "model.json").exists()
+    words_of_flags = ["--data", str(sets), "--kept", str(tmp_path / "kept"), "--out", str(tmp_path / "flags.json")]
+    flags = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "flags.py"), *words_of_flags],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert flags.returncode == 0, flags.stderr
+    (scored,) = json.loads((tmp_path / "flags.json").read_text(encoding="utf-8"))["rows"]
+    assert (scored["set"], scored["method"], scored["test_scans"]) == ("tiny", "glmae_scratch", 1)
+    assert scored["classes"]["count"] == 2
+    assert scored["dice"] == pytest.approx(content["rows"][0]["dice"], abs=1e-4)
+    assert "all 1 rows: structures: " in flags.stdout
 
     # One row is lost: only that one is made again.
     lost = content["rows"].pop(0)
@@ -183,7 +204,7 @@ def test_a_row_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPat
     done: list[int] = []
     busy: set[tuple[int, ...]] = set()
 
-    def row(data, test, row, cores, results):
+    def row(data, test, row, cores, results, keep):
         assert cores not in busy
         busy.add(cores)
         done.append(row["seed"])

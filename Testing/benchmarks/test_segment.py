@@ -113,6 +113,17 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
         assert len(logits.argmax(dim=1).unique()) > 5
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_the_memory_of_a_row_is_not_that_of_the_program_that_started_it() -> None:
+    child = [sys.executable, "-c", "from machine import peak_rss_mb; print(peak_rss_mb())"]
+    parent = f"import subprocess; held = b'1' * 1_500_000_000; subprocess.run({child!r}, check=True)"
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join((ENVIRONMENT["PYTHONPATH"], str(BENCHMARKS)))}
+    told = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, encoding="utf-8", env=environment, check=True
+    )
+    assert 50 < float(told.stdout) < 1400
+
+
 def run(data: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / "segment.py"), "--data", str(data), "--device", "cpu", "--steps", "2"]
     command += ["--work", str(folder / "work"), "--out", str(folder / "segment.json"), *words]
@@ -151,6 +162,8 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
         assert row["seconds"] > 0
         assert row["peak_rss_mb"] is None or 100 < row["peak_rss_mb"] < 8000
     assert rows[-1]["dice_to_reference"] > 0.9
+    assert rows[-1]["dice_to_float32"] > 0.9
+    assert rows[0]["dice_to_float32"] is None, "it is what is compared with"
 
     assert rows[:-1] == kept
 

@@ -68,9 +68,40 @@ def tracked_files() -> list[Path]:
 
 
 def test_the_clone_is_small() -> None:
-    """The index refuses 100 MB; a clone holds the files and, compressed, their history: half of it for each."""
-    megabytes = sum(path.stat().st_size for path in tracked_files()) / 1e6
-    assert 1 < megabytes < 50
+    """The index refuses 100 MB; a clone holds the files and, compressed, their history: half of it for both."""
+    files = sum(path.stat().st_size for path in tracked_files())
+    reachable = subprocess.run(
+        ["git", "rev-list", "--objects", "HEAD"], capture_output=True, check=True, cwd=REPOSITORY
+    )
+    identifiers = b"\n".join(line.split(b" ")[0] for line in reachable.stdout.splitlines())
+    sizes = subprocess.run(
+        ["git", "cat-file", "--batch-check=%(objectsize:disk)"],
+        input=identifiers,
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    history = sum(int(line) for line in sizes.stdout.split())
+    assert files > 1e6
+    assert history > 1e6
+    assert files + history < 50e6
+
+
+def test_line_ends_do_not_depend_on_the_computer() -> None:
+    """On Windows git would write CRLF into the files of a clone."""
+    asked = subprocess.run(
+        ["git", "check-attr", "eol", "text", "--", "README.md", "Resources/GLMAE.png"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        cwd=REPOSITORY,
+    )
+    assert asked.stdout.splitlines() == [
+        "README.md: eol: lf",
+        "README.md: text: auto",
+        "Resources/GLMAE.png: eol: lf",
+        "Resources/GLMAE.png: text: unset",
+    ]
 
 
 def test_every_text_has_unix_line_ends() -> None:

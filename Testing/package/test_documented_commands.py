@@ -6,18 +6,20 @@ capitals are folders; each page starts with the same ones. A JSON block after `<
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import get_args
+from xml.etree import ElementTree
 
 import pytest
 from cmake_text import MODULE, REPOSITORY
 
-from glmae import errors, set_up_check
+from glmae import set_up_check
 from glmae.cli import main
-from GLMAESegmentationLib.installation_ending import EndingName
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SAMPLES = MODULE / "Resources" / "SampleScans"
@@ -49,6 +51,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 shutil.copy(SAMPLES / kind / f"{name}.nii.gz", tmp_path / f"{prefix}{folder}")
     for folder in ("LABELS", "OTHER_LABELS"):
         shutil.copy(SAMPLES / "labels" / "classes.json", tmp_path / folder)
+    shutil.copytree(SAMPLES, tmp_path / SAMPLES.relative_to(REPOSITORY))  # as in a clone
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,7 +95,79 @@ def test_there_are_commands_to_run() -> None:
     }
 
 
-@pytest.mark.parametrize("page", [*PAGES, *REPOSITORY.glob("*.md")], ids=lambda page: page.name)
+EVERY_PAGE = [*REPOSITORY.glob("*.md"), *PAGES[1:], REPOSITORY / "benchmarks" / "README.md"]
+
+
+def code(page: Path) -> list[str]:
+    """The lines of code of a page, in blocks of any language and within sentences."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = re.findall(r"(?ms)^```\w*\n(.*?)^```$", text)
+    within = re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"(?ms)^```.*?^```$", "", text))
+    return [" ".join(line.split()) for line in [*(line for block in fenced for line in block.splitlines()), *within]]
+
+
+def options_of(command: str) -> set[str]:
+    """What a command of glmae offers, by its own help."""
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as text:
+        main([command, "--help"])
+    return set(re.findall(r"--[a-z][a-z-]*", text.getvalue()))
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.stem)
+def test_what_is_not_run_is_spelt_as_the_programs_are(page: Path) -> None:
+    """Also in blocks that need a cluster, a GPU or a data set: commands, options, scripts and targets exist."""
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "benchmarks").glob("*.py"))
+    for line in code(page):
+        for command, rest in re.findall(r"\bglmae (?:-m )?([a-z][a-z-]+)\b([^|\n]*)", line):
+            used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest))
+            assert used <= options_of(command), line
+        for script, rest in re.findall(r"\bpython (\S+\.py)([^\n]*)", line):
+            assert (REPOSITORY / script).is_file(), line
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest):
+                assert f'"{option}"' in scripts, line
+        for module in re.findall(r"\bpython -m (glmae[\w.]*)", line):
+            assert importlib.util.find_spec(module), line
+        for target in re.findall(r"^make ([a-z]+)", line):
+            assert re.search(rf"(?m)^{target}:", makefile), line
+
+
+def test_what_is_not_run_is_looked_at() -> None:
+    lines = [line for page in EVERY_PAGE for line in code(page)]
+    assert sum("glmae " in line for line in lines) > 40
+    assert sum("python benchmarks/" in line for line in lines) > 8
+    assert len(options_of("finetune")) > 12
+
+
+def test_the_tutorial_names_what_is_on_the_screen() -> None:
+    """Each bold word of the part in Slicer is a text of the panel, a sample data set, or an extension."""
+    text = (REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8").split("## Without Slicer")[0]
+    named = {" ".join(words.split()) for words in re.findall(r"\*\*([^*]+)\*\*", text)}
+    layout = ElementTree.parse(MODULE / "Resources" / "UI" / "GLMAESegmentation.ui")
+    shown = {element.text for element in layout.iter("string")}
+    sources = (MODULE / "GLMAESegmentationLib" / "sample_data.py").read_text(encoding="utf-8")
+    assert len(named) > 12
+    assert {name for name in named - shown - {"GLMAE", "PyTorch"} if f'_("{name}")' not in sources} == set()
+
+
+def test_every_picture_has_a_program_that_draws_it() -> None:
+    """The name of each picture of the pages, or its beginning, stands in a script or test that writes it."""
+    folders = ("development", "benchmarks", "Resources", "Testing/slicer_side")
+    programs = "".join(
+        path.read_text(encoding="utf-8") for folder in folders for path in (REPOSITORY / folder).glob("*.py")
+    )
+    linked = {
+        (page.parent / target).resolve()
+        for page in EVERY_PAGE
+        for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    }
+    kept = set((REPOSITORY / "Resources").rglob("*.png")) | set((MODULE / "Resources" / "Icons").glob("*.png"))
+    assert len(linked) >= 6
+    drawn = re.findall(r"([\w-]+)(?:\{[^}]*\})?\.png", programs)
+    assert {path.name for path in linked | kept if not any(path.stem.startswith(name) for name in drawn)} == set()
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", text):
@@ -111,16 +186,6 @@ def test_every_page_is_in_the_index() -> None:
     index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"({page}" not in index} == set()
-
-
-def test_every_error_has_its_line() -> None:
-    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    names = [kind.__name__ for kind in errors.GLMAEError.__subclasses__()]
-    endings = [name for name in get_args(EndingName) if name != "installed"]
-    assert len(names) >= 5
-    assert len(endings) >= 9
-    assert [name for name in names if f"| `{name}` |" not in text] == []
-    assert [name for name in endings if f"| {name} |" not in text] == []
 
 
 def test_it_is_said_what_this_is_not() -> None:

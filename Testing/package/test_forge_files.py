@@ -60,5 +60,11 @@ def test_pre_commit_uses_the_versions_of_the_project() -> None:
     assert set(re.findall(r"ruff==([\d.]+)", text(".pre-commit-config.yaml"))) == {ruff[1]}
 
 
+def test_pre_commit_lets_the_weights_in_and_little_more() -> None:
+    limit = re.search(r"--maxkb=(\d+)", text(".pre-commit-config.yaml"))
+    assert limit is not None
+    assert 12e6 <= 1024 * int(limit[1]) < 12.5e6
+
+
 def test_it_is_said_that_workflows_were_not_run() -> None:
     assert "not been run on the public forge" in text("CONTRIBUTING.md")

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from cmake_text import MODULE, REPOSITORY, variables
 
+from glmae.segmentation.configuration import FinetuneConfig
+
 MOCK = Path(__file__).parent / "slicer_cmake"
 LISTED = variables(MODULE / "CMakeLists.txt")
 # What starts by itself, and what is there for scripts; everything else must be needed by one of these.
@@ -229,6 +231,8 @@ def test_the_engine_runs_from_the_installed_files_alone(installed: Path, tmp_pat
     assert outside_of(opened, ()) == set()
     scans = {path for path in opened if path.is_relative_to(installed / "Resources" / "SampleScans")}
     assert installed / "Resources" / "SampleScans" / "labels" / "classes.json" in scans
+    card = installed / "Resources" / "Models" / FinetuneConfig.preset / "model.json"
+    assert (card in opened) == card.is_file()  # the shipped backbone is the default, where there is one
 
 
 SLICER_SIDE = """

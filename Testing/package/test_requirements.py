@@ -6,6 +6,8 @@ import re
 
 from cmake_text import MODULE, REPOSITORY
 
+from glmae.set_up_check import PACKAGES
+
 # torch: through the PyTorch extension, else pip replaces its CUDA build; the others come with Slicer.
 BROUGHT_BY_SLICER = {"torch", "SimpleITK", "numpy"}
 
@@ -27,6 +29,10 @@ def test_requirements_are_the_engines_dependencies() -> None:
     needed = pyproject_dependencies()
     assert len(needed) > len(BROUGHT_BY_SLICER)
     assert requirements() == [line for line in needed if re.split(r"[<>=!~ ]", line)[0] not in BROUGHT_BY_SLICER]
+
+
+def test_the_set_up_report_has_the_version_of_each() -> None:
+    assert sorted(PACKAGES) == sorted(re.split(r"[<>=!~ ]", line)[0] for line in pyproject_dependencies())
 
 
 def test_lower_bounds_only() -> None:

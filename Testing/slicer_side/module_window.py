@@ -79,9 +79,11 @@ class ModuleWindow:
 
     def picture(self, path: Path, height: int | None = None) -> None:
         """The panel as it looks, on one page."""
-        self.qt.application.processEvents()  # what has just been shown is given its place
-        needed = max(self.frame.sizeHint.height(), self.frame.layout().totalHeightForWidth(self.frame.width))
-        self.frame.resize(self.frame.width, height or needed)
+        for _ in range(2):  # texts that were wrapped anew change the height
+            self.qt.application.processEvents()  # what has just been shown is given its place
+            self.frame.layout().activate()
+            needed = max(self.frame.sizeHint.height(), self.frame.layout().totalHeightForWidth(self.frame.width))
+            self.frame.resize(self.frame.width, height or needed)
         self.qt.application.processEvents()
         opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
         assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets

@@ -1,4 +1,4 @@
-"""The first start, in a Slicer with none of the packages: all opens, and says in a sentence what it needs."""
+"""The first start, in a Slicer with none of the packages: the panel opens and says in a sentence what it needs."""
 
 from __future__ import annotations
 
@@ -7,54 +7,96 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 SOURCE = Path(__file__).parents[2] / "GLMAESegmentation"
 
-# Hides the packages and their metadata, as if they had never been installed.
+# Hides the packages and their metadata, as if they had never been installed, from this process and its children.
 HIDDEN = """
 import sys
 from importlib import metadata
 from importlib.machinery import PathFinder
-ABSENT = {"torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm", "psutil", "filelock"}
+ABSENT = {"torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm", "psutil", "filelock", "pillow", "PIL"}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-distributions, find_spec = metadata.distributions, PathFinder.find_spec
+distributions, distribution, find_spec = metadata.distributions, metadata.distribution, PathFinder.find_spec
+def gone(name):
+    if name in ABSENT:
+        raise metadata.PackageNotFoundError(name)
+    return distribution(name)
+metadata.distribution = gone
 metadata.distributions = lambda **words: [] if words.get("name") in ABSENT else distributions(**words)
 PathFinder.find_spec = classmethod(lambda cls, name, *rest: None if name in ABSENT else find_spec(name, *rest))
 """
 
 OPEN = """
-import json
+import json, sys, time
 from pathlib import Path
+from mrml_scene import new_scene
+new_scene()
+from module_window import ModuleWindow
+from standins.application import ModuleParent
+window = ModuleWindow(Path(sys.argv[1]))
+window.module.description(ModuleParent())
 import importlib
-from standins.application import ModuleParent, load_module
-source = Path(sys.argv[1])
-for path in sorted((source / "GLMAESegmentationLib").glob("*.py")):
-    importlib.import_module(f"GLMAESegmentationLib.{path.stem}" if path.stem != "__init__" else "GLMAESegmentationLib")
-module = load_module(source / "GLMAESegmentation.py")
-module.description(ModuleParent())
-from GLMAESegmentationLib.packages import installed_packages, lacking, what_is_missing
-packages = installed_packages()
-print(json.dumps([[package.name for package in lacking(packages)], what_is_missing(packages)]))
+for path in sorted(Path(sys.argv[2]).rglob("*.py")):
+    importlib.import_module(".".join(path.relative_to(Path(sys.argv[2]).parent).with_suffix("").parts))
+ui = window.ui
+ui.advancedSection.collapsed = False
+found = {
+    "missing": window.panel.state.missing,
+    "sentence": ui.installLabel.text,
+    "next": ui.nextStepLabel.text,
+    "can be pressed": [name for name in ("installButton", "trainButton", "segmentButton") if getattr(ui, name).enabled],
+}
+window.click("checkButton")
+end = time.monotonic() + 120
+while window.panel.state.checking and time.monotonic() < end:
+    window.settle(1)
+    time.sleep(0.02)
+found["report"] = ui.setUpLabel.text
+window.close()
+print(json.dumps(found))
 """
 
 
-def test_it_opens_and_says_what_it_needs() -> None:
-    paths = [str(SOURCE), str(Path(__file__).parent)]
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the panel shows."""
+    folder = tmp_path_factory.mktemp("first start")
+    (folder / "sitecustomize.py").write_text(HIDDEN, encoding="utf-8")
+    paths = [str(folder), str(SOURCE), str(Path(__file__).parent)]
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{HIDDEN}\n{OPEN}", str(SOURCE)],
+        [sys.executable, "-c", OPEN, str(folder / "settings"), str(SOURCE / "GLMAESegmentationLib")],
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    missing, sentence = json.loads(done.stdout.splitlines()[-1])
-    assert {"torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm"} <= set(missing)
-    assert sentence.startswith("GLMAE needs PyTorch 2.8, monai, scipy, ")
-    assert sentence.count(". ") == 0  # one sentence
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_panel_opens_and_says_what_it_needs(opened: dict[str, Any]) -> None:
+    assert {"torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm", "pillow"} <= set(opened["missing"])
+    assert opened["sentence"].startswith("GLMAE needs PyTorch 2.8, monai, scipy, ")
+    assert opened["sentence"].count(". ") == 0  # one sentence
+    assert opened["next"].startswith("First install what is missing: torch, ")
+    assert opened["can be pressed"] == ["installButton"]
+
+
+def test_the_set_up_can_be_checked_before_anything_is_installed(opened: dict[str, Any]) -> None:
+    lines = opened["report"].splitlines()
+    assert lines[0].startswith("3D Slicer ")
+    assert "torch MISSING, monai MISSING" in opened["report"]
+    assert "GB free for temporary files" in opened["report"]
+    assert "Device cpu: does not work: PyTorch does not load (No module named 'torch')" in lines
+    assert any(line.startswith("GLMAE needs PyTorch 2.8, ") for line in lines)

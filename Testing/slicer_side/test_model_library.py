@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from panel_scene import write_model as model
 
 from glmae.errors import ModelError, RequestError, StorageError
-from GLMAESegmentationLib.model_library import ModelLibrary
+from GLMAESegmentationLib.model_library import ENDING, ModelLibrary
 
 
 @pytest.fixture
@@ -72,6 +73,21 @@ def test_no_entry_leads_out_of_the_folder(library: ModelLibrary, tmp_path: Path)
     assert not list(tmp_path.rglob("evil.py"))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_files_that_are_damaged(library: ModelLibrary, tmp_path: Path, method: int) -> None:
+    source, file = model(tmp_path / "a"), tmp_path / "x.glmae.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.write(source / "model.json", "a/model.json")
+        archive.write(source / "weights.safetensors", "a/weights.safetensors")
+        start = archive.getinfo("a/weights.safetensors").header_offset + 30 + len("a/weights.safetensors")
+    content = bytearray(file.read_bytes())
+    content[start : start + 8] = bytes([255] * 8)  # no decompressor takes it for the beginning of a stream
+    file.write_bytes(content)
+    with pytest.raises(ModelError):
+        library.import_model(file)
+    assert library.names == ()
+
+
 @pytest.mark.parametrize("content", ["nothing", "no zip", "no model", "two cards", "truncated", "damaged weights"])
 def test_files_that_are_no_models(library: ModelLibrary, tmp_path: Path, content: str) -> None:
     file, source = tmp_path / "x.glmae.zip", model(tmp_path / "a")
@@ -99,3 +115,33 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file", encoding="utf-8")
     with pytest.raises(StorageError):
         ModelLibrary(tmp_path / "models").add(model(tmp_path / "a"), "a")
+
+
+def test_mutated_files(library: ModelLibrary, tmp_path: Path) -> None:
+    """200 exported models with bytes changed, cut or repeated: a model, or one sentence; the same ones in every run."""
+    name = library.add(model(tmp_path / "a"), "honest")
+    exported = tmp_path / f"strange{ENDING}"
+    library.export_model(name, exported)
+    whole, chance, refusals = exported.read_bytes(), random.Random(2306), []
+    for _ in range(200):
+        strange = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 20))):
+            place, kind = chance.randrange(len(strange)), chance.random()
+            if kind < 0.7:
+                strange[place] = chance.randrange(256)
+            elif kind < 0.85:
+                del strange[place:]
+            else:
+                strange[place:place] = strange[: chance.randrange(1, 99)]
+            if not strange:
+                break
+        exported.write_bytes(bytes(strange))
+        try:
+            library.delete(library.import_model(exported))
+        except ModelError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 100
+    assert [text for text in refusals if len(text.splitlines()) != 1] == []
+    assert library.names == ("honest",)
+    assert [path.name for path in library.folder.iterdir()] == ["honest"]
+    assert {path.name for path in tmp_path.iterdir()} == {exported.name, library.folder.parent.name}

@@ -54,7 +54,7 @@ def test_a_failed_installation_says_why_and_its_log_is_copied(
     monkeypatch.setattr("GLMAESegmentationLib.widgets.slicer_application.install", install)
     bare.click("installButton")
     assert (plans[0].torch, plans[0].wheels) == ("torch>=2.8", None)
-    assert bare.ui.failureLabel.text == f"Installing: {OFFLINE.sentence}"
+    assert bare.ui.failureLabel.text == f"Installing (offline): {OFFLINE.sentence}"
     assert bare.ui.installFrame.visible
     bare.click("copyLogButton")
     assert bare.qt.QApplication.clipboard().text() == "no route"

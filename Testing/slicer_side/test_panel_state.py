@@ -122,8 +122,10 @@ def test_the_backbone_is_named(shipped: str, backbone: str, words: str) -> None:
 
 def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
     assert shipped_backbone(tmp_path) == ""
-    (tmp_path / "tiny").mkdir()
-    assert shipped_backbone(tmp_path) == ""  # an empty folder is none
+    for name in ("small", "tiny"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "small" / "model.json").touch()
+    assert shipped_backbone(tmp_path) == ""  # an empty folder is none, and a training does not start from "small"
     (tmp_path / "tiny" / "model.json").touch()
     assert shipped_backbone(tmp_path) == "tiny"
 

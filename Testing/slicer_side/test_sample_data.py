@@ -14,9 +14,11 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import slicer.util
+from panel_scene import new_panel
 from PIL import Image
 from standins.sample_data_module import install
 
+from GLMAESegmentationLib.panel_state import START_TRAINING
 from GLMAESegmentationLib.sample_data import SCANS, load_group, register_sample_data, sample_groups
 from GLMAESegmentationLib.scene_cases import find_cases
 
@@ -84,3 +86,18 @@ def test_labels_have_their_names_colours_and_voxels(scene: Any) -> None:
         folders |= {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in (volume, segmentation)}
     (folder,) = folders
     assert hierarchy.GetItemName(folder) == group.title
+
+
+def test_with_both_groups_the_panel_says_what_the_tutorial_says(scene: Any, tmp_path: Path) -> None:
+    for group in sample_groups():
+        load_group(group, scene)
+    panel = new_panel(scene, tmp_path)
+    for _ in range(4):
+        panel.tick()
+    assert [scan.role for scan in panel.state.scans] == ["train"] * 2 + ["segment"] * 6
+    assert [row.name for row in panel.state.classes] == ["hippocampus anterior", "hippocampus posterior"]
+    assert panel.state.next_step == "Step 3: press Train."
+    assert START_TRAINING in panel.state.enabled
+    tutorial = (SCANS.parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for said in (*(f"**{group.title}**" for group in sample_groups()), f'"{panel.state.next_step}"'):
+        assert said in " ".join(tutorial.split())

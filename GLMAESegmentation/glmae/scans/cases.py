@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def find_cases(
     file = _class_file(labels, classes)
     found = _labels_in(Path(labels), file, beside=Path(images)) if labels is not None else {}
     if file is not None:
-        _warn_of_strangers(file, scans, Path(images), events or silent())
+        _warn_of_strangers(file, scans, f"scan in {images}", events or silent())
     if names is not None:
         _check_names(names, scans, found, Path(images), labels)
         scans = {name: scans[name] for name in sorted(set(names))}
@@ -88,8 +88,12 @@ def find_cases(
     return _with_classes(cases, file)
 
 
-def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], ClassTable]:
+def find_labels(
+    labels: Path, classes: Path | None = None, events: Events | None = None
+) -> tuple[list[Case], ClassTable]:
     """The labels in a folder, as cases without images, and their classes; otherwise as `find_cases`.
+
+    `events` are told which entries of the class file belong to no label.
 
     A label that cannot be read is in the list all the same: `read_label` tells what is wrong with it.
 
@@ -101,6 +105,8 @@ def find_labels(labels: Path, classes: Path | None = None) -> tuple[list[Case], 
     found = _labels_in(Path(labels), file, beside=None)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
+    if file is not None:
+        _warn_of_strangers(file, found, f"label in {labels}", events or silent())
     cases = [Case(name, (), label) for name, label in found.items()]
     return _with_classes(cases, file, skip_damaged=True)
 
@@ -165,14 +171,13 @@ def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
     return None
 
 
-def _warn_of_strangers(file: ClassFile, scans: dict[str, _Files], images: Path, events: Events) -> None:
+def _warn_of_strangers(file: ClassFile, known: Collection[str], what: str, events: Events) -> None:
     for key, entries in (("annotated", file.annotated), ("region", file.region)):
-        for name in sorted(set(entries) - set(scans)):
-            close = difflib.get_close_matches(name, scans, n=1)
+        for name in sorted(set(entries) - set(known)):
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "correct the name or remove the entry."
             events.warning(
-                f"`{key}` in the class file names {name}, but no scan in {images} is called so: it changes nothing; "
-                f"{hint}",
+                f"`{key}` in the class file names {name}, but no {what} is called so: it changes nothing; {hint}",
                 case=name,
                 check="class_file",
             )

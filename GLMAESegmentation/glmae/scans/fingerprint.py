@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
@@ -53,8 +54,8 @@ class ClassSize:
     Attributes:
         name: of the class.
         cases: how many cases hold it.
-        voxels: median number of voxels.
-        volume: median volume, mm3.
+        voxels: median number of voxels, over the cases that were labelled all over where there are any.
+        volume: median volume, mm3, over the same.
         diameter: of a ball of that volume, mm.
         spread: what it is like in the cases that were labelled all over; None where there are none, and in models of
             earlier versions.
@@ -137,19 +138,16 @@ def measure(
     kept = max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
     grids: list[Geometry] = []
     samples: list[list[_Sample]] = []
-    volumes: dict[int, list[tuple[int, float]]] = {}
+    volumes: dict[int, list[_Volume]] = {}
     structures: dict[int, list[tuple[int, Structure]]] = {}
     labelled = 0
 
-    def measured(case: Case) -> tuple[Geometry, list[_Sample], np.ndarray | None, dict[int, Structure]]:
+    def measured(case: Case) -> tuple[Geometry, list[_Sample], dict[int, int] | None, dict[int, Structure]]:
         images = read_channels(case.images, quiet)
         label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
         numbers = None if label is None else sitk.GetArrayViewFromImage(label)
-        counts, found = None, {}
-        if numbers is not None:
-            counts = np.zeros(256, dtype=np.int64)
-            for slab in numbers:
-                counts += np.bincount(slab.ravel(), minlength=256)
+        counts = None if numbers is None else _counts(numbers, whole=case.region is None)
+        found = {}
         if label is not None and classes is not None and case.region is None:
             # Of a structure that was drawn in part the volume tells nothing.
             found = measure_structures(label, images, range(1, len(classes) + 1))
@@ -173,8 +171,9 @@ def measure(
         grids.append(native.oriented())
         if counts is not None:
             labelled += 1
-            for held in np.flatnonzero(counts[1:IGNORE]) + 1:
-                volumes.setdefault(int(held), []).append((int(counts[held]), counts[held] * native.voxel_volume))
+            for held, count in counts.items():
+                one = _Volume(count, count * native.voxel_volume, case.region is None)
+                volumes.setdefault(held, []).append(one)
             for index, structure in found.items():
                 structures.setdefault(index, []).append((len(samples) - 1, structure))
     events.progress("measure", len(cases), len(cases))
@@ -184,8 +183,9 @@ def measure(
     sizes = []
     for index, drawn in sorted(volumes.items()):
         assert classes is not None
-        volume = float(np.median([mm3 for _, mm3 in drawn]))
-        voxels = int(np.median([count for count, _ in drawn]))
+        told = [one for one in drawn if one.whole] or drawn
+        volume = float(np.median([one.mm3 for one in told]))
+        voxels = int(np.median([one.voxels for one in told]))
         diameter = (6 * volume / math.pi) ** (1 / 3)
         spread = _spread(structures[index], samples, channels) if index in structures else None
         sizes.append(ClassSize(classes.names[index - 1], len(drawn), voxels, volume, diameter, spread))
@@ -196,6 +196,32 @@ def measure(
         classes=tuple(sizes),
         labelled=labelled,
     )
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A class in one case; not `whole`: an estimate from the part that was labelled."""
+
+    voxels: int
+    mm3: float
+    whole: bool
+
+
+def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
+    """Voxels of each class that a label [K, J, I] holds.
+
+    Where only a part was labelled, its share of the box around the class is taken for the share that was drawn: three
+    slices of nine say a third. Else the class would seem small, and the scans would be prepared too finely for it.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for slab in numbers:
+        counts += np.bincount(slab.ravel(), minlength=256)
+    drawn = {int(number): int(counts[number]) for number in np.flatnonzero(counts[:IGNORE]) if number}
+    if not whole:
+        boxes = ndimage.find_objects(numbers)
+        for number, count in drawn.items():
+            drawn[number] = round(count / float(np.mean(numbers[boxes[number - 1]] != IGNORE)))
+    return drawn
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..errors import ScanError
+from ..errors import TooLargeError
 from .dicom import DicomSeries, read_dicom_header, series_in
 from .geometry import Geometry
 from .image import read_header
@@ -19,7 +19,12 @@ _BASE = 1_500_000_000
 
 
 def check_memory(
-    name: str, images: Sequence[Path | DicomSeries], preparation: Preparation, classes: int, planes: int
+    name: str,
+    images: Sequence[Path | DicomSeries],
+    preparation: Preparation,
+    classes: int,
+    planes: int,
+    share: float = 1.0,
 ) -> None:
     """Refuse a scan that does not fit into the memory that is free now.
 
@@ -29,18 +34,20 @@ def check_memory(
         preparation: of the model.
         classes: their number.
         planes: of a window, along K: so much of the class probabilities is held at a time.
+        share: of the free memory that it may take.
 
     Raises:
-        ScanError: it does not fit; or its header cannot be read.
+        TooLargeError: it does not fit.
+        ScanError: its header cannot be read.
     """
     headers = [_header(image) for image in images]
     size, spacing, _ = headers[0]
     needed = memory_needed(size, spacing, [depth for _, _, depth in headers], preparation, classes, planes)
     free = free_memory()
-    if needed > free:
+    if needed > share * free:
         sides, mm = "x".join(map(str, size)), "x".join(f"{side:.3g}" for side in spacing)
         coarse = " x ".join(f"{side:.3g}" for side in preparation.spacing)
-        raise ScanError(
+        raise TooLargeError(
             f"{name}: {sides} voxels of {mm} mm need about {needed / 1e9:.0f} GB of memory and {free / 1e9:.0f} GB are "
             f"free; crop the scan or save it with larger voxels (the model works at {coarse} mm)."
         )

@@ -1,15 +1,20 @@
-"""A batch: many scans, one model. One failure does not stop the rest, and what is there is not made again."""
+"""A batch: many scans, one model. One failure does not stop the rest, and what is there is not made again.
+
+Results are written in a thread, while the next scan is in work.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..errors import GLMAEError, Stopped, StorageError
+from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
 from ..events import Events
 from ..files import last_line, storage_error
 from ..scans.cases import Case
@@ -38,6 +43,9 @@ class Batch:
         rank: which part of the cases this process takes first.
         events: where to report to.
         should_stop: asked before every case.
+
+    Attributes:
+        following: the case that comes after the one in work, if one does.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class Batch:
         self._failed: list[str] = []
         self._foreign: list[str] = []
         self._start = 0.0
+        self.following: Case | None = None
+        self._writing: list[Future[None]] = []
 
     def run(self, segment_one: Callable[[Case], Result]) -> list[str]:
         """Segment every scan that has no result yet, and write the report.
@@ -77,12 +87,15 @@ class Batch:
             StorageError: the folder of the results cannot be made.
         """
         self._begin()
+        order = self._rank.order(self._cases)
         try:
-            order = self._rank.order(self._cases)
-            for number, (case, own) in enumerate(order):
-                left = self._seconds_left(len(order) - number)
-                self._events.progress("segment", number, len(order), left, case=case.name)
-                self._visit(case, own, number, segment_one)
+            with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+                for number, (case, own) in enumerate(order):
+                    left = self._seconds_left(len(order) - number)
+                    self._events.progress("segment", number, len(order), left, case=case.name)
+                    rest = (case for case, own in order[number + 1 :] if own and not self._target(case).exists())
+                    self.following = next(rest, None)
+                    self._visit(case, own, segment_one, thread)
             self._events.progress("segment", len(order), len(order), 0.0)
         finally:
             self._write_report()
@@ -97,36 +110,52 @@ class Batch:
         except OSError as error:
             raise storage_error(self._out, error) from error
 
-    def _visit(self, case: Case, own: bool, number: int, segment_one: Callable[[Case], Result]) -> None:
-        target = self._out / f"{case.name}.{self._format}"
+    def _visit(self, case: Case, own: bool, segment_one: Callable[[Case], Result], thread: ThreadPoolExecutor) -> None:
+        target = self._target(case)
         if target.exists():
             if own:
                 self._skip(case, target)
             return
         if self._should_stop():
-            raise Stopped(f"stopped after {number} of {len(self._cases)} scans; run the same command again to go on")
+            raise self._stopped()
         began = time.monotonic()
-        try:
-            self._check_folder()
-            with self._claims.claim(case.name, own) as mine:
+        with ExitStack() as claim:
+            try:
+                self._check_folder()
+                mine = claim.enter_context(self._claims.claim(case.name, own))
                 if not mine or target.exists() or (not own and self._failed_lately(target)):
                     return
                 self._events.case(case.name, "running")
                 try:
-                    self._segment(case, target, began, segment_one)
-                except StorageError:
-                    raise
-                except GLMAEError as error:
-                    if isinstance(error, Stopped):
-                        raise
-                    self._fail(case, target, began, error)
-                except Exception as error:  # whatever it is, the other scans are not to blame
-                    self._fail(case, target, began, error)
-        except StorageError as error:
-            self._fail(case, target, began, error)
+                    result = segment_one(case)
+                except TooLargeError:
+                    # Perhaps not, when the memory of the one before is free.
+                    wait(self._writing)
+                    result = segment_one(case)
+            except Stopped as error:
+                raise self._stopped() from error
+            except Exception as error:  # whatever it is, the other scans are not to blame
+                self._fail(case, target, began, error)
+                return
+            wait(self._writing)  # one result at a time is kept for it
+            self._writing = [thread.submit(self._keep, case, target, began, result, claim.pop_all())]
 
-    def _segment(self, case: Case, target: Path, began: float, segment_one: Callable[[Case], Result]) -> None:
-        result = segment_one(case)
+    def _stopped(self) -> Stopped:
+        wait(self._writing)
+        return Stopped(f"stopped after {self._done} of {len(self._cases)} scans; run the same command again to go on")
+
+    def _target(self, case: Case) -> Path:
+        return self._out / f"{case.name}.{self._format}"
+
+    def _keep(self, case: Case, target: Path, began: float, result: Result, claim: ExitStack) -> None:
+        """Write a result, and what is to be told of it; then give the case free."""
+        with claim:
+            try:
+                self._write(case, target, began, result)
+            except Exception as error:
+                self._fail(case, target, began, error)
+
+    def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
         structures = measure_structures(result.labels, result.images, self._classes.values)
         flags = find_flags(result.images, structures, self._classes, self._fingerprint, result.uncertainty)

@@ -81,7 +81,7 @@ def evaluate(
     """
     events = events or silent()
     if recipe is None:
-        labelled, table = find_labels(labels, classes)
+        labelled, table = find_labels(labels, classes, events)
     else:
         labelled, table = validation_cases(recipe, [labels], events)
     regions = () if recipe is None else find_recipe(recipe).regions
@@ -138,7 +138,13 @@ def _annotated(case: Case, label: sitk.Image, table: ClassTable) -> list[bool]:
 
 
 def score_case(
-    case: str, prediction: sitk.Image, label: sitk.Image, names: Iterable[str], annotated: Iterable[bool]
+    case: str,
+    prediction: sitk.Image,
+    label: sitk.Image,
+    names: Iterable[str],
+    annotated: Iterable[bool],
+    *,
+    distances: bool = True,
 ) -> list[Score]:
     """Score every class that was annotated in this case.
 
@@ -148,6 +154,8 @@ def score_case(
         label: label map with 0..n, and `IGNORE` where nothing is known (there nothing is scored).
         names: names of the classes 1..n.
         annotated: for each class, whether it was drawn in this case.
+        distances: False leaves `hd95_mm` out. It takes some 50 bytes a voxel of the box around both masks, which is the
+            whole scan where a network is hardly trained.
     """
     spacing_kji = tuple(reversed(label.GetSpacing()))
     truth_map = sitk.GetArrayViewFromImage(label)
@@ -156,7 +164,8 @@ def score_case(
     scores = []
     for index, (name, drawn) in enumerate(zip(names, annotated, strict=True), start=1):
         if drawn:
-            scores.append(score_masks(case, name, predicted_map == index, truth_map == index, spacing_kji))
+            masks = predicted_map == index, truth_map == index
+            scores.append(score_masks(case, name, *masks, spacing_kji, distances=distances))
     return scores
 
 
@@ -180,14 +189,22 @@ def score_regions(
     ]
 
 
-def score_masks(case: str, name: str, predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> Score:
+def score_masks(
+    case: str,
+    name: str,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    spacing: tuple[float, ...],
+    *,
+    distances: bool = True,
+) -> Score:
     """Score one class from two boolean masks [K, J, I] with their spacing in mm in the same order."""
     size_predicted, size_truth = int(predicted.sum()), int(truth.sum())
     if size_predicted + size_truth == 0:
         return Score(case, name, None, None, None)
     dice = 2 * int((predicted & truth).sum()) / (size_predicted + size_truth)
     hd95 = None
-    if size_predicted and size_truth:
+    if distances and size_predicted and size_truth:
         hd95 = _hausdorff95(predicted, truth, spacing)
     volume_error = (size_predicted - size_truth) / size_truth if size_truth else None
     return Score(case, name, dice, hd95, volume_error)

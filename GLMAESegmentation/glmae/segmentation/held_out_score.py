@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,8 @@ def held_out_score(
         }
     fold_scans = float(np.mean([len(result.fold.training) for result in whole]))
     fold_steps = float(np.mean([result.steps for result in whole]))
-    correction = _correction(held_out, _progress(whole, seen), training_dice)
-    predicted = _estimate(rows, correction)
+    corrected = [_corrected(row, _credit(row.name, rows, whole, seen)) for row in rows]
+    predicted = _estimate(rows, corrected)
     points = _points(results)
     more, sentence = _more_labels(points, predicted["dice"], training_dice, scans)
     fold_training_dice = _mean_dice([score for result in whole for score in result.seen])
@@ -80,7 +81,7 @@ def held_out_score(
             "steps": round(fold_steps, 1),
             "training_dice": _rounded(fold_training_dice),
         },
-        "odds_factor": _rounded(correction),
+        "credited": _rounded(predicted["dice"] - held_out),
         "points": points,
         "with_twice_the_scans": more,
     }
@@ -89,7 +90,7 @@ def held_out_score(
         "mean_dice": predicted["dice"],
         "interval": predicted["interval"],
         "held_out_mean_dice": _rounded(held_out),
-        "classes": {name: _estimate([row for row in rows if row.name == name], correction) for name in classes.names},
+        "classes": {name: _estimate(_of(name, rows), _of(name, corrected)) for name in classes.names},
         "cases": [_row(score) for score in sorted(rows, key=lambda row: int(row.case))],
         "learning_curve": curve,
         "more_labels": sentence,
@@ -111,46 +112,56 @@ def summary(scores: dict[str, Any], scans: int) -> str:
     )
 
 
-def _progress(results: Sequence[FoldResult], seen: Sequence[Score]) -> float:
-    """By how much the model segments its training scans better than the folds' models the same scans; at least 0."""
+def _gains(results: Sequence[FoldResult], seen: Sequence[Score]) -> list[float]:
+    """By how much the model segments training scans better than the folds' models segmented the same scans."""
     now = {(score.case, score.name): score.dice for score in seen}
-    gains = [
+    return [
         dice - before.dice
         for result in results
         for before in result.seen
         if before.dice is not None and (dice := now.get((before.case, before.name))) is not None
     ]
-    return max(0.0, float(np.mean(gains))) if gains else 0.0
 
 
-def _correction(held_out: float, progress: float, training_dice: float | None) -> float:
-    """Factor on the odds Dice / (1 - Dice) that adds the credited progress to the mean; new scans stay the harder."""
-    expected = held_out + CREDITED * progress
-    if training_dice is not None:
-        expected = min(expected, max(held_out, training_dice))
-    return _odds(expected) / _odds(held_out)
+def _credit(name: str, rows: Sequence[Score], results: Sequence[FoldResult], seen: Sequence[Score]) -> float:
+    """Which share of what the held-out scans lack of Dice 1 the model is expected to gain; new scans stay the harder.
+
+    From the class's own progress: a class that the folds' models had not learnt yet is another matter than one that
+    they found in their training scans and not in new ones.
+
+    Args:
+        name: of the class.
+        rows: held-out scores, with a Dice.
+        results: of the folds.
+        seen: scores of the finished model on training scans.
+    """
+    own = [replace(result, seen=tuple(_of(name, result.seen))) for result in results]
+    gains = _gains(own, seen) or _gains(results, seen)
+    if not gains:
+        return 0.0
+    held_out = float(np.mean([row.dice for row in _of(name, rows) if row.dice is not None]))
+    training_dice = _mean_dice(_of(name, seen) or seen) or 0.0
+    expected = min(held_out + CREDITED * max(0.0, float(np.mean(gains))), max(held_out, training_dice))
+    return (expected - held_out) / max(1e-6, 1 - held_out)
 
 
-def _odds(dice: float) -> float:
-    dice = min(max(dice, 1e-3), 1 - 1e-3)
-    return dice / (1 - dice)
+def _corrected(row: Score, credit: float) -> Score:
+    assert row.dice is not None
+    return replace(row, dice=row.dice + credit * (1 - row.dice))
 
 
-def _corrected(dice: float, correction: float) -> float:
-    """A Dice of 0 stays 0: what was not found at all is not expected to be found."""
-    return correction * dice / (1 + (correction - 1) * dice)
+def _of(name: str, rows: Sequence[Score]) -> list[Score]:
+    return [row for row in rows if row.name == name]
 
 
-def _estimate(rows: Sequence[Score], correction: float) -> dict[str, Any]:
-    """Mean over cases of the mean over classes, and its interval."""
+def _estimate(rows: Sequence[Score], corrected: Sequence[Score]) -> dict[str, Any]:
+    """Mean over cases of the mean over classes, and its interval, of the corrected scores."""
     if not rows:
         return {"dice": None, "interval": None}
-    raw = _case_means(rows)
-    values = [_corrected(value, correction) for value in raw]
+    values = _case_means(corrected)
     mean = float(np.mean(values))
-    half = _half_width(values)
     # Half of the correction is taken to be in doubt.
-    half = math.hypot(half, (mean - float(np.mean(raw))) / 2)
+    half = math.hypot(_half_width(values), (mean - float(np.mean(_case_means(rows)))) / 2)
     return {"dice": _rounded(mean), "interval": [_rounded(max(0.0, mean - half)), _rounded(min(1.0, mean + half))]}
 
 
@@ -214,12 +225,7 @@ def _case_means(rows: Sequence[Score]) -> list[float]:
 
 
 def _row(score: Score) -> dict[str, Any]:
-    return {
-        "alias": alias(int(score.case)),
-        "class": score.name,
-        "dice": _rounded(score.dice),
-        "hd95_mm": None if score.hd95_mm is None else round(score.hd95_mm, 2),
-    }
+    return {"alias": alias(int(score.case)), "class": score.name, "dice": _rounded(score.dice)}
 
 
 def _rounded(value: float | None) -> float | None:

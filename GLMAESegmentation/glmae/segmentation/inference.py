@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..devices import choose_device, is_out_of_memory, own_gpu
-from ..errors import RequestError, ScanError, Stopped
+from ..devices import choose_device, own_gpu
+from ..errors import RequestError, Stopped
 from ..events import Events, silent
+from ..memory import is_out_of_memory, release
 from ..scans.cases import Case, find_images
 from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
-from ..scans.image import read_channels
-from ..scans.memory import check_memory
 from ..scans.normalisation import air
-from ..scans.preparation import prepare_image
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
 from .dicom_seg import check_installed
 from .model import Model, load_model
+from .read_ahead import PreparedScan, ReadAhead, read_scan
 from .recipes import validation_cases
 from .report import ModelMark
 from .result import FORMATS, Result
@@ -100,22 +99,36 @@ def segment(
         should_stop=should_stop,
     )
 
-    def segment_one(case: Case) -> Result:
-        try:
-            return segment_case(opened, case, chosen, events, should_stop, uncertainty=uncertainty)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if chosen.type == "cpu":
-                raise MemoryError from error
-        events.warning(f"{case.name} does not fit into the GPU's memory; the CPU segments it.", case=case.name)
-        opened.network.to(torch.device("cpu"))
-        try:
-            return segment_case(opened, case, torch.device("cpu"), events, should_stop, uncertainty=uncertainty)
-        finally:
-            opened.network.to(chosen)
+    def read(case: Case, beside: bool) -> PreparedScan:
+        return read_scan(opened, case, events, beside)
 
-    return batch.run(segment_one)
+    def segment_one(case: Case) -> Result:
+        scan = ahead.take(case)
+        ahead.begin(batch.following)
+        for device, windows, remark in _attempts(chosen):
+            if remark:
+                events.warning(f"{case.name} does not fit into the GPU's memory; {remark}.", case=case.name)
+            opened.network.to(device)
+            try:
+                return segment_case(
+                    opened, case, device, events, should_stop, uncertainty=uncertainty, scan=scan, windows=windows
+                )
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            release(device)
+        raise MemoryError
+
+    with ReadAhead(read) as ahead:
+        return batch.run(segment_one)
+
+
+def _attempts(device: torch.device) -> list[tuple[torch.device, int | None, str]]:
+    """Where, with how many windows at a time, and what is said: a GPU whose memory is not enough steps down."""
+    if device.type == "cpu":
+        return [(device, None, "")]
+    cpu = torch.device("cpu")
+    return [(device, None, ""), (device, 1, "now one window at a time"), (cpu, None, "the CPU segments it")]
 
 
 def segment_case(
@@ -126,6 +139,8 @@ def segment_case(
     should_stop: Callable[[], bool] = lambda: False,
     *,
     uncertainty: bool = False,
+    scan: PreparedScan | None = None,
+    windows: int | None = None,
 ) -> Result:
     """One case: read, prepare, run the network, bring the classes back to the scan's own grid.
 
@@ -136,19 +151,16 @@ def segment_case(
         events: told about what had to be adapted.
         should_stop: asked between windows.
         uncertainty: give the uncertainty of each voxel, too.
+        scan: the case, where it has been read already.
+        windows: see `probability_slabs`.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
         Stopped: the user stopped.
     """
     events = events or silent()
-    channels = len(model.preparation.normalisation)
-    if len(case.images) != channels:
-        raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
-    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.patch[2])
-    scan = read_channels(case.images, events)
-    source = Geometry.of(scan[0])
-    image, grid = prepare_image(scan, model.preparation)
+    scan = scan or read_scan(model, case, events)
+    image, grid, source = scan.image, scan.grid, Geometry.of(scan.images[0])
 
     def check() -> None:
         if should_stop():
@@ -162,6 +174,7 @@ def segment_case(
         model.config.patch,
         device,
         air=[air(entry) for entry in model.preparation.normalisation],
+        windows=windows,
         on_window=check,
     )
 
@@ -181,7 +194,7 @@ def segment_case(
         numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
     values = model.classes.values
     labels = restore_classes(numbers, source, values)
-    return Result(tuple(scan), labels, doubt.means(values), doubt.on(source))
+    return Result(scan.images, labels, doubt.means(values), doubt.on(source))
 
 
 def _lies_in(case: Case, out: Path) -> bool:

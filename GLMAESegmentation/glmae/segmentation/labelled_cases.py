@@ -60,7 +60,7 @@ class LabelledCases:
         return restore_labels(probabilities, self.store.grid(index), grid, range(1, len(self.classes) + 1))
 
     def compare(self, index: int, prediction: sitk.Image, counted: Sequence[bool]) -> list[Score]:
-        """Compare a result of `segment` with the label, as `glmae evaluate` does.
+        """Compare a result of `segment` with the label, as `glmae evaluate` does, but for the distances.
 
         Args:
             index: of the scan.
@@ -72,7 +72,7 @@ class LabelledCases:
         """
         label = read_label(self.cases[index], Geometry.of(prediction), self.classes)
         drawn = [a and b for a, b in zip(self.store.annotated(index), counted, strict=True)]
-        return score_case(str(index), prediction, label, self.classes.names, drawn)
+        return score_case(str(index), prediction, label, self.classes.names, drawn, distances=False)
 
     def score(
         self, indices: Sequence[int], training: Training, counted: Sequence[bool], check: Callable[[], None]

@@ -51,7 +51,7 @@ class CaseRecord:
         state: "done" or "failed".
         file: name of the result in the output folder; also of one that could not be made.
         model: that made it.
-        seconds: from reading to writing.
+        seconds: from its turn to its file.
         size: voxels along I, J, K; () if the scan could not be read.
         spacing: mm.
         volumes: ml of each class, 0 where it was not found.

@@ -24,6 +24,8 @@ CONSTANT = 1e-3
 # What one forward pass, and one slab, may take of a GPU with 4 GB; a larger slab is kept in main memory.
 PASS_BYTES = 1_000_000_000
 SLAB_BYTES = 2_000_000_000
+# Probabilities of so many voxels and classes are worked on together.
+CACHED = 64_000
 # The activations of a network take about this many bytes a voxel in half precision, its output apart.
 ACTIVATION_BYTES = 250
 
@@ -36,7 +38,8 @@ class Slab:
 
     Attributes:
         start: first plane, along K.
-        sums: [n+1, I, J, planes] float16, probabilities times the weights of their windows; background first.
+        sums: [n+1, I, J, planes] float16, probabilities times the weights of their windows; background first. Half
+            precision keeps three digits, and has half the memory to move.
         weights: [I, J, planes] float32, sums of these weights.
     """
 
@@ -167,16 +170,25 @@ class _Accumulation:
         """Add the network's output for a window with one value in each channel."""
         if self._empty is None or self._empty[0] != values:
             window = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1).expand(1, -1, *self._patch)
-            self._empty = values, self._weighted(window)[0]
-        self._accumulate(self._empty[1], at)
+            (logits,) = self._logits(window)
+            weighted = torch.empty(logits.shape, dtype=torch.float16, device=logits.device)
+            for planes in self._pieces:
+                weighted[:, planes] = self._weighted(logits, planes)
+            self._empty = values, weighted
+        self._section_at(self.sums, at).add_(self._empty[1])
+        self._section_at(self.weights, at).add_(self._importance)
 
     def flush(self) -> None:
         """Run the windows that wait."""
-        if self._waiting:
-            outputs = self._weighted(torch.stack([window for window, _ in self._waiting]))
-            for output, (_, at) in zip(outputs, self._waiting, strict=True):
-                self._accumulate(output, at)
-            self._waiting.clear()
+        if not self._waiting:
+            return
+        windows = torch.stack([window for window, _ in self._waiting])
+        for logits, (_, at) in zip(self._logits(windows), self._waiting, strict=True):
+            sums = self._section_at(self.sums, at)
+            for planes in self._pieces:
+                sums[:, planes].add_(self._weighted(logits, planes))
+            self._section_at(self.weights, at).add_(self._importance)
+        self._waiting.clear()
 
     def move_on(self, planes: int) -> None:
         """Drop the first planes and make room for as many at the end."""
@@ -187,17 +199,19 @@ class _Accumulation:
                 part[..., :kept].copy_(rest if planes >= kept else rest.clone())
             part[..., kept:].zero_()
 
-    def _weighted(self, windows: Tensor) -> Tensor:
-        """The weighted probabilities of windows [B, C, ...patch], [B, n+1, ...patch] float16, where the sums are."""
+    def _logits(self, windows: Tensor) -> Tensor:
+        """Of windows [B, C, ...patch]: [B, n+1, ...patch], where the sums are."""
         with autocast(self._device):
             logits: Tensor = self._network(windows.to(self._device))[0]
-        if logits.dtype == torch.bfloat16:
-            logits = logits.half()  # no digit is lost
-        # Half precision keeps three digits of a probability, and has half the memory to move.
-        weighted = torch.softmax(logits.contiguous(), dim=1).half().mul_(self._importance.half())
         if not len(self.sums):
-            self._begin(weighted.shape[1])
-        return weighted.to(self.sums.device)
+            self._begin(logits.shape[1])
+        return logits.to(self.sums.device)
+
+    def _weighted(self, logits: Tensor, planes: slice) -> Tensor:
+        """The weighted probabilities of some planes of a window's logits [n+1, ...patch], float32."""
+        shares = logits[:, planes].float()
+        shares = (shares - shares.amax(dim=0)).exp_()
+        return shares.mul_(self._importance[planes] / shares.sum(dim=0))
 
     def _begin(self, outputs: int) -> None:
         """Make the sums, once it is known how many classes there are."""
@@ -206,16 +220,19 @@ class _Accumulation:
         where = self._device if on_device else torch.device("cpu")
         self.sums = torch.zeros(size, dtype=torch.float16, device=where)
         self.weights = torch.zeros(size[1:], dtype=torch.float32, device=where)
-        self._importance_there = self._importance.to(where)
+        self._importance = self._importance.to(where)
+        # A few planes at a time stay in the CPU's cache; a GPU is asked once.
+        thickness = self._patch[0] if where.type != "cpu" else max(1, CACHED // (outputs * math.prod(self._patch[1:])))
+        self._pieces = [slice(at, at + thickness) for at in range(0, self._patch[0], thickness)]
         if self._windows is None:
             # On the CPU a single window stays in its cache.
             bytes_each = math.prod(self._patch) * (ACTIVATION_BYTES + 8 * outputs)
             self._windows = 1 if self._device.type == "cpu" else max(1, PASS_BYTES // bytes_each)
 
-    def _accumulate(self, output: Tensor, at: tuple[int, int]) -> None:
-        place = tuple(slice(begin, begin + side) for begin, side in zip(at, self._patch[:2], strict=True))
-        self.sums[(slice(None), *place)].add_(output)
-        self.weights[place].add_(self._importance_there)
+    def _section_at(self, values: Tensor, at: tuple[int, int]) -> Tensor:
+        """The part of [..., I, J, planes] under a window."""
+        (i, j), (height, width, _) = at, self._patch
+        return values[..., i : i + height, j : j + width, :]
 
 
 def _padded(image: np.ndarray, patch: Patch) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from .training import Training
 
 # The first step allocates memory and chooses kernels; it is not counted.
 STEPS = 2
-# Reading the scan, bringing the classes to its grid and measuring distances, beside the windows.
+# Reading the scan, and bringing the classes to its grid, beside the windows.
 SECONDS_A_SCAN = 0.5
 
 

@@ -87,7 +87,7 @@ class Claims:
             StorageError: the folder cannot be written.
         """
         path = self._folder / f"{name}.lock"
-        lock = FileLock(path)
+        lock = FileLock(path, thread_local=False)  # another thread may give it free
         try:
             self._acquire(lock, seconds=0)
         except Timeout:

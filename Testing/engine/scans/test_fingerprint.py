@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,6 +12,7 @@ from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import Case, find_cases
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.fingerprint import measure
+from glmae.scans.region import Region
 
 TABLE = ClassTable((SegmentClass(1, "ball"), SegmentClass(2, "absent")))
 
@@ -56,6 +58,22 @@ def test_hounsfield_units(ct, save):
     assert (ball.name, ball.cases, ball.voxels) == ("ball", 1, voxels)
     assert ball.volume == pytest.approx(voxels * 0.8 * 0.8 * 5)
     assert math.pi / 6 * ball.diameter**3 == pytest.approx(ball.volume)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [Region(axis=2, slices=(9, 12, 15, 18, 21)), Region(axis=0, slices=tuple(range(19, 32, 3)))],
+    ids=["every third slice", "every third sagittal"],
+)
+def test_size_of_a_class_that_was_labelled_in_a_few_slices(ct, region):
+    """The spacing of the network follows from it: a ball drawn in every third slice is no small one."""
+    case, voxels = ct
+    (drawn,) = measure([dataclasses.replace(case, region=region)], TABLE).classes
+    (whole,) = measure([case], TABLE).classes
+    assert drawn.diameter == pytest.approx(whole.diameter, rel=0.1)
+    assert drawn.voxels == pytest.approx(voxels, rel=0.3)
+    other = dataclasses.replace(case, name="b", region=region)
+    assert measure([case, other], TABLE).classes[0].volume == whole.volume, "what was labelled all over is believed"
 
 
 def test_hounsfield_units_without_label(ct):

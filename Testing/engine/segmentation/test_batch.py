@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import SimpleITK as sitk
 from dicom_series import write_series
 from threshold import CLASSES, MODEL, batch_of, thresholded
 
-from glmae.errors import Stopped
+from glmae.errors import Stopped, TooLargeError
 from glmae.events import recorded
 from glmae.segmentation.report import ModelMark, Report
 
@@ -48,6 +49,15 @@ def segmented(scans, tmp_path):
         return run.states
 
     return run
+
+
+def written(out: Path, name: str) -> bool:
+    """Wait for a result, which is written in a thread; whether it came within a minute."""
+    for _ in range(1200):
+        if (out / f"{name}.seg.nrrd").exists() and not list((out / "report").rglob(f"{name}.lock")):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def report_of(out: Path) -> dict[str, dict]:
@@ -186,6 +196,36 @@ def test_what_nobody_foresaw_stops_one_case_only(segmented):
     assert "memory" in states[NAMES[1]]["message"]
 
 
+def test_a_result_is_written_while_the_next_scan_is_in_work(segmented, tmp_path):
+    seen = []
+
+    def waiting(case):
+        if case.name == NAMES[1]:
+            seen.append(written(tmp_path / "out", NAMES[0]))
+        return thresholded(case)
+
+    assert [state["state"] for state in segmented(waiting).values()] == ["done"] * 3
+    assert seen == [True]
+    states = [event["case"] for event in segmented.events if event.get("state") in ("running", "done")]
+    assert states[:3] == [NAMES[0], NAMES[1], NAMES[0]], "and is told at once"
+
+
+def test_a_scan_that_fits_only_when_the_one_before_is_written(segmented):
+    """It was refused while the result before it was kept in memory; the next one does not fit at all."""
+    tried = []
+
+    def short_of_memory(case):
+        tried.append(case.name)
+        if case.name == NAMES[2] or tried == NAMES[:2]:
+            raise TooLargeError(f"{case.name}: needs about 25 GB")
+        return thresholded(case)
+
+    states = segmented(short_of_memory)
+    assert [state["state"] for state in states.values()] == ["done", "done", "failed"]
+    assert tried == [NAMES[0], NAMES[1], NAMES[1], NAMES[2], NAMES[2]]
+    assert "25 GB" in states[NAMES[2]]["message"]
+
+
 def test_stopped_in_the_middle_of_a_case(segmented, tmp_path):
     def stopping(case):
         if case.name == NAMES[1]:
@@ -204,6 +244,7 @@ def test_a_folder_that_vanishes_is_not_made_again(segmented, tmp_path):
 
     def unplugged(case):
         if case.name == NAMES[1]:
+            written(out, NAMES[0])
             out.rename(away)
         return thresholded(case)
 

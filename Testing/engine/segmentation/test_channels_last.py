@@ -24,13 +24,18 @@ def test_it_computes_the_same_with_the_same_parameters(head, batch, monkeypatch)
     assert isinstance(faster, ChannelsLast)
     x = torch.randn(batch, 1, 16, 24, 32)
     with torch.inference_mode():
-        expected, found = network(x)[0], faster(x)[0]
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
+        exact = network(x)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            usual, found = network(x)[0], faster(x)[0]
+    assert found.shape == exact.shape
+    assert found.is_contiguous(), "the classes come first, as the sliding window wants them"
+    error = (found - exact).abs().mean()
+    assert 0 < error < 1.2 * (usual - exact).abs().mean() < 0.05 * exact.std()
     for (name, own), other in zip(network.named_parameters(), faster.parameters(), strict=True):
-        torch.testing.assert_close(other, own)
+        assert own.dtype == torch.float32
         assert own.is_contiguous(), "the network itself stays as it is"
-        assert own.ndim == 5 or other.data_ptr() == own.data_ptr(), f"a second copy of {name}"
+        torch.testing.assert_close(other.float(), own, atol=0, rtol=2**-8)
+        assert other.dtype == torch.bfloat16 or other.data_ptr() == own.data_ptr(), f"a second copy of {name}"
 
 
 def test_the_channels_are_last_even_of_scans_with_one(monkeypatch):
@@ -44,8 +49,8 @@ def test_the_channels_are_last_even_of_scans_with_one(monkeypatch):
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         faster(torch.randn(1, 1, 32, 32, 32))
     last = [x.is_contiguous(memory_format=torch.channels_last_3d) for x in seen]
-    # Not those of the scan itself and of the token map.
-    assert last.count(False) <= 2 < last.count(True)
+    # Not those of the token map.
+    assert last.count(False) <= 1 < last.count(True)
 
 
 def test_where_it_does_not_pay_the_network_stays_as_it_is(monkeypatch):

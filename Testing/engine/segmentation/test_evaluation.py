@@ -104,6 +104,29 @@ def test_a_case_that_cannot_be_compared_is_named_and_the_rest_is_scored(sample_s
     assert "over 1 cases" in events[-1]["message"]
 
 
+def test_names_in_the_class_file_that_belong_to_no_label_are_told(sample_scans, tmp_path):
+    labels = sample_scans / "labels"
+    content = json.loads((labels / "classes.json").read_text(encoding="utf-8"))
+    content["annotated"] = {"hippocampus_003": [1, 2], "hippocampus_03": [1]}
+    content["region"] = {"liver": {"box": [[0, 5], [0, 5], [0, 5]]}}
+    (tmp_path / "classes.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "predictions").mkdir()
+    shutil.copy(labels / "hippocampus_003.nii.gz", tmp_path / "predictions")
+    events: list[dict] = []
+    evaluate(
+        predictions=tmp_path / "predictions",
+        labels=labels,
+        out=tmp_path / "r.json",
+        classes=tmp_path / "classes.json",
+        events=recorded(events),
+    )
+    warnings = {event["case"]: event["message"] for event in events if event["event"] == "warning"}
+    assert set(warnings) == {"hippocampus_03", "liver"}
+    assert warnings["hippocampus_03"].startswith("`annotated` in the class file names hippocampus_03, but no label in ")
+    assert "did you mean hippocampus_0" in warnings["hippocampus_03"]
+    assert "`region`" in warnings["liver"]
+
+
 def test_stopping_writes_no_report(sample_scans, tmp_path):
     labels, calls = sample_scans / "labels", iter([False, True])
     with pytest.raises(Stopped, match="1 of 12"):

@@ -51,14 +51,33 @@ def test_progress_compares_the_same_scans_only():
     assert found["mean_dice"] == pytest.approx(0.6)
 
 
-def test_a_class_that_was_never_found_is_not_expected_to_be():
-    results = [
-        result((2, 3), {0: (0.6, 0.0), 1: (0.6, 0.0)}, {2: (0.6, 0.0)}),
-        result((0, 1), {2: (0.6, 0.0), 3: (0.6, 0.0)}, {1: (0.6, 0.0)}),
+def of_two_folds(head, tail):
+    """Held-out and training Dice of each class, the same in both folds."""
+    return [
+        result((2, 3), {0: (head[0], tail[0]), 1: (head[0], tail[0])}, {2: (head[1], tail[1])}),
+        result((0, 1), {2: (head[0], tail[0]), 3: (head[0], tail[0])}, {1: (head[1], tail[1])}),
     ]
-    found = score(results, [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
-    assert found["classes"]["tail"]["dice"] == 0
-    assert found["classes"]["head"]["dice"] > 0.6
+
+
+def test_a_class_that_was_found_in_training_scans_only_is_not_expected_elsewhere():
+    found = score(of_two_folds((0.6, 0.65), (0.0, 0.85)), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
+    assert found["classes"]["tail"]["dice"] < 0.05
+    assert found["classes"]["head"]["dice"] == pytest.approx(0.6 + 0.85 * 0.25, abs=1e-3)
+
+
+def test_a_class_that_the_folds_were_too_short_for_is_expected_with_little_certainty():
+    """It was found in no scan at all, and the finished model knows it: neither 0 nor sure."""
+    found = score(of_two_folds((0.6, 0.65), (0.0, 0.0)), [*rows(2, 0.9, 0.8), *rows(1, 0.9, 0.8)])
+    tail = found["classes"]["tail"]
+    assert 0.5 < tail["dice"] < 0.8
+    assert tail["interval"][1] - tail["interval"][0] > 0.6
+
+
+def test_the_mean_of_the_table_is_the_mean_that_is_said():
+    found = score(of_two_folds((0.5, 0.6), (0.05, 0.1)), [*rows(2, 0.9, 0.7), *rows(1, 0.9, 0.7)])
+    each = [entry["dice"] for entry in found["classes"].values()]
+    assert found["mean_dice"] == pytest.approx(sum(each) / 2, abs=1e-3)
+    assert found["learning_curve"]["credited"] == pytest.approx(found["mean_dice"] - 0.275, abs=1e-3)
 
 
 def test_the_mean_is_over_cases_of_the_mean_over_their_classes():

@@ -109,9 +109,12 @@ def test_stopping_keeps_what_is_finished(trained_model, sample_scans, tmp_path):
     def first_is_there() -> bool:
         return len(list(tmp_path.glob("*.seg.nrrd"))) >= 1
 
-    with pytest.raises(Stopped, match="1 of 3"):
+    with pytest.raises(Stopped) as caught:
         segment(model=trained_model, images=scans, out=tmp_path, device="cpu", should_stop=first_is_there)
-    assert len(list(tmp_path.glob("*.*"))) == 1
+    # The first is written while the second is in work.
+    count = len(list(tmp_path.glob("*.*")))
+    assert 1 <= count < 3
+    assert f"after {count} of 3" in str(caught.value)
 
 
 def test_no_scans(trained_model, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from dicom_series import write_series
 
 from glmae.cli import main
 from glmae.errors import RequestError
-from glmae.events import recorded
+from glmae.events import recorded, silent
+from glmae.scans.cases import find_images
 from glmae.scans.geometry import Geometry
-from glmae.segmentation import inference
+from glmae.segmentation import inference, read_ahead
 from glmae.segmentation.inference import segment, segment_case
 from glmae.segmentation.model import load_model
 from glmae.segmentation.network import SegmentationNetwork
@@ -61,32 +63,87 @@ def test_uncertainty_on_request(untrained_model, scan, tmp_path):
             assert values[numbers == value].mean() / 100 == pytest.approx(row["uncertainty"][name], abs=0.02)
 
 
-def test_a_gpu_without_enough_memory_gives_way_to_the_cpu(untrained_model, scan, sample_scans, tmp_path, monkeypatch):
-    """In place of a GPU stands a refusal, as torch words it: each case is done on the CPU, and the GPU asked again."""
+def test_a_gpu_without_enough_memory_steps_down(untrained_model, scan, sample_scans, tmp_path, monkeypatch):
+    """In place of a GPU stands a refusal, as torch words it: one scan fits window by window, the other not at all."""
     moved: list[str] = []
     opened = load_model(untrained_model, torch.device("cpu"))
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
 
     def move(network, device):
         moved.append(str(device))
         return network
 
-    def case_on(model, case, device, *rest, **more):
-        if device.type != "cpu":
+    def case_on(model, case, device, *rest, windows, **more):
+        assert moved[-1] == str(device), "the network is where the work is"
+        if device == gpu and (windows is None or case.name == NAME):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        assert moved[-1:] == ["cpu"], "the network is where the work is"
-        return segment_case(model, case, device, *rest, **more)
+        return segment_case(model, case, cpu, *rest, windows=windows, **more)
 
     monkeypatch.setattr(inference, "segment_case", case_on)
-    monkeypatch.setattr(inference, "choose_device", lambda request: (torch.device("cuda"), "Computing on the GPU."))
+    monkeypatch.setattr(inference, "choose_device", lambda request: (gpu, "Computing on the GPU."))
     monkeypatch.setattr(inference, "load_model", lambda folder, device: opened)
+    monkeypatch.setattr(inference, "release", lambda device: None)
     monkeypatch.setattr(SegmentationNetwork, "to", move)
     other = sample_scans / "images" / "hippocampus_003.nii.gz"
     events: list[dict] = []
     assert segment(model=untrained_model, images=[scan, other], out=tmp_path, events=recorded(events)) == []
-    warned = [event["case"] for event in events if event["event"] == "warning" and "GPU" in event["message"]]
-    assert warned == [NAME, "hippocampus_003"]
-    assert moved == ["cpu", "cuda", "cpu", "cuda"]
+    warned = [(event["case"], event["message"]) for event in events if event["event"] == "warning"]
+    told = [(name, "one window" if "one window" in message else "CPU") for name, message in warned if "GPU" in message]
+    assert told == [(NAME, "one window"), (NAME, "CPU"), ("hippocampus_003", "one window")]
+    assert moved == ["cuda", "cuda", "cpu", "cuda", "cuda"]
     assert len(list(tmp_path.glob("*.seg.nrrd"))) == 2
+
+
+def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_scans, tmp_path, monkeypatch):
+    """The network waits until the next scan has been read; one that cannot be read fails when its turn has come."""
+    names = ["hippocampus_003", "hippocampus_039", "hippocampus_057"]
+    for name in names:
+        shutil.copy(sample_scans / "images" / f"{name}.nii.gz", tmp_path)
+    damaged = tmp_path / f"{names[1]}.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    tried, reached = {name: Event() for name in names}, []
+    real_read, real_slabs = read_ahead.read_channels, inference.probability_slabs
+
+    def read(images, *rest):
+        try:
+            return real_read(images, *rest)
+        finally:
+            tried[images[0].name.removesuffix(".nii.gz")].set()
+
+    def slabs(*words, **more):
+        if not reached:
+            reached.append(tried[names[1]].wait(60))
+        return real_slabs(*words, **more)
+
+    monkeypatch.setattr(read_ahead, "read_channels", read)
+    monkeypatch.setattr(inference, "probability_slabs", slabs)
+    events: list[dict] = []
+    segment_now = {"model": untrained_model, "images": [tmp_path], "device": "cpu"}
+    assert segment(**segment_now, out=tmp_path / "out", events=recorded(events)) == [names[1]]
+    assert reached == [True]
+    states = [(event["case"], event["state"]) for event in events if event["event"] == "case"]
+    assert states.index((names[1], "running")) < states.index((names[1], "failed"))
+
+
+def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, scan, monkeypatch):
+    opened = load_model(untrained_model, torch.device("cpu"))
+    (case,) = find_images([scan])
+    asked: list[bool] = []
+
+    def read(case, beside):
+        asked.append(beside)
+        return read_ahead.read_scan(opened, case, silent(), beside)
+
+    monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 2_000_000_000)
+    with read_ahead.ReadAhead(read) as ahead:
+        ahead.begin(case)
+        assert ahead.take(case).image.ndim == 4
+        ahead.begin(None)
+        assert asked == [True, False]
+        monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 8_000_000_000)
+        ahead.begin(case)
+        ahead.take(case)
+        assert asked == [True, False, True]
 
 
 def test_a_cpu_without_enough_memory_is_a_state(untrained_model, scan, tmp_path, monkeypatch):

@@ -119,6 +119,20 @@ def test_region_without_a_voxel_is_refused(few_scans, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_training_names_entries_of_the_class_file_that_belong_to_no_case(few_scans, tmp_path):
+    """A misspelt case would be trained on as if it had been labelled all over."""
+    region = {NAMES[0].upper(): {"box": [[0, 9], [0, 9], [0, 9]]}}
+    say(few_scans, region=region, annotated={NAMES[1]: [1, 2], "hippocampus_2077": [1]})
+    events: list[dict] = []
+    train(few_scans, tmp_path / "model", events)
+    said = [event["message"] for event in events if event.get("check") == "class_file"]
+    assert [message.split(",")[0] for message in said] == [
+        "`annotated` in the class file names hippocampus_2077",
+        f"`region` in the class file names {NAMES[0].upper()}",
+    ]
+    assert f"did you mean {NAMES[2]}?" in said[0]
+
+
 def test_one_class_in_one_scan(few_scans, tmp_path):
     for name in NAMES[1:]:
         (few_scans / "labels" / f"{name}.nii.gz").unlink()

@@ -12,6 +12,7 @@ from ..scans.classes import ClassTable
 from ..scans.geometry import Geometry
 from ..scans.image import read_image
 from ..scans.labels import read_label
+from ..scans.preparation import Preparation
 from ..scans.restoring import restore_labels
 from ..scans.store import ScanStore
 from .evaluation import Score, score_case
@@ -26,10 +27,11 @@ class LabelledCases:
         cases: as found.
         store: the same, prepared, in the same order.
         classes: channels 1..n of the network.
+        preparation: of the store.
     """
 
-    def __init__(self, cases: Sequence[Case], store: ScanStore, classes: ClassTable) -> None:
-        self.cases, self.store, self.classes = tuple(cases), store, classes
+    def __init__(self, cases: Sequence[Case], store: ScanStore, classes: ClassTable, preparation: Preparation) -> None:
+        self.cases, self.store, self.classes, self.preparation = tuple(cases), store, classes, preparation
 
     @property
     def annotated(self) -> tuple[tuple[bool, ...], ...]:

@@ -9,8 +9,6 @@ import numpy as np
 import SimpleITK as sitk
 
 AIR = -1024
-# Denser is body.
-SKIN = -500
 
 
 def write_phantom(
@@ -22,22 +20,21 @@ def write_phantom(
 ) -> None:
     """Write a phantom: an elliptic cylinder along the last axis, filled with the labelled parts of scans side by side.
 
+    What air the parts hold (airways, the space in front of a face) is inside this body.
+
     Args:
         path: of the phantom, an uncompressed `.nrrd`.
         scans: image and label of each scan to take from, in HU.
         size: voxels along I, J, K.
         spacing: of the phantom's voxels, mm.
-        body: the share of its voxels that are body.
+        body: the share of the voxels that the cylinder takes.
     """
     voxels = tiled([_labelled_part(*scan) for scan in scans], size)
-    k_size, j_size, i_size = voxels.shape
+    j_size, i_size = voxels.shape[1:]
     j, i = np.mgrid[:j_size, :i_size]
     distance = ((i - (i_size - 1) / 2) / i_size) ** 2 + ((j - (j_size - 1) / 2) / j_size) ** 2
-    dense = np.count_nonzero(voxels > SKIN, axis=0)
-    order = np.argsort(distance, axis=None)
-    inside = np.cumsum(dense.ravel()[order]) <= body * k_size * j_size * i_size
     outside = np.ones(j_size * i_size, dtype=bool)
-    outside[order[inside]] = False
+    outside[np.argsort(distance, axis=None)[: round(body * j_size * i_size)]] = False
     voxels[:, outside.reshape(j_size, i_size)] = AIR
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing(spacing)

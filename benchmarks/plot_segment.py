@@ -95,7 +95,7 @@ def _line(row: Row, ours: Row | None) -> str:
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Time and memory over the voxels, one line for each method, precision and number of classes."""
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     measure = "peak_device_mb" if any(row["peak_device_mb"] for row in rows) else "peak_rss_mb"
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -116,6 +116,10 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                     markersize=3,
                 )
         panel.set(xlabel="million voxels", xscale="log", yscale="log")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
         panel.set_title("seconds" if name == "seconds" else "peak memory, MB")
         panel.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()

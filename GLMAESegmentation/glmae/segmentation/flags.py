@@ -157,8 +157,10 @@ def _intensities(brightness: Sequence[Brightness], channels: Sequence[Intensity]
     for number, (scan, channel) in enumerate(zip(brightness, channels, strict=True)):
         which = _channel(number, channels)
         if scan.hounsfield != (channel.modality == "ct"):
-            known, here = ("Hounsfield units", "no such") if channel.modality == "ct" else ("no", "Hounsfield units")
-            flags.append(Flag("intensities", f"the training scans have {known} values and this scan has {here}{which}"))
+            first, second = "the training scans have", "this scan has"
+            if scan.hounsfield:
+                first, second = second, first
+            flags.append(Flag("intensities", f"{first} Hounsfield units and {second} none{which}"))
             continue
         usual = 5 * HOUNSFIELD if channel.modality == "ct" else OWN_SCALE
         values = scan.quantiles(channel.modality)

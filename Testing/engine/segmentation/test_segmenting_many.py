@@ -176,6 +176,21 @@ def test_a_scan_too_large_is_refused_before_it_is_read(untrained_model, scan, tm
     assert (out / f"{NAME}.seg.nrrd").exists()
 
 
+def test_a_scan_that_cannot_hold_what_the_model_looks_for(untrained_model, scan, tmp_path):
+    """A CT among the MR scans that the model knows is segmented, and doubtful as a whole; the others are not."""
+    ct = sitk.Cast(sitk.RescaleIntensity(sitk.ReadImage(str(scan)), -1000, 900), sitk.sitkInt16)
+    sitk.WriteImage(ct, str(tmp_path / "a knee.nrrd"))
+    images = [tmp_path / "a knee.nrrd", scan]
+    assert segment(model=untrained_model, images=images, out=tmp_path / "out", device="cpu") == []
+    rows = {row["case"]: row for row in report_of(tmp_path / "out")["cases"]}
+    assert {row["state"] for row in rows.values()} == {"done"}
+    doubts = {
+        name: [flag["message"] for flag in row["flags"] if flag["kind"] == "intensities"] for name, row in rows.items()
+    }
+    assert doubts[NAME] == []
+    assert doubts["a knee"] == ["this scan has Hounsfield units and the training scans have none"]
+
+
 def test_the_results_of_a_retrained_model_are_not_mixed(untrained_model, scan, tmp_path, capsys):
     """The same command with another model says that it made nothing, and of which model the results are."""
     other = tmp_path / "other"

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from ..files import may_read
+from .channels import with_missing
 from .class_file import ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import DicomSeries, holds_dicom, is_dicom
@@ -39,6 +40,7 @@ class Case:
         annotated: names of the classes that were drawn in this case; None: those that its label holds.
         region: the part of the scan that was labelled; None: all of it.
         classes: what the values of this case's label map mean; None: as in the table of the whole job.
+        missing: places, among the channels of the job, of those that this case lacks; `images` are the others.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Case:
     annotated: frozenset[str] | None = None
     region: Region | None = None
     classes: ClassTable | None = None
+    missing: tuple[int, ...] = ()
 
 
 def find_cases(
@@ -85,7 +88,7 @@ def find_cases(
         if name not in scans:
             raise RequestError(f"{label} has no image: no scan in {images} is called {name}; add it or remove this.")
     cases = [Case(name, files, found.get(name)) for name, files in scans.items()]
-    return _with_classes(cases, file)
+    return _with_classes(with_missing(cases), file)
 
 
 def find_labels(

@@ -137,21 +137,24 @@ def measure(
     quiet = silent()  # preparing the scans says the same warnings
     kept = max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
     grids: list[Geometry] = []
-    samples: list[list[_Sample]] = []
+    samples: list[list[_Sample | None]] = []
     volumes: dict[int, list[_Volume]] = {}
     structures: dict[int, list[tuple[int, Structure]]] = {}
     labelled = 0
 
-    def measured(case: Case) -> tuple[Geometry, list[_Sample], dict[int, int] | None, dict[int, Structure]]:
+    def measured(case: Case) -> tuple[Geometry, list[_Sample | None], dict[int, int] | None, dict[int, Structure]]:
         images = read_channels(case.images, quiet)
         label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
         numbers = None if label is None else sitk.GetArrayViewFromImage(label)
         counts = None if numbers is None else _counts(numbers, whole=case.region is None)
         found = {}
-        if label is not None and classes is not None and case.region is None:
+        if label is not None and classes is not None and case.region is None and not case.missing:
             # Of a structure that was drawn in part the volume tells nothing.
             found = measure_structures(label, images, range(1, len(classes) + 1))
-        return Geometry.of(images[0]), [_sample(image, numbers, kept) for image in images], counts, found
+        sampled: list[_Sample | None] = [_sample(image, numbers, kept) for image in images]
+        for place in case.missing:
+            sampled.insert(place, None)
+        return Geometry.of(images[0]), sampled, counts, found
 
     coming = in_parallel(measured, cases, voxels=lambda result: len(result[1]) * result[0].voxels)
     for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
@@ -179,7 +182,9 @@ def measure(
     events.progress("measure", len(cases), len(cases))
     if not grids:
         raise RequestError("none of the scans can be read; check that they are 3D images.")
-    channels = tuple(_intensity([scan[c] for scan in samples]) for c in range(len(samples[0])))
+    channels = tuple(
+        _intensity([sample for scan in samples if (sample := scan[c]) is not None]) for c in range(len(samples[0]))
+    )
     sizes = []
     for index, drawn in sorted(volumes.items()):
         assert classes is not None
@@ -255,9 +260,9 @@ def _intensity(samples: Sequence[_Sample]) -> Intensity:
 
 
 def _spread(
-    found: Sequence[tuple[int, Structure]], samples: Sequence[Sequence[_Sample]], channels: Sequence[Intensity]
+    found: Sequence[tuple[int, Structure]], samples: Sequence[Sequence[_Sample | None]], channels: Sequence[Intensity]
 ) -> StructureSpread:
-    scans = [[sample.brightness for sample in samples[scan]] for scan, _ in found]
+    scans = [[sample.brightness for sample in samples[scan] if sample is not None] for scan, _ in found]
     return StructureSpread.over([one for _, one in found], scans, [channel.modality for channel in channels])
 
 

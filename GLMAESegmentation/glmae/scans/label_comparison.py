@@ -5,17 +5,15 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .cases import Case
+from .channels import channel_names, usual_channels
 from .classes import ClassTable, plain_name
-from .dicom import DicomSeries
 from .finding import Finding
-from .image import image_ending
 
 _SIMILAR = 0.85
 # Fewer volumes do not tell what is usual.
@@ -63,15 +61,20 @@ def compare_channels(cases: Sequence[Case]) -> list[Finding]:
     """Cases that have another number of channels than most, or channels of other names in the same places."""
     if len(cases) < 2:
         return []
-    counts = Counter(len(case.images) for case in cases)
-    usual = max(counts, key=lambda count: (counts[count], count))
-    names = Counter(_channel_names(case) for case in cases if len(case.images) == usual)
-    (common, times), *_ = names.most_common()
+    common, times = usual_channels(cases)
+    usual, alone = len(common), sum(len(case.images) == len(common) for case in cases) == 1
     findings = []
     for case in cases:
-        own = _channel_names(case)
-        if len(own) != usual:
-            missing = [name for name in common if name not in own] if times > 1 or counts[usual] == 1 else []
+        own = channel_names(case)
+        if case.missing:
+            lacking = " and ".join(common[number] for number in case.missing)
+            message = (
+                f"case {case.name} has no {lacking}, which the others have; it is trained on all the same with nothing "
+                "in its place. Add it if there is one; scans to be segmented need all channels."
+            )
+            findings.append(Finding("channels", "warning", message, (case.name,)))
+        elif len(own) != usual:
+            missing = [name for name in common if name not in own] if times > 1 or alone else []
             lack = f"; {' and '.join(missing)} is missing" if len(own) < usual and missing else ""
             message = (
                 f"case {case.name} has {_number(len(own))} ({', '.join(own)}) and the others have {usual}{lack}: give "
@@ -85,17 +88,6 @@ def compare_channels(cases: Sequence[Case]) -> list[Finding]:
             )
             findings.append(Finding("channels", "warning", message, (case.name,)))
     return findings
-
-
-def _channel_names(case: Case) -> tuple[str, ...]:
-    """Names of the files without ending and name of the case; the same in all cases where people name by sequence."""
-    names = []
-    for file in case.images:
-        path = file.folder if isinstance(file, DicomSeries) else file
-        stem = path.name[: -len(image_ending(path) or "") or None]
-        rest = re.sub(rf"(^|[ _.-]){re.escape(case.name)}($|[ _.-])", " ", stem)
-        names.append(rest.strip(" _.-") or stem)
-    return tuple(names)
 
 
 def _duplicates(checked: Sequence[CheckedLabel]) -> list[Finding]:

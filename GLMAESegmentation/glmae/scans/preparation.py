@@ -92,7 +92,9 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     )
 
 
-def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tuple[np.ndarray, Geometry]:
+def prepare_image(
+    images: Sequence[sitk.Image], preparation: Preparation, missing: Sequence[int] = ()
+) -> tuple[np.ndarray, Geometry]:
     """Bring a scan to network space.
 
     The same anatomy gives the same array, in whatever order of axes the scan is stored.
@@ -100,6 +102,7 @@ def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tup
     Args:
         images: the channels, all on one grid.
         preparation: of the model.
+        missing: places of channels that the scan lacks; they become 0, the mean.
 
     Returns:
         The scan, [C, I, J, K] float32, and the grid of these voxels.
@@ -107,25 +110,26 @@ def prepare_image(images: Sequence[sitk.Image], preparation: Preparation) -> tup
     Raises:
         ScanError: another number of channels than the preparation has.
     """
-    if len(images) != len(preparation.normalisation):
+    present = [channel for channel in range(len(preparation.normalisation)) if channel not in missing]
+    if len(images) != len(present):
         raise ScanError(
             f"the scan has {len(images)} channels and the model was trained with {len(preparation.normalisation)}; "
             "give the same channels in the same order."
         )
     native = Geometry.of(images[0]).oriented()
     grid = prepared_grid(images[0], preparation)
-    prepared = np.empty((len(images), *grid.size), dtype=np.float32)
+    prepared = np.zeros((len(preparation.normalisation), *grid.size), dtype=np.float32)
     box = None
-    for channel, (image, normalisation) in enumerate(zip(images, preparation.normalisation, strict=True)):
+    for channel, image in zip(present, images, strict=True):
         moved = sitk.DICOMOrient(image, "RAS")
         native.place(moved)
         if grid == native:
             prepared[channel] = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]
         else:
             prepared[channel] = np.transpose(resample_smoothly(moved, grid))
-        if channel == 0 and preparation.foreground is not None:
-            box = bounding_box(prepared[0] > preparation.foreground, margin=0)
-        normalise(prepared[channel], normalisation)
+        if channel == present[0] and preparation.foreground is not None:
+            box = bounding_box(prepared[channel] > preparation.foreground, margin=0)
+        normalise(prepared[channel], preparation.normalisation[channel])
     if box is not None:
         prepared = prepared[(slice(None), *(slice(low, high) for low, high in box))]
         grid = grid.part([low for low, _ in box], [high - low for low, high in box])

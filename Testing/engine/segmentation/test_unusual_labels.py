@@ -175,13 +175,37 @@ def test_overlapping_segments_are_named_and_trained_on(few_scans, tmp_path):
     assert sum("'organ' and 'tumour' overlap" in message for message in said) == 1, said
 
 
-def test_missing_channel_is_named(few_scans, tmp_path):
+def test_a_case_that_lacks_a_channel_is_trained_on_and_named(few_scans, tmp_path):
+    """T1 is missing in one scan, so that the other one gives its grid, and must not be taken for the T1."""
+    for name in NAMES:
+        folder = few_scans / "images" / name
+        folder.mkdir()
+        (few_scans / "images" / f"{name}.nii.gz").rename(folder / "T2.nii.gz")
+        if name != NAMES[1]:
+            shutil.copy(folder / "T2.nii.gz", folder / "T1.nii.gz")
+            edit(folder / "T1.nii.gz", lambda voxels: -voxels.astype(np.float32))
+    cases, table = find_cases(few_scans / "images", few_scans / "labels")
+    assert [case.missing for case in cases] == [(), (0,), ()]
+    fingerprint = measure(cases, table)
+    store = ScanStore.prepare(tmp_path / "store", cases, plan_preparation(fingerprint, 10**9), table)
+    assert not store.image(1)[0].any()
+    assert store.image(1)[1].std() == pytest.approx(1, abs=0.2)
+    assert fingerprint.channels[0].mean < 0 < fingerprint.channels[1].mean, "of the two scans that have it"
+    events: list[dict] = []
+    train(few_scans, tmp_path / "model", events)
+    said = [event["message"] for event in events if event.get("check") == "channels"]
+    assert len(said) == 1
+    assert f"case {NAMES[1]} has no T1" in said[0]
+
+
+def test_a_case_of_other_channels_is_refused(few_scans, tmp_path):
     for name in NAMES:
         (few_scans / "images" / name).mkdir()
         (few_scans / "images" / f"{name}.nii.gz").rename(few_scans / "images" / name / "T1.nii.gz")
         if name != NAMES[1]:
             shutil.copy(few_scans / "images" / name / "T1.nii.gz", few_scans / "images" / name / "T2.nii.gz")
-    with pytest.raises(GLMAEError, match=f"case {NAMES[1]} has 1 channel .*T2 is missing"):
+    (few_scans / "images" / NAMES[1] / "T1.nii.gz").rename(few_scans / "images" / NAMES[1] / "flair.nii.gz")
+    with pytest.raises(GLMAEError, match=f"case {NAMES[1]} has 1 channel .*T1 and T2 is missing"):
         train(few_scans, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

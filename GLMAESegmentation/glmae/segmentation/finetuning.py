@@ -172,7 +172,7 @@ def finetune(
         run.note_seconds(time.monotonic() - began)
         result = train_and_score(
             run,
-            LabelledCases(labelled, store, table),
+            LabelledCases(labelled, store, table, fingerprint=fingerprint),
             config,
             train,
             steps=steps,

@@ -26,12 +26,25 @@ def restore_labels(
     Returns:
         UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
     """
-    native = (Geometry.of(source) if isinstance(source, sitk.Image) else source).oriented()
-    if native.same_grid(grid):
-        numbers = np.transpose(_largest(probabilities))  # [K, J, I]
-    else:
-        numbers = interpolated_classes([(0, probabilities)], grid, native)
+    numbers = scan_classes(probabilities, grid, Geometry.of(source) if isinstance(source, sitk.Image) else source)
     return restore_classes(numbers, source, values)
+
+
+def scan_classes(probabilities: np.ndarray, grid: Geometry, source: Geometry) -> np.ndarray:
+    """The class of the largest probability on the voxels of the scan, as `restore_classes` takes it.
+
+    Args:
+        probabilities: see `restore_labels`.
+        grid: of the prepared scan.
+        source: of the scan.
+
+    Returns:
+        uint8 [K, J, I], on the scan's grid in RAS order.
+    """
+    native = source.oriented()
+    if native.same_grid(grid):
+        return np.transpose(_largest(probabilities))
+    return interpolated_classes([(0, probabilities)], grid, native)
 
 
 def restore_classes(numbers: np.ndarray, source: sitk.Image | Geometry, values: Sequence[int]) -> sitk.Image:

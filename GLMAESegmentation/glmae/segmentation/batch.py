@@ -158,7 +158,9 @@ class Batch:
     def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
         structures = measure_structures(result.labels, result.images, self._classes.values)
-        flags = find_flags(result.images, structures, self._classes, self._fingerprint, result.uncertainty)
+        flags = find_flags(
+            result.images, structures, self._classes, self._fingerprint, result.uncertainty, result.left_out
+        )
         names = {entry.value: entry.name for entry in self._classes}
         ml = {value: found.volume / 1000 for value, found in structures.items()}
         volumes = {name: ml.get(value, 0.0) for value, name in names.items()}

@@ -173,7 +173,7 @@ def finetune(
         run.note_seconds(time.monotonic() - began)
         result = train_and_score(
             run,
-            LabelledCases(labelled, store, table, preparation),
+            LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint),
             config,
             train,
             steps=steps,

@@ -23,6 +23,8 @@ FAR = 3.0
 LOG_VOLUME, PLACE, HOUNSFIELD, OWN_SCALE = math.log(1.4), 0.05, 20.0, 0.25
 # Share of a structure that may lie outside its largest pieces (as many as a training case had).
 LOOSE = 0.15
+# Share of a structure of one piece that post-processing may have left out.
+LEFT_OUT = 0.25
 # Voxels of another size than any training scan's by these factors.
 COARSER, FINER = 1.5, 3.0
 # Mean of 1 - (largest probability) over a structure.
@@ -55,6 +57,7 @@ def find_flags(
     classes: ClassTable,
     fingerprint: Fingerprint | None,
     uncertainty: Mapping[int, float],
+    left_out: Mapping[int, float],
 ) -> list[Flag]:
     """All doubts about one segmented scan, those about the scan first.
 
@@ -64,6 +67,7 @@ def find_flags(
         classes: of the model.
         fingerprint: of the model's training cases; None: not known, then nothing is compared with them.
         uncertainty: mean of 1 - (largest probability) over each structure, by value.
+        left_out: share of each structure that post-processing left out (see `single_piece`), by value.
     """
     brightness = [Brightness.of(image) for image in images]
     channels = () if fingerprint is None else fingerprint.channels
@@ -78,6 +82,12 @@ def find_flags(
             flags += _empty(entry.name, size, fingerprint)
             continue
         flags += _structure(entry.name, found, None if size is None else size.spread, brightness, channels)
+        if (share := left_out.get(entry.value, 0.0)) > LEFT_OUT:
+            message = (
+                f"{entry.name} was found in several places; {share:.0%} of it lay outside the largest piece and was "
+                "left out, because in the training cases it had one"
+            )
+            flags.append(Flag("fragments", message, entry.name))
         doubt = uncertainty.get(entry.value, 0.0)
         if doubt > UNCERTAIN:
             message = (

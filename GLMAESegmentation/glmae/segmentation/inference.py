@@ -24,6 +24,7 @@ from .read_ahead import PreparedScan, ReadAhead, read_scan
 from .recipes import validation_cases
 from .report import ModelMark
 from .result import FORMATS, Result
+from .single_piece import keep_largest_parts, single_pieces
 from .sliding_window import Slab, probability_slabs
 from .uncertainty import Uncertainty
 from .work_sharing import Rank
@@ -142,7 +143,7 @@ def segment_case(
     scan: PreparedScan | None = None,
     windows: int | None = None,
 ) -> Result:
-    """One case: read, prepare, run the network, bring the classes back to the scan's own grid.
+    """One case: read, prepare, run the network, bring the classes back to the scan's own grid, keep largest parts.
 
     Args:
         model: opened on `device`.
@@ -193,8 +194,10 @@ def segment_case(
     else:
         numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
     values = model.classes.values
+    shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
     labels = restore_classes(numbers, source, values)
-    return Result(scan.images, labels, doubt.means(values), doubt.on(source))
+    left_out = {values[number - 1]: share for number, share in shares.items()}
+    return Result(scan.images, labels, doubt.means(values), doubt.on(source), left_out)
 
 
 def _lies_in(case: Case, out: Path) -> bool:

@@ -9,13 +9,15 @@ import SimpleITK as sitk
 from ..memory import is_out_of_memory
 from ..scans.cases import Case
 from ..scans.classes import ClassTable
+from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
 from ..scans.image import read_image
 from ..scans.labels import read_label
 from ..scans.preparation import Preparation
-from ..scans.restoring import restore_labels
+from ..scans.restoring import restore_classes, scan_classes
 from ..scans.store import ScanStore
 from .evaluation import Score, score_case
+from .single_piece import keep_largest_parts, single_pieces
 from .sliding_window import class_probabilities
 from .training import Training
 
@@ -28,10 +30,20 @@ class LabelledCases:
         store: the same, prepared, in the same order.
         classes: channels 1..n of the network.
         preparation: of the store.
+        fingerprint: of the cases, for the post-processing.
     """
 
-    def __init__(self, cases: Sequence[Case], store: ScanStore, classes: ClassTable, preparation: Preparation) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        store: ScanStore,
+        classes: ClassTable,
+        preparation: Preparation,
+        *,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
         self.cases, self.store, self.classes, self.preparation = tuple(cases), store, classes, preparation
+        self.fingerprint = fingerprint
 
     @property
     def annotated(self) -> tuple[tuple[bool, ...], ...]:
@@ -57,7 +69,9 @@ class LabelledCases:
             on_window=check,
         )
         grid = Geometry.of(read_image(self.cases[index].images[0]))
-        return restore_labels(probabilities, self.store.grid(index), grid, range(1, len(self.classes) + 1))
+        numbers = scan_classes(probabilities, self.store.grid(index), grid)
+        keep_largest_parts(numbers, single_pieces(self.fingerprint, self.classes))
+        return restore_classes(numbers, grid, range(1, len(self.classes) + 1))
 
     def compare(self, index: int, prediction: sitk.Image, counted: Sequence[bool]) -> list[Score]:
         """Compare a result of `segment` with the label, as `glmae evaluate` does, but for the distances.

@@ -33,14 +33,14 @@ def judged(all_cases, known):
     """The kinds of flags and their sentences for the label of a case that was not trained on, after a change."""
     cases, table = all_cases
 
-    def judge(change=lambda image, numbers: (image, numbers), fingerprint=known, uncertainty=None):
+    def judge(change=lambda image, numbers: (image, numbers), fingerprint=known, uncertainty=None, left_out=None):
         image = read_channels(cases[5].images)[0]
         label = read_label(cases[5], image, table)
         other_image, numbers = change(image, sitk.GetArrayFromImage(label))
         changed = sitk.GetImageFromArray(numbers)
         changed.CopyInformation(other_image)
         structures = measure_structures(changed, [other_image], table.values)
-        flags = find_flags([other_image], structures, table, fingerprint, uncertainty or {})
+        flags = find_flags([other_image], structures, table, fingerprint, uncertainty or {}, left_out or {})
         for flag in flags:
             assert flag.kind in KINDS
             assert flag.name is None or flag.name in flag.message
@@ -57,7 +57,7 @@ def test_no_doubt_about_labels_of_other_cases(all_cases, known):
     for case in cases[2:]:
         image = read_channels(case.images)[0]
         structures = measure_structures(read_label(case, image, table), [image], table.values)
-        assert find_flags([image], structures, table, known, {}) == []
+        assert find_flags([image], structures, table, known, {}, {}) == []
 
 
 def test_empty(judged):
@@ -134,6 +134,11 @@ def test_other_voxels(judged, factor, word):
 
 def test_unsure(judged):
     assert "60%" in judged(uncertainty={1: 0.4, 2: 0.1})["uncertain", ANTERIOR]
+
+
+def test_much_was_left_out(judged):
+    assert list(flags := judged(left_out={1: 0.4, 2: 0.2})) == [("fragments", ANTERIOR)]
+    assert "40%" in flags["fragments", ANTERIOR]
 
 
 def test_models_of_earlier_versions(judged, known):

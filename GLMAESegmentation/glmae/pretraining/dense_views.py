@@ -143,7 +143,7 @@ def _pictured(view: Tensor, random: np.random.Generator) -> Tensor:
 def _bent(x: Tensor, random: np.random.Generator) -> Tensor:
     """Intensities along a random rising curve between their extremes."""
     low, high = float(x.min()), float(x.max())
-    if high - low < 1e-3:
+    if not 1e-3 <= high - low < math.inf:  # nor where they are not finite
         return x
     knots = np.concatenate([[0.0], np.cumsum(random.uniform(0.2, 1.8, CURVE_PIECES))])
     heights = torch.from_numpy(low + (high - low) * knots / knots[-1]).float()

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
@@ -223,6 +222,8 @@ def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
         counts += np.bincount(slab.ravel(), minlength=256)
     drawn = {int(number): int(counts[number]) for number in np.flatnonzero(counts[:IGNORE]) if number}
     if not whole:
+        from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
+
         boxes = ndimage.find_objects(numbers)
         for number, count in drawn.items():
             drawn[number] = round(count / float(np.mean(numbers[boxes[number - 1]] != IGNORE)))

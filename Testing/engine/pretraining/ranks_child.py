@@ -1,4 +1,7 @@
-"""One of several processes of a pre-training run: OUT STEPS KILLED, where KILLED is RANK:STEP or none."""
+"""One of several processes of a pre-training run: OUT STEPS KILLED DENSE.
+
+KILLED is RANK:STEP or none, DENSE the weight of the dense consistency.
+"""
 
 import os
 import signal
@@ -11,10 +14,16 @@ from sample_scans import sample_scans, small_config
 from glmae import devices
 from glmae.errors import GLMAEError
 from glmae.events import json_lines
+from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.job import pretrain
 from glmae.pretraining.ranks import joined
 
 BATCH = 3  # one process gets one volume, the other two
+
+
+def ranks_config(dense: float = 0.0) -> PretrainConfig:
+    """The paper's four terms, and the dense consistency where it is asked for."""
+    return small_config(batch=BATCH, weights=LossWeights(dense=dense))
 
 
 def exact() -> None:
@@ -43,7 +52,7 @@ if __name__ == "__main__":
     try:
         with joined("cpu") as ranks:
             pretrain(
-                small_config(batch=BATCH),
+                ranks_config(float(sys.argv[4])),
                 sample_scans(),
                 Path(sys.argv[1]),
                 steps=int(sys.argv[2]),

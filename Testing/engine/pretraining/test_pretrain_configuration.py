@@ -29,7 +29,7 @@ def test_terms_that_are_off_need_no_views_and_no_teacher():
 
 def test_settings_change_single_fields_and_single_weights():
     changed = pretrain_config().changed({"mask_ratio": 0.75, "weights": {"global_global": 0}})
-    assert (changed.mask_ratio, changed.weights) == (0.75, LossWeights(global_global=0))
+    assert (changed.mask_ratio, changed.weights) == (0.75, LossWeights(global_global=0, dense=1.0))
     with pytest.raises(RequestError, match="no setting 'ratio'"):
         pretrain_config().changed({"ratio": 0.5})
     with pytest.raises(RequestError, match="wrong value"):

@@ -11,7 +11,7 @@ from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable
 
 from .model_library import ModelLibrary
-from .model_scores import Score, advice, model_scores
+from .model_scores import Score, advice, model_scores, origin
 from .panel_choices import PanelChoices
 from .translation import tr as _
 
@@ -26,13 +26,14 @@ class ChosenModel:
     Attributes:
         scores: of the chosen model, as of the last `read`.
         advice: whether more labels would help it.
+        origin: what it was made of.
     """
 
     def __init__(self, library: ModelLibrary, choices: Callable[[], PanelChoices]) -> None:
         self._library, self._choices = library, choices
         self._read = ""
         self.scores: list[Score] = []
-        self.advice = ""
+        self.advice, self.origin = "", ""
 
     @property
     def name(self) -> str:
@@ -53,11 +54,11 @@ class ChosenModel:
         """Read the scores, once for each model."""
         if self.name == self._read:
             return
-        self._read, self.scores, self.advice = self.name, [], ""
+        self._read, self.scores, self.advice, self.origin = self.name, [], "", ""
         if self.name:
             with suppress(GLMAEError):  # a damaged model is reported when it is used
                 card = self._library.card(self.name).content
-                self.scores, self.advice = model_scores(card), advice(card)
+                self.scores, self.advice, self.origin = model_scores(card), advice(card), origin(card)
 
     def import_file(self, file: Any) -> str:
         """Add a model from a file and choose it; what was done, in a sentence."""

@@ -24,7 +24,8 @@ from .scan_table import Scan
 from .segmentation_job import cancel_scan, import_result, new_segmentation, queue_of, write_scans
 from .segmentation_queue import CANCELLED, QueuedScan, SegmentationQueue
 from .suggestion_job import new_suggestion, ranked, write_unlabelled
-from .training_job import keep_model, new_training, write_training_cases
+from .training_job import can_be_finished, keep_model, new_training, write_training_cases
+from .training_preview import TrainingPreview
 from .translation import tr as _
 
 
@@ -45,10 +46,14 @@ class CurrentJob:
         failure: why the last job failed; None if it did not.
         note: how the last job ended.
         device_reason: what the engine last said about the device.
+        memory: bytes that the last training took, and bytes that were free; None while unknown.
         results: IDs of the segmentations that the last segmentation made.
         scan_failures: why a scan could not be segmented, by the ID of its volume.
         findings: what the engine finds odd about the labels of the last training.
         ranking: IDs of the volumes of the last ranking, the one to label first at its beginning.
+        stopping: whether the job was asked to stop.
+        finishing: whether the model of a stopped training is being made.
+        preview: of the training under way.
     """
 
     def __init__(
@@ -65,11 +70,13 @@ class CurrentJob:
         self.failure: Failure | None = None
         self.note = ""
         self.device_reason = ""
+        self.memory: tuple[int, int] | None = None
         self.results: list[str] = []
         self.scan_failures: dict[str, str] = {}
         self.findings: list[Finding] = []
         self.ranking: list[str] = []
-        self.stopping = False
+        self.stopping, self.finishing = False, False
+        self.preview = TrainingPreview()
         self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
         self._running: RunningJob | None = None
         self._writing: Iterator[int] | None = None
@@ -77,6 +84,7 @@ class CurrentJob:
         self._files: list[tuple[str, Path]] = []
         self._card: dict[str, Any] = {}
         self._log, self._best = "", ""
+        self._keep = False
 
     @property
     def kind(self) -> str:
@@ -141,10 +149,16 @@ class CurrentJob:
             self.queue = queue_of(folder, self._scene)
             self.results = []
         self._run(self._begin(folder), "--finish" if finish else "--resume")
+        self.finishing = finish
 
-    def stop(self) -> None:
-        """Stop the job; what is done is kept. Its end comes with a later tick."""
+    def stop(self, keep: bool = False) -> None:
+        """Stop the job; what is done is kept. Its end comes with a later tick.
+
+        Args:
+            keep: then make the model of what a training has learnt.
+        """
         self.stopping = True
+        self._keep = keep and not self.finishing
         if self._running is not None:
             self._running.stop()
         elif self.folder is not None:  # nothing but copies of scans was written yet
@@ -152,6 +166,12 @@ class CurrentJob:
                 self.queue.close(CANCELLED)
             self.folder.remove()
             self._close()
+
+    def ask_for_preview(self, volume_id: str, region: Any | None) -> None:
+        """Have a scan segmented by the training under way."""
+        volume = self._scene.GetNodeByID(volume_id)
+        if self.folder is not None and volume is not None:
+            self.preview.ask(self.folder, volume, region)
 
     def cancel(self, volume_id: str) -> None:
         """Take one waiting scan out of the queue."""
@@ -175,6 +195,7 @@ class CurrentJob:
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
         self.results, self.note, self.findings, self.ranking = [], "", [], []
+        self.preview.remove(self._scene)
         self.scan_failures.clear()
         if self.kind in (SEGMENT, SUGGEST):
             self.stop()
@@ -187,12 +208,13 @@ class CurrentJob:
             self._running.leave()
         elif self.folder is not None:
             self.folder.remove()
+        self.preview.remove(self._scene)
         self.folder, self._running, self._writing = None, None, None
 
     def _begin(self, folder: JobFolder) -> JobFolder:
         self.folder, self._running, self._writing = folder, None, None
         self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
-        self._best = ""
+        self._best, self._keep, self.finishing = "", False, False
         return folder
 
     def _run(self, folder: JobFolder, option: str = "") -> None:
@@ -218,11 +240,13 @@ class CurrentJob:
                     self._files.append((case, Path(str(event["file"]))))
             elif event["event"] == "warning" and self.kind == TRAIN:
                 self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
+            elif event["event"] == "preview":
+                self.preview.take(event, self._scene)
             elif event["event"] == "suggestion" and (found := ranked(event, running.job)) is not None:
                 self.ranking.append(found[0])
                 self._best = self._best or found[1]
-        if running.progress.remarks:
-            self.device_reason = running.progress.remarks[0]
+        self.device_reason = running.progress.device_reason or self.device_reason
+        self.memory = running.progress.memory or self.memory
         if running.ended and not self._files:
             self._end(running)
 
@@ -262,9 +286,16 @@ class CurrentJob:
             self._close(log)
             self.note = _('The model "{name}" is ready. Press Segment.').format(name=name)
             self._trained(name)
+        elif self._keep and can_be_finished(folder):
+            self.resume(folder, finish=True)
         else:
+            told = self._keep
             self._close()
-            self.note = _("Stopped. What was learnt so far is kept.")
+            self.note = (
+                _("Stopped before there was anything to keep as a model. Continue goes on with it.")
+                if told
+                else _("Paused. What was learnt so far is kept; Continue goes on.")
+            )
 
     def _end_segmentation(self, folder: JobFolder) -> None:
         assert self.queue is not None
@@ -295,7 +326,8 @@ class CurrentJob:
     def _close(self, log: str | None = None) -> None:
         self._log = log if log is not None else self.log
         self.folder, self._running, self._writing, self._files = None, None, None, []
-        self.stopping = False
+        self.stopping, self.finishing = False, False
+        self.preview.remove(self._scene)
 
     def _remember_failures(self) -> None:
         for scan in self.queue.with_state("failed") if self.queue is not None else ():

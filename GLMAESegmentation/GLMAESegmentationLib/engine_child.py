@@ -20,8 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 2.0
+# Until a step that is under way is interrupted.
+ASK_AGAIN_SECONDS = 1.5
 # From the request to stop to the end by force. The parent waits a little longer.
-STOP_SECONDS = 4.0
+STOP_SECONDS = 3.5
 FORCED_STATUS = 137
 
 
@@ -51,7 +53,7 @@ def _beat(alive: Path) -> None:
 
 
 def _listen() -> None:
-    """Wait for `stop` or the end of the stream, then ask once, then insist."""
+    """Wait for `stop` or the end of the stream, then ask, ask again, insist."""
     descriptor = sys.stdin.fileno()  # not sys.stdin: its lock would be held while the interpreter shuts down
     received = b""
     while b"stop" not in received:
@@ -60,7 +62,9 @@ def _listen() -> None:
             break
         received = (received + data)[-64:]
     _thread.interrupt_main(signal.SIGINT)
-    time.sleep(STOP_SECONDS)
+    time.sleep(ASK_AGAIN_SECONDS)
+    _thread.interrupt_main(signal.SIGINT)  # a second Ctrl-C ends a long step in its midst
+    time.sleep(STOP_SECONDS - ASK_AGAIN_SECONDS)
     os._exit(FORCED_STATUS)
 
 

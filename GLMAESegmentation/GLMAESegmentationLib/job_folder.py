@@ -23,7 +23,7 @@ from glmae.files import storage_error, write_json
 from .engine_child import HEARTBEAT_SECONDS
 
 FORMAT = 1
-TRAIN, SEGMENT, SUGGEST = "train", "segment", "suggest"
+TRAIN, SEGMENT, SUGGEST, CHECK = "train", "segment", "suggest", "check"
 PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
 _DEAD_AFTER = 5 * HEARTBEAT_SECONDS
 _LONGEST_LOG = 2_000_000
@@ -34,7 +34,7 @@ class JobRecord:
     """The content of a job.json.
 
     Attributes:
-        kind: TRAIN, SEGMENT or SUGGEST.
+        kind: TRAIN, SEGMENT, SUGGEST or CHECK.
         title: for the user, when the job is offered for resuming.
         words: the engine's command line, without `--events`; empty before the cases are written.
         state: PREPARING, RUNNING, STOPPED, FAILED or FINISHED.
@@ -114,8 +114,8 @@ class JobFolder:
 
     @property
     def resumable(self) -> bool:
-        """Whether the engine can go on: it was asked to begin and did not end by itself. A ranking is begun anew."""
-        begun = bool(self.record.words) and self.record.kind != SUGGEST
+        """Whether the engine can go on: it was asked to begin and did not end by itself. Others are begun anew."""
+        begun = bool(self.record.words) and self.record.kind in (TRAIN, SEGMENT)
         return begun and (self.interrupted or self.record.state in (STOPPED, FAILED))
 
     def update(self, **changes: Any) -> None:

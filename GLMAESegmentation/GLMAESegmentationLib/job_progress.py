@@ -22,10 +22,12 @@ class JobProgress:
         fold: of a cross-validation; 0 beside one.
         seconds_left: estimate; None while unknown.
         device: what it computes on; "" while unknown.
-        remarks: decisions that the job took by itself, the device's reason first.
+        remarks: decisions that the job took by itself.
+        device_reason: the device, and why, in a sentence; "" while unknown.
+        memory: bytes that a training takes, and bytes that are free; None while unknown.
         warnings: what the user should know.
         loss: (step, loss) points of the training curve.
-        held_out: (step, mean Dice of held-out cases) points.
+        held_out: (fold, mean Dice of its held-out cases) points.
         cases: state of each case by its name: running, done, skipped, failed.
         case_messages: what was said about a case, by its name.
         files: result file of each finished case.
@@ -41,6 +43,8 @@ class JobProgress:
     seconds_left: float | None = None
     device: str = ""
     remarks: list[str] = field(default_factory=list)
+    device_reason: str = ""
+    memory: tuple[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
     loss: list[tuple[float, float]] = field(default_factory=list)
     held_out: list[tuple[float, float]] = field(default_factory=list)
@@ -67,14 +71,16 @@ class JobProgress:
             self._progress(event)
         elif kind == "case":
             self._case(event)
+        elif kind == "fold":
+            self._fold_scored(event)
+        elif kind == "estimate":
+            need, free = number(event.get("memory_bytes")), number(event.get("free_bytes"))
+            if need is not None and free is not None:
+                self.memory = (int(need), int(free))
         elif kind == "finished":
             self.finished = dict(event)
         elif kind == "failed":
             self.failed = dict(event)
-        held_out = number(event.get("mean_dice"))
-        if held_out is not None:
-            step = number(event.get("step"))
-            _add(self.held_out, float(self.done) if step is None else step, held_out)
 
     def _remark(self, kind: str, event: Mapping[str, Any]) -> None:
         message = str(event.get("message") or "")
@@ -85,6 +91,13 @@ class JobProgress:
                 self.case_messages[case] = message
         else:
             self.remarks.append(message)
+            if self.device and not self.device_reason:  # what every job says first, once it has begun
+                self.device_reason = message
+
+    def _fold_scored(self, event: Mapping[str, Any]) -> None:
+        fold, dice = number(event.get("fold")), number(event.get("mean_dice"))
+        if fold is not None and dice is not None:
+            _add(self.held_out, fold, dice)
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage = str(event.get("stage") or "")

@@ -54,6 +54,17 @@ def advice(card: Mapping[str, Any]) -> str:
     return _("This model was not scored on held-out scans; look at its results before you rely on them.")
 
 
+def origin(card: Mapping[str, Any]) -> str:
+    """What a model was made of: how many scans, which backbone; "" where the card does not say."""
+    cases = card.get("training_cases")
+    if not isinstance(cases, Sequence):
+        return ""
+    backbone = card.get("pretrained")
+    if isinstance(backbone, str) and backbone:
+        return _("Learnt from {n} scans, with the pre-trained backbone {name}.").format(n=len(cases), name=backbone)
+    return _("Learnt from {n} scans, from scratch.").format(n=len(cases))
+
+
 def _score(name: str, entry: Any) -> Score | None:
     if not isinstance(entry, Mapping):
         dice = number(entry)

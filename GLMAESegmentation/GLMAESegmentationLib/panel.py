@@ -18,27 +18,30 @@ from .aliases import Aliases
 from .chosen_model import ChosenModel
 from .class_overview import drawn_classes
 from .current_job import CurrentJob
-from .engine_command import EngineCommand, interpreter
+from .engine_command import EngineCommand
 from .engine_process import EngineProcess
-from .failures import Failure, failure_of, not_started
+from .failures import Failure, failure_of
 from .installation_ending import Ending
 from .interrupted_jobs import InterruptedJobs
+from .label_check import LabelCheck
 from .labelling import segmentation_to_draw
 from .model_library import ModelLibrary
-from .packages import installed_packages, lacking, what_is_missing
 from .panel_choices import TRAIN as TO_TRAIN
 from .panel_choices import PanelChoices
 from .panel_state import PanelState, panel_state
-from .running_check import RunningCheck
-from .scan_choice import next_to_label, scans_to_rank, scans_to_segment, training_scans
+from .scan_choice import next_to_label, scan_to_preview, scans_to_rank, scans_to_segment, training_scans
 from .scan_table import Scan, scan_table
 from .scene_cases import find_cases
 from .segment_classes import class_table
 from .segment_voxels import VoxelCounts
 from .segmentation_import import accept_result, is_result
 from .sentences import listed
+from .set_up import SetUp
 from .situation import Situation
 from .translation import tr as _
+
+# These need the processor for themselves.
+_JOBS = (action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY, action.RANK)
 
 
 class Panel:
@@ -67,12 +70,11 @@ class Panel:
         self.state = PanelState()
         self._parameter_node, self._open_editor = parameter_node, open_editor
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
+        self._labels = LabelCheck(scene, self.jobs, start)
         self._counts, self._aliases = VoxelCounts(), Aliases()
-        self._start = start
-        self._check: RunningCheck | None = None
-        self._packages = installed_packages()
+        self._set_up = SetUp(start)
         self._failure: Failure | None = None
-        self._note, self._pips_words, self._set_up = "", "", ""
+        self._note, self._pips_words = "", ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
@@ -80,12 +82,15 @@ class Panel:
             action.LABEL_NEXT: self._label_next,
             action.RANK: self._rank,
             action.START_TRAINING: self._train,
+            action.CHECK_LABELS: self._check_labels,
+            action.PREVIEW: self._preview,
+            action.PAUSE: self._pause,
             action.STOP: self._stop,
             action.CONTINUE: self._continue,
             action.KEEP: self._keep,
             action.DISCARD: self._discard,
             action.START_SEGMENTING: self._segment,
-            action.CANCEL: self._stop,
+            action.CANCEL: self._pause,
             action.CANCEL_SCAN: self._cancel_scan,
             action.RETRY: self._retry,
             action.UNDO: self._undo,
@@ -130,6 +135,8 @@ class Panel:
         self._note, self._failure, self._pips_words = "", None, ""
         self._job.note, self._job.failure = "", None
         try:
+            if name in _JOBS:
+                self._labels.leave()
             self._note = self._actions[name](value) or ""
         except GLMAEError as error:
             self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
@@ -142,10 +149,8 @@ class Panel:
             if not self.busy:
                 self._interrupted.look(None, at_once=True)
         else:
-            self._count_next()
-        report = None if self._check is None else self._check.poll()
-        if report is not None:
-            self._check, self._set_up = None, report
+            self._look_at_labels()
+        self._set_up.tick()
         self.refresh()
 
     def refresh(self) -> PanelState:
@@ -157,28 +162,40 @@ class Panel:
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
         self._aliases.see(scan.name for scan in scans)
         region = choices.region
+        checked = self._labels.holds(training_scans(scans), choices)
+        asked = self._labels if checked else self._job  # which of the two has looked at these labels
         self.state = panel_state(
             Situation(
                 scans=scans,
                 classes=drawn_classes(training_scans(scans), self.scene),
-                findings=self._job.findings,
-                missing=[package.name for package in lacking(self._packages)],
-                missing_sentence=what_is_missing(self._packages),
-                checking=self._check is not None,
-                set_up=self._set_up,
+                findings=asked.findings,
+                checked=checked,
+                checking_labels=self._labels.running,
+                problem=self._labels.problem if checked else "",
+                missing=self._set_up.missing,
+                missing_sentence=self._set_up.sentence,
+                checking=self._set_up.checking,
+                set_up=self._set_up.report,
                 models=self.library.names,
                 model=choices.model,
                 scores=self._model.scores,
-                advice=self._model.advice,
+                advice=" ".join(part for part in (self._model.origin, self._model.advice) if part),
                 budget=choices.budget,
                 steps=choices.steps,
                 device=choices.device,
-                device_reason=self._job.device_reason,
+                device_reason=asked.device_reason or self._job.device_reason,
+                memory=asked.memory or self._job.memory,
+                backbone=self._set_up.backbone if choices.pretrained else "",
+                shipped=self._set_up.backbone,
                 region="" if region is None else region.GetName(),
                 selected=self.selected,
                 job=self._job.kind,
                 preparing=self._job.preparing,
                 stopping=self._job.stopping,
+                finishing=self._job.finishing,
+                preview=self._job.preview.sentence,
+                preview_asked=self._job.preview.asked,
+                preview_of=self._job.preview.node_id,
                 progress=self._job.progress,
                 queue=self._job.queue,
                 interrupted=self._interrupted.titles,
@@ -192,7 +209,7 @@ class Panel:
 
     def packages_changed(self, ending: Ending | None = None) -> None:
         """Look again what is missing; after an installation, say how it ended."""
-        self._packages = installed_packages()
+        self._set_up.look()
         if ending is not None:
             well = ending.name in ("installed", "refused")
             self._note = ending.sentence if well else ""
@@ -204,14 +221,15 @@ class Panel:
     def scene_closed(self) -> None:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
+        self._labels.leave()
         self.selected, self._note = "", ""
         self.refresh()
 
     def leave(self) -> None:
         """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
         self._job.leave()
-        if self._check is not None:
-            self._check.leave()
+        self._labels.leave()
+        self._set_up.leave()
 
     # Clicks
 
@@ -230,8 +248,18 @@ class Panel:
         again = {scan.volume_id for scan in self._job.queue.with_state("failed", "cancelled")}
         self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
 
-    def _stop(self, value: Any) -> None:
+    def _check_labels(self, value: Any) -> None:
+        self._labels.begin(training_scans(self.state.scans), self.choices)
+
+    def _preview(self, value: Any) -> None:
+        scan = scan_to_preview(self.state.scans, value or self.selected)
+        self._job.ask_for_preview(scan.volume_id, self.choices.region)
+
+    def _pause(self, value: Any) -> None:
         self._job.stop()
+
+    def _stop(self, value: Any) -> None:
+        self._job.stop(keep=True)
 
     def _cancel_scan(self, value: Any) -> None:
         self._job.cancel(self.selected)
@@ -273,18 +301,18 @@ class Panel:
             (self._correct if scan.result_id else self._label)(scan.volume_id)
 
     def _check_set_up(self, value: Any) -> None:
-        try:
-            self._check = RunningCheck(self._start)
-        except OSError as error:
-            self._failure = not_started(interpreter(), str(error))
+        self._failure = self._set_up.check()
 
     # What the scene and the disk say
 
-    def _count_next(self) -> None:
+    def _look_at_labels(self) -> None:
+        """Count what was drawn, then have it checked."""
         for case in find_cases(self.scene):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
                 return
+        if not self.state.missing:
+            self._labels.look(training_scans(self.state.scans), self.choices)
 
     def _class_table(self) -> ClassTable:
         """The structures to draw: those of the scans to train on, and of the chosen model."""

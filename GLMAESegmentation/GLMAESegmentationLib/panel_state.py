@@ -23,16 +23,22 @@ from .section_sentences import (
 )
 from .segmentation_queue import WAITING, QueuedScan, SegmentationQueue
 from .situation import Situation
+from .training_preview import STAGES
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, LABEL_NEXT, RANK, INSTALL, CHECK_SET_UP, COPY_REPORT, START_TRAINING, STOP, CONTINUE, KEEP, DISCARD = (
+LABEL, LABEL_NEXT, RANK, CHECK_LABELS, INSTALL, CHECK_SET_UP, COPY_REPORT = (
     "label",
     "label next",
     "rank",
+    "check labels",
     "install",
     "check set-up",
     "copy report",
+)
+START_TRAINING, PREVIEW, PAUSE, STOP, CONTINUE, KEEP, DISCARD = (
     "train",
+    "preview",
+    "pause",
     "stop",
     "continue",
     "keep",
@@ -72,6 +78,11 @@ class PanelState:
         fraction: share of the job's stage that is over, 0-1; None when unknown.
         loss, held_out: the training curves.
         warnings: of the job.
+        preview: what there is to say about the preview of the training; "" for nothing.
+        preview_of: ID of the segmentation that shows it; "" for none.
+        checking_labels: whether the labels are being checked.
+        shipped: name of the pre-trained backbone that is installed; "" for none.
+        fixed_steps: whether the length of a training is a number of steps instead of the budget.
         interrupted: titles of jobs that can be gone on with.
         missing: packages to install, and `missing_sentence` what they are and how large.
         checking: whether the set-up is being checked.
@@ -100,6 +111,11 @@ class PanelState:
     loss: tuple[tuple[float, float], ...] = ()
     held_out: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
+    preview: str = ""
+    preview_of: str = ""
+    checking_labels: bool = False
+    shipped: str = ""
+    fixed_steps: bool = False
     interrupted: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     missing_sentence: str = ""
@@ -134,6 +150,11 @@ def panel_state(now: Situation) -> PanelState:
         loss=tuple(progress.loss) if progress is not None else (),
         held_out=tuple(progress.held_out) if progress is not None else (),
         warnings=tuple(progress.warnings) if progress is not None else (),
+        preview=now.preview,
+        preview_of=now.preview_of,
+        checking_labels=now.checking_labels,
+        shipped=now.shipped,
+        fixed_steps=bool(now.steps),
         interrupted=tuple(now.interrupted),
         missing=tuple(now.missing),
         missing_sentence=now.missing_sentence,
@@ -149,11 +170,14 @@ def _enabled(now: Situation) -> list[str]:
         LABEL: selected is not None,
         LABEL_NEXT: next_to_label(now.scans) is not None,
         RANK: idle and not now.missing and known and len(scans_to_rank(now.scans)) > 1,
+        CHECK_LABELS: idle and not now.missing and not now.checking_labels and bool(training_scans(now.scans)),
         INSTALL: idle and bool(now.missing),
         CHECK_SET_UP: idle and not now.checking,
         COPY_REPORT: bool(now.set_up),
         START_TRAINING: idle and not now.missing and len(training_scans(now.scans)) >= FEWEST_SCANS,
-        STOP: now.job == TRAIN and not now.stopping,
+        PREVIEW: now.job == TRAIN and _can_preview(now),
+        PAUSE: now.job == TRAIN and not now.stopping,
+        STOP: now.job == TRAIN and not now.stopping and not now.finishing,
         CONTINUE: idle and bool(now.interrupted) and not now.missing,
         KEEP: idle and bool(now.interrupted) and now.learnt and not now.missing,
         DISCARD: idle and bool(now.interrupted),
@@ -171,6 +195,12 @@ def _enabled(now: Situation) -> list[str]:
         COPY_LOG: now.failure is not None or now.progress is not None,
     }
     return [action for action, allowed in rules.items() if allowed]
+
+
+def _can_preview(now: Situation) -> bool:
+    """Whether steps are being taken, and no preview is under way."""
+    under_way = now.preparing is None and not now.stopping and not now.finishing and not now.preview_asked
+    return under_way and bool(now.scans) and now.progress is not None and now.progress.stage in STAGES
 
 
 def _waits(now: Situation) -> bool:

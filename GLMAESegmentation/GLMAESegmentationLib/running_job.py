@@ -91,6 +91,13 @@ class RunningJob:
             self._deadline = self._clock() + STOP_SECONDS + 0.5
             self._process.ask_to_stop()
 
+    def kill(self) -> None:
+        """End it by force, at once: nobody waits for what it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(1.0)
+            self._process = None
+
     def leave(self) -> None:
         """Stop now and wait for it: Slicer quits or the module is reloaded. The job can be gone on with later."""
         process = self._process

@@ -26,6 +26,11 @@ def scans_to_rank(scans: Sequence[Scan]) -> list[Scan]:
     return [scan for scan in scans if scan.role == SEGMENT and not scan.trainable]
 
 
+def scan_to_preview(scans: Sequence[Scan], selected: str = "") -> Scan:
+    """The scan to try a training on: the selected one, else one that it does not learn from, else any."""
+    return min(scans, key=lambda scan: (scan.volume_id != selected, scan.role != SEGMENT))
+
+
 def next_to_label(scans: Sequence[Scan], least_sure: Sequence[str] = ()) -> Scan | None:
     """The scan to label next: the one that the model is least sure of, else a doubtful result, else any without label.
 

@@ -11,6 +11,8 @@ import slicer
 
 from .segmentation_import import is_result
 
+# Set on what shows a training under way: it is no segmentation of anybody's.
+PREVIEW_ATTRIBUTE = "GLMAESegmentation.Preview"
 # What people and programs add to a scan's name to name its segmentation.
 _LABEL_WORDS = {"segmentation", "segmentations", "seg", "label", "labels", "labelmap", "mask", "glmae", "of"}
 
@@ -37,7 +39,7 @@ def find_cases(scene: Any) -> list[SceneCase]:
     volumes = scan_volumes(scene)
     owned: dict[str, list[Any]] = {volume.GetID(): [] for volume in volumes}
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
-        volume = volume_of(segmentation, volumes)
+        volume = None if segmentation.GetAttribute(PREVIEW_ATTRIBUTE) else volume_of(segmentation, volumes)
         if volume is not None:
             owned[volume.GetID()].append(segmentation)
     return [_case(volume, owned[volume.GetID()]) for volume in volumes]

@@ -12,9 +12,11 @@ from .sentences import duration, listed, progress_sentence, stage_name
 from .situation import Situation
 from .translation import tr as _
 
-# Peak memory of training in GB beside the scans themselves: the network and a batch of crops, which do not depend on
+# Peak memory of training in GB before the engine was asked: the network and a batch of crops, which do not depend on
 # how many or how large the scans are. 1.2 were measured on the CPU with scans of 128 x 128 x 128 voxels.
 TRAINING_GB = 1.5
+# The engine estimates the network and its crops; the programs themselves take this.
+PROGRAM_GB = 0.6
 
 
 def next_step(now: Situation) -> str:
@@ -71,7 +73,14 @@ def classes_sentence(now: Situation) -> str:
     text = partial_sentence(now.classes)
     if empty and not text:
         text = _("{name} has no voxels in {scan}.").format(scan=empty[0][0], name=empty[0][1])
-    return text or _("Every structure was drawn in every scan to train on.")
+    text = text or _("Every structure was drawn in every scan to train on.")
+    if now.checking_labels:
+        text += " " + _("The labels are being checked.")
+    elif now.checked and not now.findings and not now.problem:
+        text += " " + _("The labels were checked: nothing odd was found.")
+    elif now.findings:
+        text += " " + _("Odd in the labels; select a line to go there:")
+    return text
 
 
 def train_sentence(now: Situation) -> str:
@@ -86,12 +95,23 @@ def train_sentence(now: Situation) -> str:
     length = duration(60 * BUDGET_MINUTES[now.budget], exact=True)
     if now.steps:
         length = _("{steps} steps").format(steps=now.steps)
-    text = _("Trains on {n} scans for {length}; needs about {gb:.1f} GB of memory.").format(
-        n=len(training), length=length, gb=TRAINING_GB
-    )
+    parts = [_("Trains on {n} scans for {length}, {start}.").format(n=len(training), length=length, start=_start(now))]
     if now.region:
-        text += " " + _("Only inside {region}.").format(region=now.region)
-    return " ".join(part for part in (text, now.device_reason) if part)
+        parts.append(_("Only inside {region}.").format(region=now.region))
+    if now.memory is None:
+        parts.append(_("Needs about {gb:.1f} GB of memory.").format(gb=TRAINING_GB))
+    else:
+        need, free = (size / 1e9 for size in now.memory)
+        parts.append(
+            _("Needs about {gb:.1f} GB of memory; {free:.1f} GB are free.").format(gb=need + PROGRAM_GB, free=free)
+        )
+    return " ".join(part for part in (*parts, now.device_reason, now.problem) if part)
+
+
+def _start(now: Situation) -> str:
+    if now.backbone:
+        return _("starting from the pre-trained backbone {name}").format(name=now.backbone)
+    return _("from scratch") if now.shipped else _("from scratch (no pre-trained backbone is installed)")
 
 
 def segment_sentence(now: Situation) -> str:
@@ -126,6 +146,8 @@ def job_sentence(now: Situation) -> str:
         return ""
     if now.stopping:
         return _("Stopping. What is done is kept.")
+    if now.finishing:
+        return _("The model of what was learnt so far is being made.")
     if now.preparing is not None:
         return _("Preparing scan {n} of {total}.").format(
             n=min(now.preparing[0] + 1, now.preparing[1]), total=now.preparing[1]

@@ -54,18 +54,18 @@ class VoxelCounts:
     def known(self, segmentation: Any) -> dict[str, int] | None:
         """The counts of a node; None when it has to be counted (again)."""
         stamp, counts = self._known.get(segmentation.GetID(), (-1, {}))
-        return counts if stamp == _stamp(segmentation) else None
+        return counts if stamp == stamp_of(segmentation) else None
 
     def count(self, segmentation: Any) -> dict[str, int]:
         """Count the voxels of one node."""
-        stamp = _stamp(segmentation)
+        stamp = stamp_of(segmentation)
         counts = {entry.identifier: int(np.count_nonzero(entry.mask)) for entry in segment_arrays(segmentation)}
         self._known[segmentation.GetID()] = (stamp, counts)
         return counts
 
 
-def _stamp(segmentation: Any) -> int:
-    """Changes with every stroke of the brush."""
+def stamp_of(segmentation: Any) -> int:
+    """A number that changes with every stroke of the brush in a node."""
     source = segmentation.GetSegmentation()
     representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     stamps = [source.GetMTime()]

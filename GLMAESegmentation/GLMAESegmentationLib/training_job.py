@@ -33,15 +33,25 @@ def write_training_cases(job: JobFolder, scans: Sequence[Scan], scene: Any, regi
         ScanError: a scan cannot be written.
     """
     folder = CaseFolder(job.cases)
+    yield from write_labelled(folder, scans, scene, region)
+    details = job.record.details
+    words = ["finetune", "--images", str(folder.images), "--labels", str(folder.labels), "--out", str(job.out)]
+    job.update(words=(*words, *details["options"]))
+
+
+def write_labelled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region: Any | None) -> Iterator[int]:
+    """Write one labelled scan after the other; yields the number written after each.
+
+    Raises:
+        RequestError: a scan was deleted meanwhile, or does not meet the region.
+        ScanError: a scan cannot be written.
+    """
     for number, scan in enumerate(scans, start=1):
         volume, segmentation = (scene.GetNodeByID(identifier) for identifier in (scan.volume_id, scan.segmentation_id))
         if volume is None or segmentation is None:
             raise RequestError(_("{scan} is no longer in the scene; press Train again.").format(scan=scan.name))
         folder.add(SceneCase((volume,), segmentation), box_of(region, volume))
         yield number
-    details = job.record.details
-    words = ["finetune", "--images", str(folder.images), "--labels", str(folder.labels), "--out", str(job.out)]
-    job.update(words=(*words, *details["options"]))
 
 
 def box_of(region: Any | None, volume: Any) -> Box | None:

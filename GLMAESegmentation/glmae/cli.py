@@ -130,6 +130,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
     _recipe_option(evaluate, "--labels is a data set of the paper as published; take its validation scans")
 
+    check = _command(commands, "check", _check, "look for slips in the labels, and what training will take here")
+    check.add_argument("--images", type=Path, required=True, help="folder of scans, as for finetune")
+    check.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    check.add_argument(
+        "--cases", nargs="+", metavar="NAME", help="look at these cases only (default: all with a label)"
+    )
+    check.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
+    )
+    _device_options(check)
+
     suggest = _command(commands, "suggest", _suggest, "rank unlabelled scans: which to label next")
     suggest.add_argument("--model", type=Path, required=True, help="folder made by finetune")
     suggest.add_argument(
@@ -299,6 +310,21 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
         should_stop=stopped,
     )
     return 1 if failed else 0
+
+
+def _check(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+    from .segmentation.forecast import forecast
+
+    findings = forecast(
+        images=options.images,
+        labels=options.labels,
+        cases=options.cases,
+        classes=options.classes,
+        device=options.device,
+        events=events,
+        should_stop=stopped,
+    )
+    return 1 if any(finding.severity == "error" for finding in findings) else 0
 
 
 def _suggest(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:

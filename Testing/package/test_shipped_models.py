@@ -19,6 +19,7 @@ from glmae.backbone.weights import SHIPPED, load_backbone, write_weights
 from glmae.errors import GLMAEError
 from glmae.model_folder import CARD, WEIGHTS, write_model
 from glmae.segmentation.configuration import FinetuneConfig
+from GLMAESegmentationLib.shipped_backbone import NAME
 
 LARGEST = 12_000_000  # bytes of weights
 NOTICE, PAGE = "LICENSE.md", "README.md"
@@ -105,6 +106,10 @@ def test_all_that_ships_may_ship() -> None:
 def test_the_default_is_one_that_ships() -> None:
     names = [folder.name for folder in shipped()]
     assert not names or FinetuneConfig.preset in names
+
+
+def test_the_panel_names_the_one_that_a_training_starts_from() -> None:
+    assert FinetuneConfig.preset == NAME
 
 
 TEXT = """# A backbone

@@ -11,7 +11,7 @@ import pytest
 from module_window import ModuleWindow
 from mrml_scene import new_scene
 
-from GLMAESegmentationLib import engine_command
+from GLMAESegmentationLib import engine_command, label_check
 
 
 @pytest.fixture
@@ -31,6 +31,12 @@ def window(scene: Any, tmp_path: Path) -> Iterator[ModuleWindow]:
     opened = ModuleWindow(tmp_path / "Größe μ" / "settings")
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def unasked_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels are checked when a test asks for it: each check is a process with torch."""
+    monkeypatch.setattr(label_check, "SMALL_SCAN", 0)
 
 
 @pytest.fixture

@@ -65,6 +65,14 @@ class ModuleWindow:
             time.sleep(0.01)
         return longest
 
+    def wait(self, until: Any, seconds: float = 120) -> None:
+        """Turn the event loop and the panel's timer, beside a job."""
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end
+            self.settle(1)
+            time.sleep(0.05)
+
     def texts(self, table: str, column: int) -> list[str]:
         widget = getattr(self.ui, table)
         return [widget.item(row, column).text() for row in range(widget.rowCount)]
@@ -72,9 +80,11 @@ class ModuleWindow:
     def picture(self, path: Path, height: int | None = None) -> None:
         """The panel as it looks, on one page."""
         for _ in range(2):  # texts that were wrapped anew change the height
+            self.qt.application.processEvents()  # what has just been shown is given its place
             self.frame.layout().activate()
-            self.frame.resize(self.frame.width, height or self.frame.sizeHint.height())
-            self.qt.application.processEvents()
+            needed = max(self.frame.sizeHint.height(), self.frame.layout().totalHeightForWidth(self.frame.width))
+            self.frame.resize(self.frame.width, height or needed)
+        self.qt.application.processEvents()
         opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
         assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets
 

@@ -32,16 +32,74 @@ def train(behaviour: str, out: Path) -> int:
         shutil.copytree(HERE / "model", out)
         say("finished", job="finetune", model=str(out))
         return 0
+    if behaviour == "long step":
+        return long_step(out)
+    if "--finish" in sys.argv:
+        shutil.rmtree(out)
+        shutil.copytree(HERE / "model", out)
+        say("finished", job="finetune", model=str(out))
+        return 0
     if behaviour == "odd label":
-        say(
-            "warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts"
-        )
+        say_what_is_odd()
     checkpoint = out / "unfinished" / "checkpoint.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.touch()
+    asked = out / "unfinished" / "preview.json"
+    say("fold", fold=1, folds=1, mean_dice=0.7)
     for step in range(10000):
+        if asked.exists():
+            preview(Path(json.loads(asked.read_text(encoding="utf-8"))["image"]), out / "unfinished", step)
+            asked.unlink()
         say("progress", stage="finetune", done=step, total=10000, seconds_left=60, loss=1.0)
         time.sleep(0.05)
+    return 0
+
+
+def long_step(out: Path) -> int:
+    """As the engine: the first request waits for the end of the step, the second breaks it off."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, ask)
+    say("progress", stage="finetune", done=1, total=9, loss=1.0)
+    say("progress", stage="finetune", done=2, total=9, loss=1.0)
+    try:
+        for _ in range(1200):  # a single sleep would not notice: no signal of the system is sent
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        (out / "unfinished").mkdir(parents=True)
+        (out / "unfinished" / "checkpoint.safetensors").touch()
+        say("failed", name="Stopped", message="stopped")
+    return 130
+
+
+def say_what_is_odd() -> None:
+    say("warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts")
+
+
+def preview(image: Path, folder: Path, step: int) -> None:
+    case = image.name.removesuffix(".nrrd")
+    if not (HERE / "result.seg.nrrd").exists():
+        say("preview", case=case, step=step, message=f"no preview of {case}: not enough memory")
+        return
+    (folder / "preview").mkdir(exist_ok=True)
+    say("preview", case=case, step=step, file=str(shutil.copy(HERE / "result.seg.nrrd", folder / "preview")))
+
+
+def check(behaviour: str) -> int:
+    if behaviour == "slow":
+        time.sleep(60)
+    if behaviour == "odd label":
+        say_what_is_odd()
+    if behaviour == "little memory":
+        say("failed", name="RequestError", message="training needs about 9 GB of memory and 1 GB are free on cpu")
+        return 2
+    say("estimate", memory_bytes=400_000_000, free_bytes=9_000_000_000, message="")
+    say("finished", job="check", findings=0)
     return 0
 
 
@@ -83,6 +141,8 @@ def main() -> int:
     behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
     say("started", job=words[0], cases=2, classes=[], device="cpu")
     say("info", message="Computing on the CPU.")
+    if words[0] == "check":
+        return check(behaviour)
     if words[0] == "suggest":
         return suggest(Path(words[words.index("--images") + 1]))
     out = Path(words[words.index("--out") + 1])

@@ -28,9 +28,11 @@ def test_what_is_shown_while_training(training: ModuleWindow) -> None:
     assert ui.trainProgress.visible
     assert ui.curveLabel.visible
     assert ui.stopButton.enabled
+    assert ui.previewButton.enabled
+    assert not ui.checkLabelsButton.visible
     assert not ui.trainButton.visible
     assert not ui.segmentButton.enabled
-    training.click("stopButton")
+    training.click("pauseButton")
     training.run(30)
     assert ui.interruptedFrame.visible
     assert "Anterior, Posterior" in ui.interruptedLabel.text
@@ -72,6 +74,10 @@ def test_a_volume_deleted_and_one_renamed_while_training(training: ModuleWindow)
     slicer.mrmlScene.RemoveNode(second)
     training.settle(2)
     assert training.texts("scanTable", 0) == ["renamed"]
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        slicer.mrmlScene.RemoveNode(segmentation)
+    training.settle(2)
+    assert training.texts("scanTable", 1) == ["not labelled"]
     assert training.panel.state.running == "train"
 
 

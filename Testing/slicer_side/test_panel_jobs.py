@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_scene import follow, load_scan, new_panel
+from panel_scene import follow, load_scan, new_panel, write_model
 
 from glmae.errors import StorageError
 from GLMAESegmentationLib import engine_command as engine
@@ -46,7 +46,7 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1, 300)
     began = time.monotonic()
-    panel.do(action.STOP)
+    panel.do(action.PAUSE)
     assert panel.state.progress_sentence == "Stopping. What is done is kept."
     follow(panel)
     assert time.monotonic() - began < 5
@@ -65,21 +65,46 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     assert not list(panel.jobs.iterdir())
 
 
-def test_what_was_learnt_until_it_was_stopped_is_kept_as_a_model(panel: Panel, scene: Any, tmp_path: Path) -> None:
+def test_stop_makes_the_model_of_what_was_learnt_so_far(panel: Panel, scene: Any, tmp_path: Path) -> None:
     panel = new_panel(scene, tmp_path, with_small_crops)
-    panel.choices.steps = 30  # folds of three steps
+    panel.choices.steps = 30
     panel.do(action.START_TRAINING)
     follow(panel, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 1)
     panel.do(action.STOP)
-    follow(panel)
-    assert {action.CONTINUE, action.KEEP, action.DISCARD} <= panel.state.enabled
-    panel.do(action.KEEP)
+    follow(panel, lambda: "is being made" in panel.state.progress_sentence)
+    assert panel.busy, panel.log
+    assert action.STOP not in panel.state.enabled
     follow(panel)
     assert panel.state.failure is None, panel.log
     assert panel.state.models == ("Anterior, Posterior",)
     assert panel.library.card("Anterior, Posterior").content["schedule"]["done"] < 30
     assert panel.state.interrupted == ()
     assert not list(panel.jobs.iterdir())
+
+
+def test_what_was_learnt_before_a_pause_can_be_kept(panel: Panel, stand_in: Path) -> None:
+    write_model(stand_in.parent / "model")
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    panel.do(action.PAUSE)
+    follow(panel)
+    assert panel.state.next_step == "Paused. What was learnt so far is kept; Continue goes on."
+    assert {action.CONTINUE, action.KEEP, action.DISCARD} <= panel.state.enabled
+    panel.do(action.KEEP)
+    follow(panel)
+    assert panel.state.failure is None, panel.log
+    assert panel.state.models == ("Anterior, Posterior",)
+
+
+def test_stop_before_anything_was_learnt_says_so(panel: Panel, stand_in: Path) -> None:
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    next(panel.jobs.rglob("checkpoint.safetensors")).unlink()
+    panel.do(action.STOP)
+    follow(panel)
+    assert panel.state.next_step.startswith("Stopped before there was anything to keep as a model.")
+    assert action.CONTINUE in panel.state.enabled
+    assert panel.state.models == ()
 
 
 def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) -> None:
@@ -89,7 +114,7 @@ def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) ->
     assert "about 1 minute left" in panel.state.progress_sentence
     assert "Computing on the CPU." in panel.state.train_sentence
     assert action.START_TRAINING not in panel.state.enabled
-    panel.do(action.STOP)
+    panel.do(action.PAUSE)
     follow(panel)
     assert panel.state.interrupted
 
@@ -99,10 +124,21 @@ def test_one_that_does_not_listen_is_ended_by_force(panel: Panel, stand_in: Path
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1)
     began = time.monotonic()
-    panel.do(action.STOP)
+    panel.do(action.PAUSE)
     follow(panel)
     assert 3 < time.monotonic() - began < 6
     assert panel.state.interrupted
+
+
+def test_a_long_step_is_broken_off_and_what_was_learnt_before_it_is_kept(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("long step", encoding="utf-8")
+    panel.do(action.START_TRAINING)
+    follow(panel, lambda: len(panel.state.loss) > 1)
+    began = time.monotonic()
+    panel.do(action.PAUSE)
+    follow(panel)
+    assert time.monotonic() - began < 5
+    assert {action.CONTINUE, action.KEEP} <= panel.state.enabled
 
 
 @pytest.mark.parametrize(
@@ -167,7 +203,7 @@ def test_a_crash_of_slicer_is_noticed(panel: Panel, stand_in: Path, scene: Any, 
     (job,) = all_jobs(panel.jobs)
     assert job.record.state == "running"
     assert new_panel(scene, tmp_path).state.interrupted == ()  # another Slicer runs it
-    panel.do(action.STOP)
+    panel.do(action.PAUSE)
     follow(panel)
     content = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
     (job.folder / "job.json").write_text(json.dumps({**content, "state": "running"}), encoding="utf-8")
@@ -208,7 +244,7 @@ def test_a_disk_that_is_full_while_the_job_runs(
 
     with monkeypatch.context() as broken:
         broken.setattr("GLMAESegmentationLib.job_folder.write_json", full)
-        panel.do(action.STOP)
+        panel.do(action.PAUSE)
         follow(panel)
     assert panel.state.failure is not None
     assert panel.state.failure.name == "No space on the disk"
@@ -227,7 +263,7 @@ def test_quitting_while_scans_are_written_leaves_nothing(panel: Panel, stand_in:
 def test_stopping_while_scans_are_written_leaves_nothing(panel: Panel, stand_in: Path) -> None:
     panel.do(action.START_TRAINING)
     panel.tick()
-    panel.do(action.STOP)
+    panel.do(action.PAUSE)
     assert not panel.busy
     assert panel.state.interrupted == ()
     assert not list(panel.jobs.iterdir())

@@ -25,7 +25,7 @@ OFFLINE = Ending("offline", "The servers could not be reached.", "Install from a
 @pytest.fixture
 def bare(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> ModuleWindow:
     """The panel in a Slicer without PyTorch."""
-    for module in ("panel", "widgets.slicer_application"):
+    for module in ("set_up", "widgets.slicer_application"):
         monkeypatch.setattr(f"GLMAESegmentationLib.{module}.installed_packages", lambda: LACKING)
     window.widget.enter()
     return window
@@ -68,7 +68,7 @@ def test_installing_from_a_folder_and_the_restart(
 
     def install(plan: installation.Plan) -> Ending:
         wheels.append(plan.wheels)
-        monkeypatch.setattr("GLMAESegmentationLib.panel.installed_packages", lambda: WHOLE)
+        monkeypatch.setattr("GLMAESegmentationLib.set_up.installed_packages", lambda: WHOLE)
         return Ending("installed", "Everything is installed.", "Restart Slicer.", restart=True)
 
     monkeypatch.setattr("GLMAESegmentationLib.widgets.slicer_application.install", install)

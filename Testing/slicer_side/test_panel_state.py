@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from GLMAESegmentationLib.event_stream import EventStream
 from GLMAESegmentationLib.failures import Failure, failure_of
 from GLMAESegmentationLib.job_progress import CURVE_POINTS, JobProgress
 from GLMAESegmentationLib.label_findings import findings_of
-from GLMAESegmentationLib.model_scores import advice, model_scores
+from GLMAESegmentationLib.model_scores import advice, model_scores, origin
 from GLMAESegmentationLib.panel_state import panel_state
 from GLMAESegmentationLib.result_check import FoundStructure, doubts, training_volumes
-from GLMAESegmentationLib.scan_choice import next_to_label, scans_to_segment
+from GLMAESegmentationLib.scan_choice import next_to_label, scan_to_preview, scans_to_segment
 from GLMAESegmentationLib.scan_table import Scan
 from GLMAESegmentationLib.segmentation_queue import QueuedScan, SegmentationQueue
 from GLMAESegmentationLib.sentences import duration, listed
+from GLMAESegmentationLib.shipped_backbone import shipped_backbone
 from GLMAESegmentationLib.situation import Situation
 
 
@@ -63,7 +65,7 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
         (
             dataclasses.replace(READY, job="train", progress=JobProgress(stage="finetune", done=3, total=9)),
             "Training (3 of 9).",
-            {action.LABEL_NEXT, action.STOP, action.EXPORT, action.COPY_LOG},
+            {action.LABEL_NEXT, action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
         ),
         (
             dataclasses.replace(READY, job="segment", preparing=(0, 1)),
@@ -76,7 +78,10 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
 def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
     state = panel_state(situation)
     assert state.next_step.startswith(sentence)
-    assert state.enabled - {action.CHECK_SET_UP} == enabled
+    idle = {action.CHECK_SET_UP, action.CHECK_LABELS}
+    assert state.enabled - idle == enabled
+    labelled_scans = any(scan.role == "train" for scan in situation.scans)
+    assert (action.CHECK_LABELS in state.enabled) is (labelled_scans and not situation.job and not situation.missing)
     assert (action.CHECK_SET_UP in state.enabled) is not bool(situation.job)
 
 
@@ -100,6 +105,43 @@ def test_choices_are_in_the_sentence() -> None:
     assert "for 60 minutes" in panel_state(Situation(scans=TWO, budget="thorough")).train_sentence
     assert "for 30 steps" in panel_state(Situation(scans=TWO, steps=30)).train_sentence
     assert "Only inside R." in panel_state(Situation(scans=TWO, region="R")).train_sentence
+
+
+@pytest.mark.parametrize(
+    ("shipped", "backbone", "words"),
+    [
+        ("", "", "from scratch (no pre-trained backbone is installed)."),
+        ("tiny", "", "from scratch."),
+        ("tiny", "tiny", "starting from the pre-trained backbone tiny."),
+    ],
+)
+def test_the_backbone_is_named(shipped: str, backbone: str, words: str) -> None:
+    sentence = panel_state(Situation(scans=TWO, shipped=shipped, backbone=backbone)).train_sentence
+    assert f"Trains on 2 scans for 20 minutes, {words}" in sentence
+
+
+def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
+    assert shipped_backbone(tmp_path) == ""
+    for name in ("small", "tiny"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "small" / "model.json").touch()
+    assert shipped_backbone(tmp_path) == ""  # an empty folder is none, and a training does not start from "small"
+    (tmp_path / "tiny" / "model.json").touch()
+    assert shipped_backbone(tmp_path) == "tiny"
+
+
+def test_memory_and_device_are_said_as_far_as_they_are_known() -> None:
+    assert "Needs about 1.5 GB of memory." in panel_state(Situation(scans=TWO)).train_sentence
+    known = Situation(scans=TWO, memory=(400_000_000, 9_000_000_000), device_reason="Computing on the CPU.")
+    sentence = panel_state(known).train_sentence
+    assert "Needs about 1.0 GB of memory; 9.0 GB are free. Computing on the CPU." in sentence
+
+
+def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learnt_from() -> None:
+    scans = [*TWO, unlabelled("c")]
+    assert scan_to_preview(scans, "b").name == "b"
+    assert scan_to_preview(scans).name == "c"
+    assert scan_to_preview(TWO, "gone").name == "a"
 
 
 def test_a_failure_stays_until_something_else_is_done() -> None:
@@ -177,16 +219,22 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
         {"event": "progress", "stage": "prepare", "done": 1, "total": 2, "loss": 9.0},
         {"event": "progress", "stage": "finetune", "done": 1, "total": 4, "seconds_left": None, "loss": 2.0},
         {"event": "progress", "stage": "finetune", "done": 2, "total": 4, "seconds_left": 8.0, "loss": float("nan")},
-        {"event": "score", "mean_dice": 0.8},
+        {"event": "fold", "fold": 1, "folds": 2, "mean_dice": 0.8},
+        {"event": "fold", "fold": 2, "folds": 2, "mean_dice": None},
+        {"event": "score", "mean_dice": 0.7},
+        {"event": "estimate", "seconds": 3, "steps": 9, "message": ""},
+        {"event": "estimate", "memory_bytes": 1_000_000_000, "free_bytes": 9_000_000_000},
         {"event": "case", "case": "case-01", "state": "failed", "message": "unreadable"},
         {"event": "case", "case": None, "state": 3},
         {"event": "finished", "job": "finetune", "model": "m"},
     ):
         progress.apply(event)
     assert (progress.device, progress.remarks) == ("cpu", ["Computing on the CPU."])
+    assert progress.device_reason == "Computing on the CPU."
+    assert progress.memory == (1_000_000_000, 9_000_000_000)
     assert (progress.done, progress.total, progress.seconds_left, progress.fraction) == (2, 4, 8.0, 0.5)
     assert progress.loss == [(1.0, 2.0)]
-    assert progress.held_out == [(2.0, 0.8)]
+    assert progress.held_out == [(1.0, 0.8)]
     assert (progress.cases, progress.case_messages) == ({"case-01": "failed"}, {"case-01": "unreadable"})
     assert progress.finished is not None
 
@@ -297,6 +345,12 @@ def test_scores_of_a_card() -> None:
     assert advice({"scores": without}) == "There was one labelled scan only."
     assert model_scores({"scores": None}) == []
     assert "not scored" in advice({})
+    cases = [{"alias": "a"}, {"alias": "b"}]
+    assert origin({"training_cases": cases, "pretrained": None}) == "Learnt from 2 scans, from scratch."
+    assert origin({"training_cases": cases, "pretrained": "tiny"}) == (
+        "Learnt from 2 scans, with the pre-trained backbone tiny."
+    )
+    assert origin({}) == ""
 
 
 @pytest.mark.parametrize(

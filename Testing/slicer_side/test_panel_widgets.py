@@ -33,7 +33,7 @@ def test_a_role_is_chosen_in_the_table(window: ModuleWindow) -> None:
         load_scan(name, labelled=number < 2)
     window.settle()
     assert window.ui.trainButton.enabled
-    selector = window.ui.scanTable.cellWidget(0, 2)
+    selector = window.ui.scanTable.cellWidget(0, 3)
     assert selector.currentText == "train"
     selector.currentIndex = 2
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "train", "segment"]
@@ -169,3 +169,14 @@ def test_no_colours_of_its_own() -> None:
     assert not [p for p in UI.iter("property") if p.get("name") in ("styleSheet", "palette")]
     code = MODULE.parent / "GLMAESegmentationLib" / "widgets"
     assert not [path.name for path in code.glob("*.py") if "setStyleSheet" in path.read_text(encoding="utf-8")]
+
+
+def test_a_terminology_stands_beside_the_name(window: ModuleWindow) -> None:
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    entry = "General~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        segment = node.GetSegmentation().GetNthSegment(0)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
+    window.settle()
+    assert window.texts("classTable", 0) == ["Anterior (Liver)", "Posterior"]

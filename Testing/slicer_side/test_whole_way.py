@@ -9,6 +9,9 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import load_scan
 
+from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.shipped_backbone import shipped_backbone
+
 SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "155", "175")]
 
 
@@ -20,7 +23,7 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     # GLMAE_SCREENSHOTS=Resources/Screenshots makes the pictures of the documentation.
     pictures = Path(os.environ.get("GLMAE_SCREENSHOTS", tmp_path))
     # So many that two scans are held out, scored, and segmented well.
-    steps = 260 if "GLMAE_SCREENSHOTS" in os.environ else 4
+    steps = 260 if "GLMAE_SCREENSHOTS" in os.environ else 6
     ui = window.ui
     window.picture(pictures / "empty.png")
     for number, name in enumerate(SCANS):
@@ -28,21 +31,33 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     window.settle()
     assert window.texts("scanTable", 1) == ["labelled"] * 2 + ["not labelled"] * 4
     assert window.texts("classTable", 0) == ["Anterior", "Posterior"]
+    ui.deviceSelector.currentIndex = 1
+    window.click("checkLabelsButton")
+    window.wait(lambda: not window.panel.state.checking_labels)
+    assert "nothing odd was found" in ui.classesLabel.text
+    assert "GB are free. Computing on the CPU" in ui.trainLabel.text
     window.picture(pictures / "labelled.png")
 
     ui.stepsSelector.value = steps
-    ui.deviceSelector.currentIndex = 1
     stalls = {}
     window.click("trainButton")
-    window.run(until=lambda: len(window.panel.state.loss) > steps // 2)
+    window.run(until=lambda: window.panel.state.stage == "Training" and len(window.panel.state.loss) > steps // 4)
     assert ui.stopButton.visible
     assert "Training (" in ui.trainProgressLabel.text
+    window.click("previewButton")
+    window.run(until=lambda: action.PREVIEW in window.panel.state.enabled)
+    assert "hippocampus_057" in ui.trainProgressLabel.text
+    assert window.panel.state.preview_of
     window.picture(pictures / "training.png")
     stalls["train"] = window.run()
+    assert slicer.mrmlScene.GetFirstNodeByName("hippocampus_057 preview") is None
     assert window.panel.state.failure is None, window.panel.log
     model = ui.modelSelector.currentText
     assert model == "Anterior, Posterior"
     assert not list((window.settings / "GLMAE" / "jobs").iterdir())
+    backbone = shipped_backbone()
+    origin = f"with the pre-trained backbone {backbone}" if backbone else "from scratch"
+    assert f"Learnt from 2 scans, {origin}." in ui.scoresLabel.text
     window.picture(pictures / "trained.png")
 
     window.click("rankButton")

@@ -35,7 +35,11 @@ class ClassRows:
         self._shown = (classes, findings)
         of = len({name for row in classes for name in (*row.voxels, *row.missing)})
         rows = [
-            (row.name, _("{n} of {total} scans").format(n=len(row.voxels), total=of), _range(list(row.voxels.values())))
+            (
+                _full_name(row),
+                _("{n} of {total} scans").format(n=len(row.voxels), total=of),
+                _range(list(row.voxels.values())),
+            )
             for row in classes
         ]
         tips = [
@@ -48,6 +52,11 @@ class ClassRows:
         self._findings.visible = bool(findings)
         self._findings.clear()
         self._findings.addItems([finding.sentence for finding in findings])
+
+
+def _full_name(row: ClassRow) -> str:
+    meaning = row.terminology
+    return f"{row.name} ({meaning})" if meaning and meaning.casefold() != row.name.casefold() else row.name
 
 
 def _range(counts: list[int]) -> str:

@@ -28,7 +28,10 @@ _BUTTONS = {
     "labelButton": action.LABEL,
     "labelNextButton": action.LABEL_NEXT,
     "rankButton": action.RANK,
+    "checkLabelsButton": action.CHECK_LABELS,
     "trainButton": action.START_TRAINING,
+    "previewButton": action.PREVIEW,
+    "pauseButton": action.PAUSE,
     "stopButton": action.STOP,
     "continueButton": action.CONTINUE,
     "keepButton": action.KEEP,
@@ -127,22 +130,33 @@ class PanelView:
     def _show_classes(self, state: PanelState) -> None:
         self.ui.classesLabel.text = state.classes_sentence
         self._classes.show(state.classes, state.findings)
+        self.ui.checkLabelsButton.visible = bool(state.classes) and state.running != TRAIN
 
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN
         ui.trainLabel.text = state.train_sentence
         ui.trainLabel.visible = not training
-        ui.stopButton.visible = training
-        ui.trainButton.visible = ui.budgetSelector.visible = not training
+        idle, busy = (ui.trainButton, ui.budgetSelector), (ui.previewButton, ui.pauseButton, ui.stopButton)
+        for widget in idle if training else busy:  # hidden first: with all of them the panel would grow wide
+            widget.visible = False
+        for widget in busy if training else idle:
+            widget.visible = True
+        ui.budgetSelector.enabled = not state.fixed_steps
+        ui.pretrainedBox.enabled = bool(state.shipped)
         ui.trainProgress.visible = ui.trainProgressLabel.visible = training
         if training:
             _show_fraction(ui.trainProgress, state.fraction)
-            ui.trainProgressLabel.text = " ".join([state.progress_sentence, *state.warnings[-1:]])
-        curves = len(state.loss) > 1
+            ui.trainProgressLabel.text = " ".join(
+                filter(None, (state.progress_sentence, state.preview, *state.warnings[-1:]))
+            )
+        if state.preview_of and (before is None or before.preview_of != state.preview_of):
+            self._application.show_segmentation(state.preview_of)
+        curves = len(state.loss) > 1 or bool(state.held_out)
         ui.curveLabel.visible = curves
         if curves and (before is None or before.loss != state.loss or before.held_out != state.held_out):
             draw_curves(ui.curveLabel, state.loss, state.held_out)
-        lines = [f"{score.name}: {score.text}" for score in state.scores]
+        lines = [_("Dice to expect on other scans:")] if state.scores else []
+        lines += [f"{score.name}: {score.text}" for score in state.scores]
         ui.scoresLabel.visible = bool(state.model) and not training
         ui.scoresLabel.text = "\n".join([*lines, state.advice])
 

@@ -1,4 +1,4 @@
-"""The table of scans: name, state, and a list to choose each scan's role from."""
+"""The table of scans: name, state, segmentation, and a list to choose each scan's role from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..scan_table import CORRECTED, FAILED, LABELLED, PARTLY, SEGMENTED, UNLABEL
 from ..translation import tr as _
 from .tables import show_rows
 
-_ROLE_COLUMN = 2
+_ROLE_COLUMN = 3
 
 
 class ScanRows:
     """Fills a QTableWidget.
 
     Args:
-        table: with three columns.
+        table: with four columns.
         chosen: called with a volume's ID and the role that the user chose.
     """
 
@@ -27,15 +27,16 @@ class ScanRows:
         self._table, self._chosen = table, chosen
         self._selectors: list[Any] = []
         self.ids: list[str] = []
-        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (0, 2):
+            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
         for column in (1, _ROLE_COLUMN):
             table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
 
     def show(self, scans: Sequence[Scan]) -> None:
         """Show the scans as they are now."""
         self.ids = [scan.volume_id for scan in scans]
-        tips = [scan.failure or scan.doubt or scan.segmentation for scan in scans]
-        show_rows(self._table, [(scan.name, _state(scan)) for scan in scans], tips)
+        tips = ["\n".join(filter(None, (scan.name, scan.segmentation, scan.failure or scan.doubt))) for scan in scans]
+        show_rows(self._table, [(scan.name, _state(scan), scan.segmentation) for scan in scans], tips)
         while len(self._selectors) > len(scans):
             self._selectors.pop()
         while len(self._selectors) < len(scans):
@@ -75,8 +76,4 @@ def _state(scan: Scan) -> str:
         CORRECTED: _("accepted"),
         FAILED: _("failed"),
     }
-    return (
-        _("{state}, doubtful").format(state=names[scan.state])
-        if scan.doubt and scan.state == SEGMENTED
-        else names[scan.state]
-    )
+    return _("doubtful") if scan.doubt and scan.state == SEGMENTED else names[scan.state]

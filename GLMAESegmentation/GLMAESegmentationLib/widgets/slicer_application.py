@@ -26,6 +26,19 @@ class SlicerApplication:
         if volume is not None:
             slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
+    def show_segmentation(self, segmentation_id: str) -> None:
+        """The volume behind it, and the views where its structures are."""
+        node = slicer.mrmlScene.GetNodeByID(segmentation_id)
+        if node is None:
+            return
+        self.show_volume(node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()) or "")
+        node.SetDisplayVisibility(True)
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        if bounds[0] < bounds[1]:
+            centre = ((bounds[axis] + bounds[axis + 1]) / 2 for axis in (0, 2, 4))
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *centre, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+
     def confirm(self, question: str) -> bool:
         """A question with Yes and No."""
         return bool(slicer.util.confirmYesNoDisplay(question))

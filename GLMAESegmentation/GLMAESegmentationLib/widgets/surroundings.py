@@ -17,6 +17,9 @@ class Surroundings(Protocol):
     def show_volume(self, volume_id: str) -> None:
         """Show a volume in the slice views."""
 
+    def show_segmentation(self, segmentation_id: str) -> None:
+        """Show a segmentation on its volume in the slice views."""
+
     def confirm(self, question: str) -> bool:
         """Ask a question that is answered by yes or no."""
 

@@ -11,40 +11,40 @@ import qt
 from ..translation import tr as _
 
 Curve = Sequence[tuple[float, float]]
-_MARGIN = 4
+_MARGIN, _DOT = 4, 3
 
 
-def draw_curves(label: Any, loss: Curve, held_out: Curve, height: int = 70) -> None:
-    """Draw the loss (thin) and the held-out Dice (thick), each over its own range, into a QLabel."""
-    width = max(120, label.width - 2)
+def draw_curves(label: Any, loss: Curve, held_out: Curve) -> None:
+    """Draw into a QLabel the loss, a line over its own range, and the Dice of each part held out, dots from 0 to 1."""
+    line = label.fontMetrics().height()
+    width, height = max(120, label.width - 2), 5 * line
     pixmap = qt.QPixmap(width, height)
     palette = label.palette
     pixmap.fill(palette.color(qt.QPalette.Base))
     painter = qt.QPainter()
     painter.begin(pixmap)
-    curves = (
-        (_("loss {value:.2f}"), loss, qt.QPalette.Text, 1),
-        (_("Dice {value:.2f}"), held_out, qt.QPalette.Link, 2),
-    )
-    line = painter.fontMetrics().height()
-    for number, (title, curve, role, thickness) in enumerate(curves, start=1):
-        pen = qt.QPen(palette.color(role))
-        pen.setWidth(thickness)
-        painter.setPen(pen)
-        points = _places(curve, width, height)
-        for (x0, y0), (x1, y1) in itertools.pairwise(points):
+    if len(loss) > 1:
+        painter.setPen(palette.color(qt.QPalette.Text))
+        for (x0, y0), (x1, y1) in itertools.pairwise(_line(loss, width, height)):
             painter.drawLine(x0, y0, x1, y1)
-        if points:
-            text = title.format(value=curve[-1][1])
-            left = width - _MARGIN - painter.fontMetrics().horizontalAdvance(text)
-            painter.drawText(left, number * line, text)
+        _write(painter, _("loss {value:.2f}").format(value=loss[-1][1]), width, line)
+    if held_out:
+        painter.setPen(palette.color(qt.QPalette.Link))
+        painter.setBrush(palette.color(qt.QPalette.Link))
+        for x, y in _dots([dice for _fold, dice in held_out], width, height):
+            painter.drawEllipse(x - _DOT, y - _DOT, 2 * _DOT, 2 * _DOT)
+        mean = sum(dice for _fold, dice in held_out) / len(held_out)
+        _write(painter, _("held-out Dice {value:.2f}").format(value=mean), width, 2 * line)
     painter.end()
     label.setPixmap(pixmap)
 
 
-def _places(curve: Curve, width: int, height: int) -> list[tuple[int, int]]:
-    if len(curve) < 2:
-        return []
+def _write(painter: Any, text: str, width: int, bottom: int) -> None:
+    """At the right border."""
+    painter.drawText(width - _MARGIN - painter.fontMetrics().horizontalAdvance(text), bottom, text)
+
+
+def _line(curve: Curve, width: int, height: int) -> list[tuple[int, int]]:
     steps, values = [point[0] for point in curve], [point[1] for point in curve]
     low, high = min(values), max(values)
     span, reach = (high - low) or 1.0, (steps[-1] - steps[0]) or 1.0
@@ -54,4 +54,16 @@ def _places(curve: Curve, width: int, height: int) -> list[tuple[int, int]]:
             round(height - _MARGIN - (height - 2 * _MARGIN) * (value - low) / span),
         )
         for step, value in curve
+    ]
+
+
+def _dots(values: Sequence[float], width: int, height: int) -> list[tuple[int, int]]:
+    """Side by side."""
+    side = _MARGIN + _DOT
+    return [
+        (
+            round(width * (number + 0.5) / len(values)),
+            round(height - side - (height - 2 * side) * min(1.0, max(0.0, value))),
+        )
+        for number, value in enumerate(values)
     ]

@@ -19,12 +19,15 @@ from ..files import last_line, whole_file
 from ..model_folder import CARD, WEIGHTS, read_model
 from .positions import interpolate_positions, sine_cosine_positions
 from .presets import BackboneConfig
+from .trunk import Trunk
 from .vision_transformer import VisionTransformer
 
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 PROJECTION = "patch_embed.proj.weight"
 # What a backbone file holds beside the encoder: the decoder of pre-training.
 DECODER_NAMES = ("mask_token", "decoder_")
+# And the convolutional trunk, where it was pre-trained, too.
+TRUNK = "trunk."
 
 
 def backbone_folder(name: str | Path) -> Path:
@@ -73,7 +76,7 @@ def load_backbone(
         config = config or read_config(Path(source))
         origin, tensors = str(source), read_weights(Path(source) / WEIGHTS)
     config, tensors = adapted(
-        {name: tensor for name, tensor in tensors.items() if not name.startswith(DECODER_NAMES)},
+        {name: tensor for name, tensor in tensors.items() if not name.startswith((*DECODER_NAMES, TRUNK))},
         config,
         config.channels if channels is None else channels,
         config.patch_size if patch_size is None else patch_size,
@@ -84,6 +87,31 @@ def load_backbone(
     check_names(tensors, backbone.state_dict(), origin)
     backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return backbone
+
+
+def fitting_trunk(weights: Mapping[str, Tensor], trunk: Trunk, events: Events | None = None) -> dict[str, Tensor]:
+    """What of a backbone's weights belongs to the convolutional trunk and fits `trunk`.
+
+    Args:
+        weights: of a backbone folder, by name.
+        trunk: the one to be started; its first convolution may read other channels, see `load_backbone`.
+        events: told if the trunk has another shape and starts from scratch.
+
+    Returns:
+        Name in `trunk` -> float32 tensor: all of them, or none.
+    """
+    found = {name.removeprefix(TRUNK): t.float() for name, t in weights.items() if name.startswith(TRUNK)}
+    wanted = trunk.state_dict()
+    for name, tensor in found.items():
+        mine = wanted.get(name)
+        if mine is not None and mine.ndim == 5 and mine.shape[0::2] == tensor.shape[0::2]:
+            own, read = mine.shape[1], tensor.shape[1]
+            if own != read:
+                found[name] = tensor.sum(dim=1, keepdim=True).expand(-1, own, -1, -1, -1) / own
+    fits = {name: tensor.shape for name, tensor in found.items()} == {name: t.shape for name, t in wanted.items()}
+    if not fits:
+        (events or silent()).info("The backbone holds no fitting convolutional trunk; it is trained from scratch.")
+    return found if fits else {}
 
 
 def read_config(folder: Path) -> BackboneConfig:

@@ -13,15 +13,17 @@ from ..files import last_line
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the four terms of the loss; a term with weight 0 is not computed at all.
+    """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
-    The paper does not give them; they are our choice.
+    The paper does not give them; they are our choice. The fifth, `dense`, is our extension (`dense_consistency`); the
+    presets for small computers have it, the paper's has not.
     """
 
     local_reconstruction: float = 1.0
     global_reconstruction: float = 1.0
     global_global: float = 0.1
     global_local: float = 0.1
+    dense: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class PretrainConfig:
 
     Attributes:
         backbone: the network, its patch and the sizes of its views.
-        weights: of the four loss terms.
+        weights: of the loss terms.
         global_views: p, complete for the teacher and masked for the student. DINO's 2.
         local_views: q, masked. DINO's 8; each costs an eighth of a global one or less, so the small presets keep them.
         mask_ratio: share of the patches that is masked, in global and local views alike.
@@ -42,6 +44,9 @@ class PretrainConfig:
         stretch: largest ratio of the magnifications of two axes, where a scan is smaller than a view (our choice).
         intensity_jitter: each view's contrast is multiplied by up to exp(+-jitter) and its brightness shifted by up to
             +-jitter standard deviations (our choice).
+        dense_view: side of the views of the dense consistency, voxels (our choice).
+        dense_places: places that are compared in a pair of them (our choice).
+        dense_temperature: of their similarities (our choice; SAM's is 0.5, SimCLR's 0.1).
         hidden: width of the projectors' hidden layers.
         bottleneck: length of the vectors that the prototypes are compared with.
         prototypes: DINO's 65,536 for base; fewer for the small presets, which see few volumes (our choice).
@@ -59,7 +64,7 @@ class PretrainConfig:
             epochs.
         batch: volumes in a step.
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
-            teacher, as in DINO).
+            teacher, as in DINO; with the dense consistency the student, whose tokens the trunk has learnt to read).
         seed: of initialisation, views and masks.
     """
 
@@ -74,6 +79,9 @@ class PretrainConfig:
     local_scale: tuple[float, float] = (0.6, 1.5)
     stretch: float = 1.5
     intensity_jitter: float = 0.1
+    dense_view: int = 48
+    dense_places: int = 384
+    dense_temperature: float = 0.1
     hidden: int = 2048
     bottleneck: int = 256
     prototypes: int = 65536
@@ -157,8 +165,24 @@ class PretrainConfig:
 
 # Our choice where it differs from the paper's lineage: heads in proportion to the encoder, rates for short runs.
 _BY_PRESET: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden": 512, "bottleneck": 128, "prototypes": 1024, "learning_rate": 1e-3, "batch": 4},
-    "small": {"hidden": 1024, "bottleneck": 256, "prototypes": 4096, "learning_rate": 5e-4, "batch": 4},
+    "tiny": {
+        "weights": LossWeights(dense=1.0),
+        "hidden": 512,
+        "bottleneck": 128,
+        "prototypes": 1024,
+        "learning_rate": 1.5e-3,
+        "batch": 2,
+        "output": "student",
+    },
+    "small": {
+        "weights": LossWeights(dense=1.0),
+        "hidden": 1024,
+        "bottleneck": 256,
+        "prototypes": 4096,
+        "learning_rate": 5e-4,
+        "batch": 4,
+        "output": "student",
+    },
     "base": {"batch": 8},
 }
 

@@ -16,6 +16,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..backbone.vision_transformer import VisionTransformer, patches, token_grid
 from .configuration import PretrainConfig
 from .decoder import Decoder
+from .dense_consistency import DenseConsistency
+from .dense_views import DensePairs
 from .losses import consistency_loss, normalise_patches, reconstruction_loss, teacher_distribution, updated_centre
 from .masking import random_masks
 from .projector import Projector
@@ -23,13 +25,14 @@ from .projector import Projector
 
 @dataclass(frozen=True)
 class Losses:
-    """The four terms, unweighted, and their weighted sum; scalars. A term that is switched off is None."""
+    """The terms, unweighted, and their weighted sum; scalars. A term that is switched off is None."""
 
     total: Tensor
     local_reconstruction: Tensor | None
     global_reconstruction: Tensor | None
     global_global: Tensor | None
     global_local: Tensor | None
+    dense: Tensor | None = None
 
     def terms(self) -> dict[str, Tensor]:
         """The scalars that were computed, by name, without gradient."""
@@ -72,9 +75,16 @@ class GLMAE(nn.Module):
             self.teacher = VisionTransformer(config.backbone)
             self.teacher_projector = self._projector()
             self.reset_teacher()
+        self.dense_consistency: DenseConsistency | None = None
+        if config.weights.dense > 0:
+            self.dense_consistency = DenseConsistency(config.backbone, config.dense_temperature)
 
     def forward(
-        self, global_views: Tensor | None, local_views: Tensor | None, generators: Sequence[torch.Generator]
+        self,
+        global_views: Tensor | None,
+        local_views: Tensor | None,
+        generators: Sequence[torch.Generator],
+        dense_pairs: DensePairs | None = None,
     ) -> Losses:
         """One step's losses. In training mode the centre moves on.
 
@@ -82,6 +92,7 @@ class GLMAE(nn.Module):
             global_views: [B, p, C, G, G, G]; may be None where no term needs them.
             local_views: [B, q, C, L, L, L]; may be None where no term needs them.
             generators: one CPU generator for each of the B volumes, for the masks.
+            dense_pairs: two views of each volume; may be None where the dense consistency is off.
         """
         config, weights = self.config, self.config.weights
 
@@ -116,12 +127,20 @@ class GLMAE(nn.Module):
                 with torch.no_grad():
                     self.centre.copy_(updated_centre(self.centre, similarities, config.centre_momentum))
 
-        # 5. The loss is the weighted sum of the four terms.
+        # Our extension: the same consistency place by place, for the student and the convolutional trunk.
+        dense = None
+        if self.dense_consistency is not None:
+            if dense_pairs is None:
+                raise ValueError("the dense consistency needs pairs of views")
+            dense = self.dense_consistency(self.student, dense_pairs)
+
+        # 5. The loss is the weighted sum of the terms.
         terms = {
             "local_reconstruction": locals_.reconstruction,
             "global_reconstruction": globals_.reconstruction,
             "global_global": global_global,
             "global_local": global_local,
+            "dense": dense,
         }
         weighted = [getattr(weights, name) * term for name, term in terms.items() if term is not None]
         return Losses(total=torch.stack(weighted).sum(), **terms)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbone.weights import write_weights
+from ..backbone.weights import TRUNK, write_weights
 from ..devices import choose_device, precision
 from ..errors import RequestError, Stopped
 from ..events import Events, silent
@@ -226,7 +226,9 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
     model, schedule = run.model, run.schedule
     kept = "teacher" if run.config.output == "teacher" and model.teacher is not None else "student"
     encoder = model.teacher if kept == "teacher" and model.teacher is not None else model.student
-    write_weights(out / WEIGHTS, {**encoder.state_dict(), **model.decoder.state_dict()})
+    trunk = {} if model.dense_consistency is None else model.dense_consistency.trunk.state_dict()
+    beside = {**model.decoder.state_dict(), **{TRUNK + name: tensor for name, tensor in trunk.items()}}
+    write_weights(out / WEIGHTS, {**encoder.state_dict(), **beside})
     rows = [[None if math.isnan(value) else value for value in row] for row in run.history]
     write_json(out / HISTORY, {"columns": list(COLUMNS), "rows": rows})
     content = {

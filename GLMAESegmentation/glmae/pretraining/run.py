@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..backbone.weights import DECODER_NAMES, PROJECTION, adapted, check_names
+from ..backbone.weights import DECODER_NAMES, PROJECTION, TRUNK, adapted, check_names, fitting_trunk
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
 from ..events import Events
@@ -22,7 +22,7 @@ from .gl_mae import GLMAE
 from .ranks import Ranks, watched
 from .views import Neighbourhoods, cut_views
 
-TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local")
+TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "dense")
 COLUMNS = ("step", *TERMS, "rate", "momentum")
 
 
@@ -126,8 +126,9 @@ class Run:
             cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, sides[1])
             local_views = cut.to(self.device)
 
+        pairs = None if batch.dense_pairs is None else batch.dense_pairs.moved(lambda part: part.to(self.device))
         with autocast(self.device):
-            losses = self._network(global_views, local_views, batch.generators)
+            losses = self._network(global_views, local_views, batch.generators, pairs)
         self.optimiser.zero_grad(set_to_none=True)
         with watched():
             # Gradients are averaged over the processes, whose shares may differ by a volume.
@@ -187,7 +188,8 @@ class Run:
 def _start_from(model: GLMAE, weights: Mapping[str, Tensor], events: Events) -> None:
     """Load an encoder, fitted to the channels of the scans, and the decoder if it is there and fits."""
     config, origin = model.config.backbone, "the starting weights"
-    encoder = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(DECODER_NAMES)}
+    beside = (*DECODER_NAMES, TRUNK)
+    encoder = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(beside)}
     if PROJECTION in encoder:
         source = replace(config, channels=encoder[PROJECTION].shape[1])
         _, encoder = adapted(encoder, source, config.channels, config.patch_size, events, origin)
@@ -199,6 +201,9 @@ def _start_from(model: GLMAE, weights: Mapping[str, Tensor], events: Events) -> 
         model.decoder.load_state_dict(decoder)
     else:
         events.info("The starting weights hold no fitting decoder; it is trained from scratch.")
+    if model.dense_consistency is not None:
+        trunk = model.dense_consistency.trunk
+        trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
     model.reset_teacher()
 
 

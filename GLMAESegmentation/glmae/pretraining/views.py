@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
+from .dense_views import DensePairs, dense_pair
 from .interpolation import cut_one_by_one
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
 # Purposes of random streams.
-ORDER, VIEWS, MASKS = 0, 1, 2
+ORDER, VIEWS, MASKS, DENSE = 0, 1, 2, 3
 
 
 class Scans(Protocol):
@@ -60,6 +61,7 @@ class Neighbourhoods:
         global_jitter: contrast and brightness of each view, float32 [B, p, 2].
         local_jitter: the same for local views, [B, q, 2].
         generators: for the masks, one a volume.
+        dense_pairs: for the dense consistency; None where it is off.
     """
 
     regions: Tensor
@@ -68,6 +70,7 @@ class Neighbourhoods:
     global_jitter: Tensor
     local_jitter: Tensor
     generators: list[torch.Generator]
+    dense_pairs: DensePairs | None = None
 
     def pinned(self) -> Neighbourhoods:
         """The same in memory that a GPU reads while the host goes on."""
@@ -85,6 +88,7 @@ class Neighbourhoods:
             global_jitter=move(self.global_jitter),
             local_jitter=move(self.local_jitter),
             generators=self.generators,
+            dense_pairs=None if self.dense_pairs is None else self.dense_pairs.moved(move),
         )
 
 
@@ -111,11 +115,13 @@ def read_neighbourhoods(
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
     """
-    regions, boxes, jitters = [], [], []
+    regions, boxes, jitters, pairs = [], [], [], []
     backbone = config.backbone
     volumes = range(config.batch) if volumes is None else volumes
     for volume in volumes:
-        image = scans.image(scan_of(config.seed, step * config.batch + volume, len(scans)))
+        index = scan_of(config.seed, step * config.batch + volume, len(scans))
+        appearances = _appearances(scans, index) if config.weights.dense > 0 else None
+        image = scans.image(index) if appearances is None else appearances[0]
         random = generator(config.seed, step, volume, VIEWS)
         region = _neighbourhood(config, image, random)
         regions.append(region)
@@ -126,6 +132,9 @@ def read_neighbourhoods(
                 _boxes(config.local_views, backbone.local_view, config.local_scale, sides, random),
             )
         )
+        if config.weights.dense > 0:
+            seed = [config.seed & (2**64 - 1), step, volume, DENSE]
+            pairs.append(dense_pair(appearances, image, config.dense_view, config.dense_places, seed))
         jitters.append(
             (
                 _jitter(config.global_views, config.intensity_jitter, random),
@@ -139,7 +148,14 @@ def read_neighbourhoods(
         global_jitter=torch.stack([pair[0] for pair in jitters]),
         local_jitter=torch.stack([pair[1] for pair in jitters]),
         generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
+        dense_pairs=DensePairs(*map(torch.stack, zip(*pairs, strict=True))) if pairs else None,
     )
+
+
+def _appearances(scans: Scans, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The scan pictured in two ways, where the collection has it so (`SyntheticScans`)."""
+    pictured: Callable[[int], tuple[np.ndarray, np.ndarray] | None] | None = getattr(scans, "appearances", None)
+    return None if pictured is None else pictured(index)
 
 
 def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tensor:

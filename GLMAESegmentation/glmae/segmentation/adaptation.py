@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..backbone.presets import PRESETS
-from ..backbone.weights import DECODER_NAMES, WEIGHTS, load_backbone, read_weights
+from ..backbone.weights import DECODER_NAMES, TRUNK, WEIGHTS, load_backbone, read_weights
 from ..events import Events
 from ..pretraining.configuration import pretrain_config
 from ..pretraining.job import pretrain
@@ -62,8 +62,9 @@ def adapt_backbone(
         encoder = load_backbone(source, channels=channels, events=events)
         known = encoder.config.name if encoder.config.name in PRESETS else "base"
         config = pretrain_config(known, backbone=encoder.config, seed=seed)
-        decoder = {name: t for name, t in read_weights(source / WEIGHTS).items() if name.startswith(DECODER_NAMES)}
-        initial = encoder.state_dict() | decoder
+        beside = (*DECODER_NAMES, TRUNK)
+        others = {name: t for name, t in read_weights(source / WEIGHTS).items() if name.startswith(beside)}
+        initial = encoder.state_dict() | others
     pretrain(
         config,
         store,

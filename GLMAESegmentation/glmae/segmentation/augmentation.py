@@ -25,6 +25,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..scans.rotation import rotation
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -84,7 +86,7 @@ def random_spatial_change(
         to_mm = np.diag(spacing)
         zoom = np.exp(rng.uniform(-1, 1) * math.log1p(config.scale) + rng.uniform(-0.1, 0.1, 3) * config.scale)
         angles = rng.uniform(-config.rotation, config.rotation, 3)
-        matrix = np.linalg.inv(to_mm) @ _rotation(angles) @ np.diag(zoom) @ to_mm
+        matrix = np.linalg.inv(to_mm) @ rotation(angles) @ np.diag(zoom) @ to_mm
     displacement = None
     if rng.random() < config.elastic:
         points = config.control_points
@@ -138,11 +140,3 @@ class IntensityChange:
         # As plain tensors: MONAI's own, passed through a network, make its layers copy what they give.
         changed = [convert_to_tensor(self._transforms(channel[None]), track_meta=False) for channel in crop]
         return torch.cat(changed).float()
-
-
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    (ca, cb, cc), (sa, sb, sc) = np.cos(angles), np.sin(angles)
-    about_i = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
-    about_j = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
-    about_k = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
-    return about_k @ about_j @ about_i

@@ -34,7 +34,7 @@ class FinetuneConfig:
         foreground: share of crops centred near a labelled voxel, drawn with equal probability over the classes.
         rate: AdamW's peak learning rate for the head.
         backbone_rate: the same for a backbone that starts from scratch; transformers want lower rates.
-        pretrained_rate: the same for a pre-trained backbone, lower still so that what was learnt is kept.
+        pretrained_rate: the same for a pre-trained backbone. Lower ones kept more of what was learnt and scored lower.
         weight_decay: AdamW's, on weights with two or more dimensions.
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
@@ -53,7 +53,7 @@ class FinetuneConfig:
     foreground: float = 0.67
     rate: float = 5e-3
     backbone_rate: float = 1e-3
-    pretrained_rate: float = 3e-4
+    pretrained_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up: float = 0.05
     clip: float = 1.0

@@ -13,9 +13,10 @@ from ..errors import Stopped
 from ..events import Events
 from ..files import write_json
 from ..schedule import Schedule
-from .evaluation import Score
+from .evaluation import Score, report
 from .folds import Fold, learnt_classes
 from .labelled_cases import LabelledCases
+from .preview import Previews
 from .training import Training
 from .validation_plan import ValidationPlan
 
@@ -52,6 +53,7 @@ def cross_validate(
     train: Trainer,
     events: Events,
     should_stop: Callable[[], bool],
+    previews: Previews,
 ) -> list[FoldResult]:
     """Train and score each fold; those that are in `folder` already are taken from there.
 
@@ -62,6 +64,7 @@ def cross_validate(
         train: gives the training of a fold.
         events: where to report to.
         should_stop: asked after every step and every window.
+        previews: answered between two steps; the folds get the time back that they take.
 
     Raises:
         Stopped: `should_stop` said so; calling again goes on.
@@ -71,22 +74,29 @@ def cross_validate(
         place = folder / f"fold-{number + 1}"
         result = _finished(place, fold)
         if result is None:
-            began = time.monotonic()
+            began = time.monotonic() - previews.seconds
             minutes = None if plan.seconds is None else max(1.0, plan.seconds - plan.scoring_seconds) / 60
             training = train(fold.training, Schedule(plan.steps, minutes))
-            training.run(
-                place / "checkpoint.safetensors", events, should_stop, STAGE, fold=number + 1, folds=len(plan.folds)
-            )
-            deadline = None if plan.seconds is None else began + plan.seconds
+            stop = previews.between_steps(training, should_stop, extend=True)
+            training.run(place / "checkpoint.safetensors", events, stop, STAGE, fold=number + 1, folds=len(plan.folds))
+            deadline = None if plan.seconds is None else began + previews.seconds + plan.seconds
             check = checking(deadline, should_stop)
             learnt = learnt_classes(labelled.annotated, fold.training)
             seen = labelled.score([fold.training[number % len(fold.training)]], training, learnt, check)
             held_out = labelled.score(fold.held_out, training, learnt, check)
-            spent = round(time.monotonic() - began, 2)
+            spent = round(time.monotonic() - previews.seconds - began, 2)
             result = FoldResult(fold, training.schedule.done, tuple(held_out), tuple(seen), spent)
             _write(place, result)
             del training  # before the next one needs its memory
         results.append(result)
+        dice = report(result.held_out)["mean_dice"]
+        events.emit(
+            "fold",
+            fold=number + 1,
+            folds=len(plan.folds),
+            steps=result.steps,
+            mean_dice=None if dice is None else round(dice, 4),
+        )
     return results
 
 

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..backbone.presets import preset
 from ..backbone.vision_transformer import VisionTransformer
-from ..backbone.weights import SHIPPED, backbone_folder, load_backbone
+from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
 from ..devices import choose_device
 from ..errors import RequestError, Stopped
 from ..events import Events, checked, silent
@@ -172,7 +173,7 @@ def finetune(
         run.note_seconds(time.monotonic() - began)
         result = train_and_score(
             run,
-            LabelledCases(labelled, store, table, fingerprint=fingerprint),
+            LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint),
             config,
             train,
             steps=steps,
@@ -258,9 +259,10 @@ def _network(
     """What makes the network, always with the same weights, and the configuration of the run."""
     channels = len(preparation.normalisation)
     pretrained: VisionTransformer | None = None
+    weights: Mapping[str, Tensor] = {}
     if source is not None:
         pretrained = load_backbone(source, channels=channels, events=events)
-        backbone = pretrained.config
+        backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
     else:
         backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
     patch = plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
@@ -273,6 +275,9 @@ def _network(
             network = SegmentationNetwork(backbone, len(table.classes), config.head)
         if pretrained is not None:
             network.backbone.load_state_dict(pretrained.state_dict())
+        trunk = getattr(network.head, "trunk", None)
+        if weights and trunk is not None:
+            trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
         return network
 
     origin = "from scratch" if source is None else f"pre-trained ({source.name})"

@@ -13,6 +13,7 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
 from ..scans.image import read_image
 from ..scans.labels import read_label
+from ..scans.preparation import Preparation
 from ..scans.restoring import restore_classes, scan_classes
 from ..scans.store import ScanStore
 from .evaluation import Score, score_case
@@ -28,13 +29,21 @@ class LabelledCases:
         cases: as found.
         store: the same, prepared, in the same order.
         classes: channels 1..n of the network.
+        preparation: of the store.
         fingerprint: of the cases, for the post-processing.
     """
 
     def __init__(
-        self, cases: Sequence[Case], store: ScanStore, classes: ClassTable, *, fingerprint: Fingerprint | None = None
+        self,
+        cases: Sequence[Case],
+        store: ScanStore,
+        classes: ClassTable,
+        preparation: Preparation,
+        *,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
-        self.cases, self.store, self.classes, self.fingerprint = tuple(cases), store, classes, fingerprint
+        self.cases, self.store, self.classes, self.preparation = tuple(cases), store, classes, preparation
+        self.fingerprint = fingerprint
 
     @property
     def annotated(self) -> tuple[tuple[bool, ...], ...]:

@@ -17,6 +17,7 @@ from .cross_validation import FoldResult, Trainer, checking, cross_validate
 from .failed_training import check_training
 from .held_out_score import held_out_score, summary
 from .labelled_cases import LabelledCases
+from .preview import Previews
 from .training import Training
 from .trial import run_trial
 from .validation_plan import ValidationPlan, plan_seconds, plan_steps
@@ -81,8 +82,9 @@ def train_and_score(
             assert minutes is not None
             plan = _plan_seconds(labelled, config, train, 60 * minutes, events)
         plan.write(file)
+    previews = Previews(run.unfinished, labelled, events)
     try:
-        results = cross_validate(file.parent / "cross-validation", plan, labelled, train, events, should_stop)
+        results = cross_validate(file.parent / "cross-validation", plan, labelled, train, events, should_stop, previews)
     finally:
         run.note_seconds(time.monotonic() - began)
 
@@ -96,7 +98,7 @@ def train_and_score(
         training.restore(run.checkpoint)
         events.info(f"Finished early, after step {schedule.done}.")
     else:
-        training.run(run.checkpoint, events, should_stop)
+        training.run(run.checkpoint, events, previews.between_steps(training, should_stop))
 
     deadline = None if minutes is None else began + 60 * minutes - RESERVE_SECONDS
     check = check_training(labelled, training, looked_at, checking(deadline, should_stop))

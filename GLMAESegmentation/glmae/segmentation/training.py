@@ -63,6 +63,7 @@ class Training:
         self.averaged: AveragedModel | None = None
         self._decay: float | None = None
         self._skipped = 0
+        self._whole = True  # no step has changed a part of the state
 
     def run(
         self,
@@ -100,6 +101,10 @@ class Training:
             except GLMAEError:
                 self._save(checkpoint)
                 raise
+            except KeyboardInterrupt:  # asked again, in the midst of a long step: the state is that of the last one
+                if self._whole and self.schedule.done:
+                    self._save(checkpoint)
+                raise
             if not math.isfinite(loss) or self._skipped > MOST_SKIPPED:
                 raise GLMAEError(
                     f"training failed at step {self.schedule.done}: the loss is not finite; "
@@ -132,6 +137,7 @@ class Training:
         return loss
 
     def _update(self) -> float:
+        self._whole = True
         batch = self.sampler.batch(self.schedule.done)
         self.network.train()
         self.optimiser.zero_grad()
@@ -139,6 +145,7 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         # Half precision overflows at times, in small crops above all; one such step must not spoil all weights.
         self._skipped = 0 if bool(norm.isfinite()) else self._skipped + 1
+        self._whole = False
         if not self._skipped:
             self.optimiser.step()
         return float(loss.detach())

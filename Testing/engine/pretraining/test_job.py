@@ -102,7 +102,7 @@ def test_the_folder_is_a_backbone(tmp_path):
     backbone = load_backbone(out)
     assert backbone.config == config.backbone
     card = json.loads((out / "model.json").read_text(encoding="utf-8"))
-    assert (card["kind"], card["scans"], card["kept"], card["note"]) == ("backbone", 3, "teacher", "x")
+    assert (card["kind"], card["scans"], card["kept"], card["note"]) == ("backbone", 3, "student", "x")
     assert PretrainConfig.from_json(card["pretraining"]) == config
     assert card["schedule"]["steps"] == 3
     names = weights(out)

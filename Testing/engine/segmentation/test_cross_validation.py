@@ -155,7 +155,11 @@ def test_killed_in_the_second_fold_and_resumed(scans, whole, tmp_path):
     assert len(list((tmp_path / "model").rglob("scores.json"))) == 1, "one fold was finished"
     events: list[dict] = []
     finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, resume=True, events=recorded(events))
-    assert 1 not in [event.get("fold") for event in events], "a finished fold is not trained again"
+    trained = {event["fold"] for event in events if event.get("stage") == "cross-validation"}
+    assert trained == {2}, "a finished fold is not trained again"
+    told = [event for event in events if event["event"] == "fold"]
+    assert [event["fold"] for event in told] == [1, 2], "but its score is told again"
+    assert all(0 <= event["mean_dice"] <= 1 for event in told)
     assert same_weights(whole.model, tmp_path / "model")
     assert scores_of(whole.model) == scores_of(tmp_path / "model")
 

@@ -26,7 +26,8 @@ def labelled(sample_scans, tmp_path):
     names = ["hippocampus_039", "hippocampus_207"]
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
     preparation = plan_preparation(measure(cases, table), 128**3)
-    return LabelledCases(cases, ScanStore.prepare(tmp_path / "scans", cases, preparation, table), table)
+    store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
+    return LabelledCases(cases, store, table, preparation)
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from glmae.backbone.level_strides import level_strides
 from glmae.backbone.presets import preset
 from glmae.segmentation.heads import HEADS
-from glmae.segmentation.heads.level_strides import level_strides
 from glmae.segmentation.network import SegmentationNetwork
 
 

@@ -13,9 +13,9 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...backbone.level_strides import level_strides
 from ...backbone.presets import BackboneConfig
 from .head import Head
-from .level_strides import level_strides
 
 NORM = ("INSTANCE", {"affine": True})
 ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})

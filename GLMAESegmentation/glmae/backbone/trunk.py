@@ -1,0 +1,105 @@
+"""The convolutional trunk: what the default segmentation head and pre-training share beside the transformer.
+
+A U of convolutions from half resolution down to the token map and back. It is pre-trained together with the
+transformer: between convolutions that start from chance, a pre-trained transformer helps little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.networks.blocks.dynunet_block import UnetBasicBlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .level_strides import level_strides
+from .presets import BackboneConfig
+
+NORM = ("INSTANCE", {"affine": True})
+ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+FIRST_WIDTH, LARGEST_WIDTH = 32, 256
+
+
+@dataclass(frozen=True)
+class TrunkMaps:
+    """What the trunk makes of a scan [B, C, I, J, K].
+
+    Attributes:
+        coarse: one place per token, [B, `Trunk.coarse_width`, i, j, k].
+        fine: at the trunk's finest resolution, half of the scan's along the axes of `Trunk.subvoxels`,
+            [B, `Trunk.fine_width`, I/2, J/2, K/2].
+    """
+
+    coarse: Tensor
+    fine: Tensor
+
+
+class Trunk(nn.Module):
+    """Convolutional skips at resolutions 1/2, 1/4, ... of the scan; tokens at one per patch.
+
+    Args:
+        channels: input channels C of the scan.
+        backbone: gives the width and the patch size, from which the strides of the levels follow.
+
+    Attributes:
+        after: the blocks (0-based) whose token maps it wants.
+        subvoxels: voxels of the scan along I, J, K in one place of the fine map.
+        coarse_width: channels of the coarse map.
+        fine_width: channels of the fine map.
+    """
+
+    def __init__(self, channels: int, backbone: BackboneConfig) -> None:
+        super().__init__()
+        self.after = (backbone.depth // 2 - 1, backbone.depth - 1)
+        first, *others = level_strides(backbone.patch_size)
+        self.subvoxels = first
+        widths = [min(FIRST_WIDTH * 2**level, LARGEST_WIDTH) for level in range(len(others) + 1)]
+        deepest = widths.pop()
+
+        incoming, stride = channels, first
+        self.encoders = nn.ModuleList()
+        for width, next_stride in zip(widths, others, strict=True):
+            self.encoders.append(_block(incoming, width, stride))
+            incoming, stride = width, next_stride
+        self.bottom = _block(incoming, deepest, stride)
+        self.tokens = nn.Sequential(
+            nn.Conv3d(len(self.after) * backbone.width, deepest, kernel_size=1, bias=False),
+            nn.InstanceNorm3d(deepest, affine=True),
+        )
+        self.joint = _block(2 * deepest, deepest)
+
+        self.reducers, self.decoders = nn.ModuleList(), nn.ModuleList()
+        incoming = deepest
+        for width in reversed(widths):
+            self.reducers.append(nn.Conv3d(incoming, width, kernel_size=1))
+            self.decoders.append(_block(2 * width, width))
+            incoming = width
+        self.coarse_width, self.fine_width = deepest, incoming
+
+    def forward(self, x: Tensor, token_maps: Sequence[Tensor]) -> TrunkMaps:
+        """Both maps.
+
+        Args:
+            x: the scan, [B, C, I, J, K].
+            token_maps: one [B, width, i, j, k] for each block in `after`.
+        """
+        skips = []
+        features = x
+        for encoder in self.encoders:
+            features = encoder(features)
+            skips.append(features)
+        features = self.bottom(features)
+        coarse = features = self.joint(torch.cat([features, self.tokens(torch.cat(list(token_maps), dim=1))], dim=1))
+        for reducer, decoder in zip(self.reducers, self.decoders, strict=True):
+            skip = skips.pop()
+            features = F.interpolate(reducer(features), size=skip.shape[2:], mode="trilinear")
+            features = decoder(torch.cat([features, skip], dim=1))
+        return TrunkMaps(coarse, features)
+
+
+def _block(incoming: int, width: int, stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Module:
+    """Two 3x3x3 convolutions with instance norm; the first one strided."""
+    block: nn.Module = UnetBasicBlock(3, incoming, width, 3, stride, norm_name=NORM, act_name=ACTIVATION)
+    return block

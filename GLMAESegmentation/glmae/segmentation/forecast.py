@@ -1,0 +1,78 @@
+"""What a training would meet here, said before it begins: odd labels, the device, the memory that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..backbone.presets import preset
+from ..devices import choose_device
+from ..errors import Stopped
+from ..events import Events, checked, silent
+from ..scans.cases import find_cases
+from ..scans.finding import Finding
+from ..scans.fingerprint import measure
+from ..scans.label_check import check_folders
+from ..scans.preparation import plan_preparation
+from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
+from .memory_ladder import MemoryLadder
+from .network import SegmentationNetwork
+
+
+def forecast(
+    *,
+    images: Path,
+    labels: Path,
+    cases: Sequence[str] | None = None,
+    classes: Path | None = None,
+    device: str = "auto",
+    events: Events | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Finding]:
+    """Check the labels and estimate the memory of a training with all defaults; the same as `glmae check`.
+
+    Args:
+        images: folder of scans, see `scans.cases`.
+        labels: folder of labels with the same names.
+        cases: names to look at; None: all that have a label.
+        classes: a classes.json; None: the labels' own names.
+        device: auto, cpu, cuda or mps.
+        events: told each finding, the device and the memory.
+        should_stop: asked now and then.
+
+    Returns:
+        The findings; with one of severity "error" a training would not begin.
+
+    Raises:
+        RequestError: the device cannot be used, or has too little memory.
+        Stopped: the user stopped.
+    """
+    events = events or silent()
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped("stopped")
+
+    looking = checked(events, check)
+    chosen, reason = choose_device(device)
+    events.started("check", device=str(chosen))
+    events.info(reason)
+    findings = check_folders(images, labels, cases, classes, looking)
+    for finding in findings:
+        finding.report(events)
+    if all(finding.severity != "error" for finding in findings):
+        found, table = find_cases(images, labels, cases, classes)
+        fingerprint = measure([case for case in found if case.label is not None], table, looking)
+        spacing = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]).spacing
+        shapes = [
+            tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))
+            for size, voxel in zip(fingerprint.sizes, fingerprint.spacings, strict=True)
+        ]
+        backbone = preset(FinetuneConfig.preset, channels=len(fingerprint.channels))
+        patch = plan_patch([(i, j, k) for i, j, k in shapes], backbone.patch_size, PATCH_VOXELS[chosen.type])
+        config = FinetuneConfig(patch=patch)
+        network = SegmentationNetwork(backbone, len(table.classes), config.head)
+        MemoryLadder(config, backbone.patch_size).plan(network, chosen, events)
+    count = len(findings) or "No"
+    events.finished("check", findings=len(findings), message=f"{count} finding{'' if count == 1 else 's'}.")
+    return findings

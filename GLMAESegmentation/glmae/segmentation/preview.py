@@ -1,0 +1,104 @@
+"""A look at a training under way: on request, one scan is segmented with the weights as they are at that step.
+
+The request is a file, so that any front end can make it: `OUT/unfinished/preview.json` with `{"image": PATH}`. Between
+two steps it is answered by `OUT/unfinished/preview/NAME.seg.nrrd` and the event `preview`. The training's weights and
+random numbers are not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import GLMAEError, RequestError, Stopped
+from ..events import Events
+from ..scans.cases import Case, find_images
+from .inference import segment_case
+from .labelled_cases import LabelledCases
+from .model import Model
+from .network import SegmentationNetwork
+from .result import write_result
+from .training import Training
+
+REQUEST, ANSWERS = "preview.json", "preview"
+# What a preview may take: a share of a training that has to end in time, and always so many seconds.
+LARGEST_SHARE, LEAST_SECONDS = 0.1, 60.0
+
+
+class Previews:
+    """Answers the requests in one run folder.
+
+    Args:
+        folder: `OUT/unfinished`.
+        labelled: the scans of the run; they say how a scan is prepared.
+        events: told `preview`.
+
+    Attributes:
+        seconds: that all previews took so far.
+    """
+
+    def __init__(self, folder: Path, labelled: LabelledCases, events: Events) -> None:
+        self.seconds = 0.0
+        self._folder, self._labelled, self._events = folder, labelled, events
+
+    def between_steps(
+        self, training: Training, should_stop: Callable[[], bool], *, extend: bool = False
+    ) -> Callable[[], bool]:
+        """`should_stop`, as asked by `training` after every step, with an answer to a request before it.
+
+        Args:
+            training: whose weights are used.
+            should_stop: asked between windows, too.
+            extend: give the training the time back that the preview took.
+        """
+
+        def asked() -> bool:
+            if (self._folder / REQUEST).exists():
+                began = time.monotonic()
+                self._answer(training, should_stop)
+                spent = time.monotonic() - began
+                self.seconds += spent
+                if extend and training.schedule.minutes is not None:
+                    training.schedule.minutes += spent / 60
+            return should_stop()
+
+        return asked
+
+    def _answer(self, training: Training, should_stop: Callable[[], bool]) -> None:
+        minutes = training.schedule.minutes
+        limit = time.monotonic() + max(LEAST_SECONDS, LARGEST_SHARE * 60 * (minutes or 0.0))
+        name, step = "", training.schedule.done
+        try:
+            case = self._request()
+            name = case.name
+            file = self._segment(case, training, lambda: should_stop() or time.monotonic() > limit)
+        except Stopped:
+            if not should_stop():
+                self._events.emit("preview", case=name, step=step, message=f"a preview of {name} takes too long here")
+        except (GLMAEError, MemoryError, RuntimeError) as error:  # a preview is not worth a run
+            self._events.emit("preview", case=name, step=step, message=f"no preview of {name}: {error}")
+        else:
+            self._events.emit("preview", case=name, step=step, file=str(file))
+
+    def _request(self) -> Case:
+        path = self._folder / REQUEST
+        try:
+            image = Path(json.loads(path.read_text(encoding="utf-8"))["image"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RequestError(f"{path} names no image") from error
+        finally:
+            path.unlink(missing_ok=True)
+        (case,) = find_images([image])
+        return case
+
+    def _segment(self, case: Case, training: Training, should_stop: Callable[[], bool]) -> Path:
+        network = training.network if training.averaged is None else training.averaged.module
+        assert isinstance(network, SegmentationNetwork)
+        known = self._labelled
+        model = Model(network.eval(), training.config, known.preparation, known.classes, known.fingerprint)
+        result = segment_case(model, case, training.device, should_stop=should_stop)
+        file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
+        write_result(file, result.labels, model.classes, case)
+        return file

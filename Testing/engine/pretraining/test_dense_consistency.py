@@ -1,0 +1,74 @@
+"""The dense consistency: what it rewards, and what learns from it."""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from glmae.backbone.presets import preset
+from glmae.backbone.vision_transformer import VisionTransformer
+from glmae.pretraining.dense_consistency import DenseConsistency
+from glmae.pretraining.dense_views import DensePairs, dense_pair
+from glmae.pretraining.synthetic_volumes import SyntheticScans
+
+SIDE, PLACES = 32, 64
+
+
+def parts():
+    torch.manual_seed(0)
+    return VisionTransformer(preset("tiny")), DenseConsistency(preset("tiny"), 0.1)
+
+
+def pairs(count=2):
+    scans = SyntheticScans(count, side=48)
+    made = [
+        dense_pair(scans.appearances(number), scans.image(number), SIDE, PLACES, [number]) for number in range(count)
+    ]
+    return DensePairs(torch.stack([views for views, _ in made]), torch.stack([places for _, places in made]))
+
+
+def test_it_is_the_cross_entropy_of_finding_each_place_among_the_others():
+    _, dense = parts()
+    features, places = torch.randn(4, dense.trunk.fine_width, 16, 16, 16), torch.rand(2, 2, PLACES, 3) * 1.6 - 0.8
+    expected = []
+    for volume in range(2):
+        vectors = []
+        for view in range(2):
+            at = F.grid_sample(
+                features[2 * volume + view][None],
+                places[volume, view][None, :, None, None],
+                padding_mode="border",
+                align_corners=False,
+            )
+            vectors.append(F.normalize(dense.fine_projector(at[0, :, :, 0, 0].T), dim=1))
+        exponentials = (vectors[0] @ vectors[1].T / 0.1).exp()
+        one = -(exponentials.diag() / exponentials.sum(dim=1)).log().mean()
+        other = -(exponentials.diag() / exponentials.sum(dim=0)).log().mean()
+        expected.append((one + other) / 2)
+    torch.testing.assert_close(dense._contrast(features, dense.fine_projector, places), torch.stack(expected).mean())
+
+
+def test_transformer_and_trunk_learn_from_it():
+    student, dense = parts()
+    batch = pairs()
+    optimiser = torch.optim.AdamW([*student.parameters(), *dense.parameters()], lr=2e-3)
+    losses = []
+    for _ in range(15):
+        loss = dense(student, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert abs(losses[0] - 2 * math.log(PLACES)) < 2, "at first every place is as likely as another"
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(p.grad is not None and bool((p.grad != 0).any()) for p in student.blocks[-1].parameters())
+    assert all(p.grad is not None for p in dense.trunk.parameters())
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_its_volumes():
+    student, dense = parts()
+    batch = pairs()
+    each = [dense(student, DensePairs(batch.views[n : n + 1], batch.places[n : n + 1])) for n in range(2)]
+    torch.testing.assert_close(dense(student, batch), torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
+    assert not np.isclose(float(each[0]), float(each[1]))

@@ -1,0 +1,68 @@
+"""Pairs of views: the places that are compared show the same anatomy in both."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glmae.pretraining.configuration import LossWeights, pretrain_config
+from glmae.pretraining.dense_views import dense_pair
+from glmae.pretraining.synthetic_volumes import SyntheticScans
+from glmae.pretraining.views import ScanList, read_neighbourhoods
+
+SIDE, PLACES = 32, 200
+
+
+def coordinates(shape):
+    """A scan whose channels are its own voxel coordinates, scaled."""
+    grid = np.stack(np.meshgrid(*[np.arange(side) for side in shape], indexing="ij")).astype(np.float32)
+    return grid / 10
+
+
+def sampled(views, places):
+    found = F.grid_sample(views, places[:, :, None, None], padding_mode="border", align_corners=False)
+    return found[..., 0, 0]  # [2, C, n]
+
+
+@pytest.mark.parametrize("shape", [(60, 50, 70), (30, 20, 26)])
+def test_the_places_of_both_views_are_the_same_places_of_the_scan(shape, monkeypatch):
+    monkeypatch.setattr("glmae.pretraining.dense_views._pictured", lambda view, random: view)
+    for seed in range(5):
+        views, places = dense_pair(None, coordinates(shape), SIDE, PLACES, [seed])
+        assert views.shape == (2, 3, SIDE, SIDE, SIDE)
+        assert places.shape == (2, PLACES, 3)
+        wide, close = sampled(views, places)
+        assert float((wide - close).abs().max()) < 0.05, "half a voxel"
+        assert float(wide.std()) > 0.1, "not one place only"
+
+
+def test_views_are_pictured_differently_and_repeat_with_the_seed():
+    image = np.random.default_rng(0).normal(size=(1, 50, 50, 50)).astype(np.float32)
+    first, again, other = (dense_pair(None, image, SIDE, PLACES, [seed])[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_two_appearances_of_one_anatomy_are_used():
+    scans = SyntheticScans(1, side=48)
+    first, second = scans.appearances(0)
+    pairs = [dense_pair((first, second), first, SIDE, PLACES, [seed])[0] for seed in range(6)]
+    alone = [dense_pair(None, first, SIDE, PLACES, [seed])[0] for seed in range(6)]
+    assert any(not torch.equal(a, b) for a, b in zip(pairs, alone, strict=True))
+
+
+def test_a_scan_of_one_value_gives_views_all_the_same():
+    views, places = dense_pair(None, np.zeros((1, 20, 20, 20), dtype=np.float32), SIDE, PLACES, [0])
+    assert bool(views.isfinite().all())
+    assert places.shape == (2, PLACES, 3)
+
+
+@pytest.mark.parametrize(("weight", "there"), [(1.0, True), (0.0, False)])
+def test_they_are_made_only_where_the_term_is_on(weight, there):
+    config = pretrain_config("tiny", weights=LossWeights(dense=weight))
+    scans = ScanList([np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)])
+    batch = read_neighbourhoods(config, scans, 0)
+    assert (batch.dense_pairs is not None) == there
+    if batch.dense_pairs is not None:
+        assert batch.dense_pairs.views.shape[:2] == (config.batch, 2)

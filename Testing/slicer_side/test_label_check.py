@@ -1,0 +1,107 @@
+"""Labels are checked before a training: by themselves when nobody is at work on them, or on a click."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from panel_scene import load_scan, new_panel
+
+from GLMAESegmentationLib import label_check
+from GLMAESegmentationLib import panel_state as action
+from GLMAESegmentationLib.panel import Panel
+
+
+@pytest.fixture
+def panel(scene: Any, tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Panel]:
+    monkeypatch.setattr(label_check, "SMALL_SCAN", 20_000_000)
+    for name in ("hippocampus_003", "hippocampus_039"):
+        load_scan(name)
+    opened = new_panel(scene, tmp_path)
+    yield opened
+    opened.leave()
+
+
+def look(panel: Panel, seconds: float = 30) -> None:
+    """As by the panel's timer, until the labels are checked."""
+    for _ in range(6):
+        panel.tick()
+    end = time.monotonic() + seconds
+    while panel.state.checking_labels:
+        assert time.monotonic() < end
+        panel.tick()
+        time.sleep(0.02)
+
+
+def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("odd label", encoding="utf-8")
+    look(panel)
+    assert [finding.sentence for finding in panel.state.findings] == ["hippocampus_039: Anterior is in two parts."]
+    assert "Odd in the labels" in panel.state.classes_sentence
+    assert "Computing on the CPU." in panel.state.train_sentence
+    assert "9.0 GB are free" in panel.state.train_sentence
+    assert not list(panel.jobs.iterdir())
+
+
+def test_good_labels_are_said_to_be_good_until_they_change(panel: Panel) -> None:
+    look(panel)
+    assert "nothing odd was found" in panel.state.classes_sentence
+    node = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
+    node.GetSegmentation().GetNthSegment(0).SetName("Front")
+    panel.refresh()
+    assert "nothing odd was found" not in panel.state.classes_sentence
+    look(panel)
+    assert "nothing odd was found" in panel.state.classes_sentence
+
+
+def test_what_training_lacks_is_said_beforehand(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("little memory", encoding="utf-8")
+    look(panel)
+    assert "Training needs about 9 GB of memory and 1 GB are free on cpu." in panel.state.train_sentence
+    assert "nothing odd" not in panel.state.classes_sentence
+
+
+def test_training_does_not_wait_for_a_check(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("slow", encoding="utf-8")
+    for _ in range(8):
+        panel.tick()
+    assert panel.state.checking_labels
+    assert "being checked" in panel.state.classes_sentence
+    began = time.monotonic()
+    panel.do(action.START_TRAINING)
+    assert time.monotonic() - began < 5
+    assert panel.busy
+    assert not panel.state.checking_labels
+    assert len(list(panel.jobs.iterdir())) == 1  # the training's
+
+
+def test_large_scans_are_checked_on_a_click_only(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_check, "SMALL_SCAN", 1000)
+    look(panel)
+    assert not list(panel.jobs.parent.glob("jobs/*"))
+    assert "checked" not in panel.state.classes_sentence
+    panel.do(action.CHECK_LABELS)
+    assert panel.state.checking_labels
+    look(panel)
+    assert "nothing odd was found" in panel.state.classes_sentence
+
+
+def test_a_scan_that_is_deleted_meanwhile(panel: Panel, scene: Any) -> None:
+    panel.do(action.CHECK_LABELS)
+    scene.RemoveNode(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1])
+    look(panel)
+    assert not panel.state.checking_labels
+    assert not list(panel.jobs.iterdir())
+    assert panel.state.failure is None
+
+
+def test_nothing_stays_when_slicer_quits(panel: Panel, stand_in: Path) -> None:
+    stand_in.write_text("slow", encoding="utf-8")
+    for _ in range(8):
+        panel.tick()
+    panel.leave()
+    assert not list(panel.jobs.iterdir())

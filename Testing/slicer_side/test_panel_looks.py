@@ -1,0 +1,119 @@
+"""How the panel looks to others: large letters, the dark style, no mouse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from module_window import ModuleWindow
+from panel_scene import load_scan
+from PySide6.QtGui import QColor, QFont, QPalette
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QStyle, QTableWidget, QWidget
+from standins.pythonqt import Wrapped, unwrap
+
+DARK = {
+    QPalette.ColorRole.Window: (50, 50, 50),
+    QPalette.ColorRole.WindowText: (230, 230, 230),
+    QPalette.ColorRole.Base: (30, 30, 30),
+    QPalette.ColorRole.AlternateBase: (45, 45, 45),
+    QPalette.ColorRole.Text: (230, 230, 230),
+    QPalette.ColorRole.Button: (60, 60, 60),
+    QPalette.ColorRole.ButtonText: (230, 230, 230),
+    QPalette.ColorRole.Link: (90, 170, 250),
+}
+
+
+@pytest.fixture
+def application(scene: Any, tmp_path: Path) -> Iterator[QApplication]:
+    """As it is before Slicer's style is chosen; restored afterwards."""
+    app = QApplication.instance() or QApplication(["Slicer"])
+    assert isinstance(app, QApplication)
+    font, palette = QFont(app.font()), QPalette(app.palette())
+    yield app
+    app.setFont(font)
+    app.setPalette(palette)
+
+
+def training(settings: Path) -> ModuleWindow:
+    """A window in which a training is under way, with everything on it that can be."""
+    window = ModuleWindow(settings)
+    for number, name in enumerate(("hippocampus_003", "hippocampus_039", "hippocampus_057")):
+        load_scan(name, labelled=number < 2)
+    window.settle()
+    window.click("trainButton")
+    window.run(until=lambda: len(window.panel.state.loss) > 3 and window.panel.state.held_out)
+    return window
+
+
+def pictures(fallback: Path) -> Path:
+    return Path(os.environ.get("GLMAE_SCREENSHOTS", fallback))
+
+
+def test_nothing_is_cut_off_with_letters_of_150_percent(
+    application: QApplication, stand_in: Path, tmp_path: Path
+) -> None:
+    large = QFont(application.font())
+    large.setPointSizeF(1.5 * large.pointSizeF())
+    application.setFont(large)
+    window = training(tmp_path / "settings")
+    for section in (window.ui.advancedSection, window.ui.filesSection):
+        section.collapsed = False
+    window.settle(1)
+    window.picture(pictures(tmp_path) / "large.png")
+    frame = unwrap(window.frame)
+    for button in frame.findChildren(QPushButton):
+        if button.isVisible():
+            needed = button.fontMetrics().horizontalAdvance(button.text())
+            assert button.width() >= needed + 2 * button.style().pixelMetric(QStyle.PixelMetric.PM_DefaultFrameWidth), (
+                button.text()
+            )
+            assert button.height() >= button.fontMetrics().height(), button.text()
+    for label in frame.findChildren(QLabel):
+        if label.isVisible() and label.text() and label.wordWrap():
+            assert label.height() >= label.heightForWidth(label.width()), label.text()
+    for table in frame.findChildren(QTableWidget):
+        if table.isVisible() and table.rowCount():
+            assert table.rowHeight(0) >= table.fontMetrics().height(), table.objectName()
+    assert frame.width() <= 1.5 * 480  # fits where a panel of Slicer's usual width does
+    window.close()
+
+
+def test_the_dark_style(application: QApplication, stand_in: Path, tmp_path: Path) -> None:
+    dark = QPalette()
+    for role, color in DARK.items():
+        dark.setColor(role, QColor(*color))
+    for role in (QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText, QPalette.ColorRole.WindowText):
+        dark.setColor(QPalette.ColorGroup.Disabled, role, QColor(120, 120, 120))
+    application.setPalette(dark)
+    window = training(tmp_path / "settings")
+    window.picture(pictures(tmp_path) / "dark.png")
+    curves = unwrap(window.ui.curveLabel).pixmap().toImage()
+    seen = {curves.pixelColor(x, y).getRgb()[:3] for x in range(curves.width()) for y in range(curves.height())}
+    assert {DARK[QPalette.ColorRole.Base], DARK[QPalette.ColorRole.Text], DARK[QPalette.ColorRole.Link]} <= seen
+    ground = unwrap(window.frame).grab().toImage()
+    assert ground.pixelColor(2, 2).lightness() < 80
+    window.close()
+
+
+def test_the_tab_key_goes_from_top_to_bottom_and_misses_nothing(window: ModuleWindow, stand_in: Path) -> None:
+    for number, name in enumerate(("hippocampus_003", "hippocampus_039", "hippocampus_057")):
+        load_scan(name, labelled=number < 2)
+    window.settle()
+    frame: QWidget = unwrap(window.frame)
+    chain: list[QWidget] = []
+    widget = frame.nextInFocusChain()
+    while widget is not frame and len(chain) < 1000:
+        chain.append(widget)
+        widget = widget.nextInFocusChain()
+    stops = [w for w in chain if w.focusPolicy().value & 1 and w.isVisible() and w.isEnabled()]
+    for button in frame.findChildren(QPushButton):
+        assert not (button.isVisible() and button.isEnabled()) or button in stops, button.text()
+    named = {name: unwrap(widget) for name, widget in vars(window.ui).items() if isinstance(widget, Wrapped)}
+    order = ["loadButton", "checkLabelsButton", "budgetSelector", "trainButton", "importModelButton"]
+    places = [stops.index(named[name]) for name in order]
+    assert places == sorted(places)
+    heights = [named[name].mapTo(frame, named[name].rect().topLeft()).y() for name in order]
+    assert heights == sorted(heights)

@@ -21,6 +21,7 @@ from monai.transforms import (
     RandShiftIntensity,
     RandSimulateLowResolution,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -136,4 +137,6 @@ class IntensityChange:
     def __call__(self, crop: Tensor, seed: int) -> Tensor:
         """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels."""
         self._transforms.set_random_state(seed=seed)
-        return torch.cat([torch.as_tensor(self._transforms(channel[None])).float() for channel in crop])
+        # As plain tensors: MONAI's own, passed through a network, make its layers copy what they give.
+        changed = [convert_to_tensor(self._transforms(channel[None]), track_meta=False) for channel in crop]
+        return torch.cat(changed).float()

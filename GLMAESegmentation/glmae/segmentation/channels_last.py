@@ -1,7 +1,7 @@
-"""A network as it runs fastest at inference on the CPU: the same weights in bfloat16, the channels last in memory.
+"""A network as it runs fastest on CPUs with bfloat16: channels last in memory, at inference the weights in bfloat16.
 
 Convolutions and up-sampling read all channels of a voxel at once; trilinear up-sampling is several times faster so.
-Autocast would cast the weights again in every pass.
+At inference autocast would cast the weights again in every pass; in training it has to.
 """
 
 from __future__ import annotations
@@ -29,20 +29,25 @@ class ChannelsLast(nn.Module):
         return result
 
 
-class InstanceNorm(nn.Module):
-    """Instance norm that leaves the channels last; PyTorch's own moves them to the front and back again."""
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance norm that leaves the channels last; PyTorch's own moves them to the front and back again.
+
+    Args:
+        norm: whose parameters it takes, not copies of them; one without running statistics.
+    """
 
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
-        super().__init__()
-        self.norm = norm
+        super().__init__(norm.num_features, norm.eps, affine=norm.affine)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, I, J, K] -> [B, C, I, J, K]."""
-        if len(x) > 1:
-            result: Tensor = self.norm(x)
-            return result
         # The statistics of a batch of one are those of the instance.
-        return F.batch_norm(x, None, None, self.norm.weight, self.norm.bias, training=True, eps=self.norm.eps)
+        found = [
+            F.batch_norm(each, None, None, self.weight, self.bias, training=True, eps=self.eps) for each in x.split(1)
+        ]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
 
 class Output(nn.Module):
@@ -61,9 +66,28 @@ class Output(nn.Module):
         return (torch.stack(found) if len(found) > 1 else found[0][None]).unflatten(2, x.shape[2:])
 
 
+def pays(device: torch.device) -> bool:
+    """Whether networks run faster with the channels last."""
+    return device.type == "cpu" and precision(device) == torch.bfloat16
+
+
+def train_channels_last(network: nn.Module) -> None:
+    """Change a network that is to be trained so that it leaves the channels of its input last.
+
+    Names, values and identity of its parameters stay; their order in memory and the instance norms are others.
+    """
+    for name, part in network.named_children():
+        if isinstance(part, nn.InstanceNorm3d) and not part.track_running_stats:
+            setattr(network, name, InstanceNorm(part))
+        elif isinstance(part, nn.Conv3d):
+            part.weight.data = _ordered(part, part.weight.data)
+        else:
+            train_channels_last(part)
+
+
 def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
     """The network itself, or where it pays (bfloat16 on the CPU) one with the same weights that runs faster."""
-    if device.type != "cpu" or precision(device) != torch.bfloat16:
+    if not pays(device):
         return network
     shared = {id(entry): entry for entry in (*network.parameters(), *network.buffers())}
     try:
@@ -84,7 +108,7 @@ def _exchange(network: nn.Module, within: str = "") -> None:
         elif isinstance(part, nn.Conv3d) and last and math.prod(part.kernel_size) == 1 and part.bias is not None:
             setattr(network, name, Output(_cast(part.weight), _cast(part.bias)))
         elif isinstance(part, nn.Conv3d | nn.Linear):
-            part.weight = nn.Parameter(_ordered(part), requires_grad=False)
+            part.weight = nn.Parameter(_ordered(part, _cast(part.weight)), requires_grad=False)
             if part.bias is not None:
                 part.bias = nn.Parameter(_cast(part.bias), requires_grad=False)
         elif not isinstance(part, InstanceNorm):  # a part that is reached on two ways is exchanged once
@@ -95,9 +119,8 @@ def _cast(values: Tensor) -> Tensor:
     return values.detach().to(torch.bfloat16)
 
 
-def _ordered(part: nn.Conv3d | nn.Linear) -> Tensor:
-    """The weight in bfloat16; that of a convolution decides where its result has the channels."""
-    weight = _cast(part.weight)
+def _ordered(part: nn.Conv3d | nn.Linear, weight: Tensor) -> Tensor:
+    """The weight of a convolution in the order that decides where its result has the channels."""
     if isinstance(part, nn.Linear) or part.kernel_size == part.stride:  # patch embeddings are matrix products
         return weight
     # Of one channel this order would be the usual one, too, unless its strides are given.

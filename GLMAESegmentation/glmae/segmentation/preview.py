@@ -96,7 +96,8 @@ class Previews:
     def _segment(self, case: Case, training: Training, should_stop: Callable[[], bool]) -> Path:
         network = training.network if training.averaged is None else training.averaged.module
         assert isinstance(network, SegmentationNetwork)
-        model = Model(network.eval(), training.config, self._labelled.preparation, self._labelled.classes)
+        known = self._labelled
+        model = Model(network.eval(), training.config, known.preparation, known.classes, known.fingerprint)
         result = segment_case(model, case, training.device, should_stop=should_stop)
         file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
         write_result(file, result.labels, model.classes, case)

@@ -26,6 +26,7 @@ from ..pretraining.checkpoint import (
     save_checkpoint,
 )
 from ..schedule import Schedule
+from .channels_last import pays, train_channels_last
 from .configuration import FinetuneConfig
 from .crops import Batch, CropSampler, LabelledScan
 from .loss import segmentation_loss
@@ -51,6 +52,9 @@ class Training:
         memory: MemoryLadder | None = None,
     ) -> None:
         self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
+        self._channels_last = pays(device)
+        if self._channels_last:
+            train_channels_last(self.network)
         self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
         self._scans, self._events = scans, silent()
         self.sampler = self._sampler()
@@ -171,6 +175,8 @@ class Training:
         return loss
 
     def _logits(self, image: Tensor) -> list[Tensor]:
+        if self._channels_last:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
         with autocast(self.device, half=self.memory.use.lean):
             logits: list[Tensor] = self.network(image)
         return logits
@@ -242,6 +248,10 @@ class Training:
         checkpoint = load_checkpoint(path)
         restore_weights(self.network, checkpoint.under("network."), path)
         restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
+        for parameter, moments in self.optimiser.state.items():
+            for name, moment in moments.items():
+                if moment.shape == parameter.shape:  # in the parameter's order in memory, as before
+                    moments[name] = torch.empty_like(parameter.data).copy_(moment)
         self.schedule.restore(checkpoint.state["schedule"])
         self.memory.level = max(self.memory.level, checkpoint.state["memory"])
         if checkpoint.state["decay"] is not None:

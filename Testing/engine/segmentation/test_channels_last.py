@@ -1,12 +1,22 @@
 """The faster order of memory: the same parameters, the same output."""
 
+import copy
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
 from glmae.backbone.presets import preset
-from glmae.segmentation.channels_last import ChannelsLast, InstanceNorm, channels_last
+from glmae.errors import Stopped
+from glmae.events import silent
+from glmae.schedule import Schedule
+from glmae.segmentation.channels_last import ChannelsLast, InstanceNorm, channels_last, pays, train_channels_last
+from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.crops import LabelledScan
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
+from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
 
@@ -58,3 +68,73 @@ def test_where_it_does_not_pay_the_network_stays_as_it_is(monkeypatch):
     assert channels_last(network, torch.device("cuda")) is network
     monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: False)
     assert channels_last(network, CPU) is network
+    assert not pays(CPU), "nor is it changed for training"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_training_gives_the_same_gradients_with_the_same_parameters(head):
+    torch.manual_seed(0)
+    # In double precision, because rounding decides on which side of a kink some activations are.
+    backbone = preset("tiny", channels=2)
+    plain = HEADS[head](2, 3, backbone).double().train()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    other = copy.deepcopy(plain)
+    own = list(other.parameters())
+    train_channels_last(other)
+    assert all(one is two for one, two in zip(own, other.parameters(), strict=True)), "those that an optimiser may hold"
+    assert list(plain.state_dict()) == list(other.state_dict())
+    x = torch.randn(2, 2, 16, 24, 32, dtype=torch.float64)
+    maps = [torch.randn(2, backbone.width, 2, 3, 4, dtype=torch.float64) for _ in plain.after]
+    found = [net(y, maps) for net, y in ((plain, x), (other, x.contiguous(memory_format=torch.channels_last_3d)))]
+    for usual, level in zip(*found, strict=True):
+        torch.testing.assert_close(level, usual, atol=1e-9, rtol=1e-9)
+        weights = torch.randn_like(usual)
+        for logits in (usual, level):
+            (logits * weights).sum().backward(retain_graph=True)
+    for (name, one), two in zip(plain.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+        if one.grad is not None:
+            assert two.grad is not None, name
+            assert two.grad.stride() == two.stride(), "optimisers want them alike"
+            assert (two.grad - one.grad).norm() < 1e-6 * one.grad.norm() + 1e-6, name
+
+
+def test_a_training_with_the_channels_last_goes_on_as_if_not_interrupted(monkeypatch, tmp_path):
+    """Checkpoint, averaged weights and moments; the network that was trained runs at inference as any other."""
+    monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: True)
+
+    def training() -> Training:
+        torch.manual_seed(0)
+        network = SegmentationNetwork(dataclasses.replace(preset("tiny"), depth=2), 1)
+        label = np.zeros((20, 18, 16), np.uint8)
+        label[5:12, 5:12, 5:12] = 1
+        image = label[None] + np.random.default_rng(0).normal(0, 0.3, (1, *label.shape))
+        scan = LabelledScan(image.astype(np.float16), label, (True,), (1.0, 1.0, 1.0))
+        config = FinetuneConfig(patch=(16, 16, 16), batch=2, average=0.2)
+        return Training(network, config, [scan], Schedule(5), CPU, pretrained=False)
+
+    whole, stopped, resumed = training(), training(), training()
+    norms = [part for part in whole.network.modules() if isinstance(part, InstanceNorm)]
+    seen = []
+    norms[0].register_forward_hook(lambda _, inputs, x: seen.extend([inputs[0], x]))
+    whole.run(tmp_path / "whole", silent(), lambda: False)
+    assert all(x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous() for x in seen)
+    assert len(seen[0]) == 2
+    with pytest.raises(Stopped):
+        stopped.run(tmp_path / "checkpoint", silent(), lambda: stopped.schedule.done == 3)
+    resumed.restore(tmp_path / "checkpoint")
+    for parameter, moments in resumed.optimiser.state.items():
+        assert moments["exp_avg"].stride() == parameter.stride()
+    resumed.run(tmp_path / "checkpoint", silent(), lambda: False)
+    assert whole.averaged is not None
+    one, two = whole.averaged_network(), resumed.averaged_network()
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, two.state_dict()[name]), name
+
+    usual = SegmentationNetwork(one.backbone.config, 1).eval()
+    usual.load_state_dict(one.state_dict())
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(channels_last(one, CPU)(x)[0], channels_last(usual, CPU)(x)[0])

@@ -92,6 +92,12 @@ def test_augmentation_changes_intensities_but_keeps_them_finite():
         assert not torch.allclose(changed.image, unchanged.image, atol=0.05)
 
 
+def test_crops_are_plain_tensors():
+    """MONAI's tensors would carry their metadata through every layer of the network."""
+    batch = CropSampler([coordinate_scan()], PATCH, 1, 1.0, AugmentationConfig(), seed=0).batch(0)
+    assert {type(part) for part in (batch.image, batch.target, batch.annotated)} == {torch.Tensor}
+
+
 def test_scans_without_a_class_still_give_crops():
     scan = coordinate_scan(annotated=(True, False))
     scan.label[scan.label == 2] = 0

@@ -30,7 +30,10 @@ def run(folder: Path, out: Path, ask: Any = None, should_stop: Callable[[], bool
         if ask is not None and event["event"] == "progress" and event["stage"] == "finetune" and event["done"] == 2:
             (out / "unfinished" / "preview.json").write_text(json.dumps(ask), encoding="utf-8")
         if event["event"] == "preview" and "file" in event:
-            event["size"] = sitk.ReadImage(event["file"]).GetSize()  # it is there, and whole, when it is told
+            labels = sitk.ReadImage(event["file"])  # it is there, and whole, when it is told
+            event["size"] = labels.GetSize()
+            parts = [sitk.GetArrayFromImage(sitk.ConnectedComponent(labels == value, True)).max() for value in (1, 2)]
+            event["pieces"] = max(parts)
 
     labelled = {"images": folder / "images", "labels": folder / "labels", "out": out, "backbone": "none"}
     finetune(**labelled, device="cpu", settings=SMALL, steps=STEPS, events=Events(relay), should_stop=should_stop)
@@ -49,6 +52,7 @@ def test_a_request_is_answered_once_and_the_weights_stay_the_same(few_scans, sam
     assert not answers(run(few_scans, tmp_path / "not asked"))
     asked, not_asked = (load_file(tmp_path / name / "weights.safetensors") for name in ("asked", "not asked"))
     assert all(torch.equal(asked[name], not_asked[name]) for name in asked)
+    assert answer["pieces"] == 1, "post-processed as a result is"
     size = sitk.ReadImage(str(image)).GetSize()
     assert all(part <= whole for part, whole in zip(answer["size"], size, strict=True))
 

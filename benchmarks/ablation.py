@@ -32,9 +32,10 @@ from glmae.errors import GLMAEError, RequestError
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "ablation.json"
 KEY = ("set", "labels", "seed", "variant", "pretrain_minutes", "finetune_steps", "device", "threads", "test_scans")
-# The terms of the loss that are on, one more in each; scratch has no pre-training.
-TERMS = ("local_reconstruction", "global_reconstruction", "global_global", "global_local")
-ON = {"scratch": 0, "mae": 1, "mae_g": 2, "mae_gg": 3, "glmae": 4}
+# The terms of the loss that are on, one more in each; scratch has no pre-training. `glmae` has the paper's four and
+# `glmae_dense` our dense consistency besides, which pre-trains the convolutional trunk, too.
+TERMS = ("local_reconstruction", "global_reconstruction", "global_global", "global_local", "dense")
+ON = {"scratch": 0, "mae": 1, "mae_g": 2, "mae_gg": 3, "glmae": 4, "glmae_dense": 5}
 STEPS = "_steps"
 VARIANTS = (*ON, *(name + STEPS for name in ON if ON[name]))
 

@@ -33,7 +33,7 @@ from results_file import ResultsFile
 
 from glmae.devices import choose_device, precision
 from glmae.errors import GLMAEError, Stopped
-from glmae.pretraining.configuration import PretrainConfig, pretrain_config
+from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
 from glmae.pretraining.job import pretrain
 from glmae.scans.cases import Case
 from glmae.scans.normalisation import Normalisation
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace, device: torch.device, results: ResultsFile) -> None:
-    config = pretrain_config(options.preset)
+    config = pretrain_config(options.preset, weights=LossWeights())  # the four terms that a plain build has, too
     backbone = config.backbone
     row: dict[str, Any] = {
         "device": device.type,

@@ -15,6 +15,7 @@ from monai.transforms import (
     RandScaleIntensityFixedMean,
     RandSimulateLowResolution,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from glmae.segmentation.augmentation import AugmentationConfig
@@ -44,7 +45,9 @@ class Intensity:
 
     def __call__(self, crop: Tensor, seed: int) -> Tensor:
         self._transforms.set_random_state(seed=seed)
-        return torch.cat([torch.as_tensor(self._transforms(channel[None])).float() for channel in crop])
+        # As plain tensors, as in our own augmentation: MONAI's own make a network's layers copy what they give.
+        changed = [convert_to_tensor(self._transforms(channel[None]), track_meta=False) for channel in crop]
+        return torch.cat(changed).float()
 
 
 def mirrored(image: Tensor, target: Tensor, axes: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:

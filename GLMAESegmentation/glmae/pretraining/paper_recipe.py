@@ -6,7 +6,7 @@ import math
 
 from ..scans.normalisation import Normalisation
 from ..scans.preparation import Preparation
-from .configuration import PretrainConfig, pretrain_config
+from .configuration import LossWeights, PretrainConfig, pretrain_config
 
 NAME = "paper"
 PRESET = "base"
@@ -33,6 +33,8 @@ def paper_config(preset: str = PRESET, seed: int = 0, batch: int = BATCH) -> Pre
     return pretrain_config(
         preset,
         seed=seed,
+        weights=LossWeights(),
+        output="teacher",
         global_views=2,
         local_views=8,
         mask_ratio=0.6,

@@ -1,4 +1,4 @@
-"""The main job on the bundled scans: pre-train, fine-tune on two labelled scans, segment the others, score them."""
+"""The main job on the bundled scans: fine-tune the shipped backbone on two of them, segment the others, score them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from glmae.errors import GLMAEError
-from glmae.pretraining.image_files import pretrain_images
+from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.evaluation import evaluate
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCANS = ROOT / "GLMAESegmentation" / "Resources" / "SampleScans"
 OUT = ROOT / "demo-output"
 LABELLED = ("hippocampus_039", "hippocampus_207")
-PRETRAIN_MINUTES, FINETUNE_MINUTES = 2.0, 4.0
+MINUTES = 4.0
 
 
 def main() -> int:
@@ -32,31 +32,32 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries talking to developers
     began = time.monotonic()
     events = terminal()
-    backbone, model, segmentations = OUT / "backbone", OUT / "model", OUT / "segmentations"
+    model, segmentations = OUT / "model", OUT / "segmentations"
     report, overview = OUT / "report.json", OUT / "overview.png"
     try:
-        remove_previous(backbone, model, segmentations, report, overview)
+        remove_previous(model, segmentations, report, overview)
         scans = sorted((SCANS / "images").glob("*.nii.gz"))
         others = [scan for scan in scans if scan.name.removesuffix(".nii.gz") not in LABELLED]
 
-        print(f"1/4  GL-MAE pre-training on {len(scans)} scans, no labels ({PRETRAIN_MINUTES:g} minutes)", flush=True)
-        pretrain_images(images=SCANS / "images", out=backbone, minutes=PRETRAIN_MINUTES, events=events)
-
-        print(f"2/4  Fine-tuning on {len(LABELLED)} labelled scans ({FINETUNE_MINUTES:g} minutes)", flush=True)
+        print(
+            f"1/3  Fine-tuning the shipped backbone ({FinetuneConfig.preset}) on {len(LABELLED)} labelled scans "
+            f"({MINUTES:g} minutes)",
+            flush=True,
+        )
         finetune(
             images=SCANS / "images",
             labels=SCANS / "labels",
             cases=LABELLED,
-            backbone=str(backbone),
+            backbone=FinetuneConfig.preset,
             out=model,
-            minutes=FINETUNE_MINUTES,
+            minutes=MINUTES,
             events=events,
         )
 
-        print(f"3/4  Segmenting the other {len(others)} scans", flush=True)
+        print(f"2/3  Segmenting the other {len(others)} scans", flush=True)
         failed = segment(model=model, images=others, out=segmentations, events=events)
 
-        print("4/4  Comparing with the labels drawn by hand", flush=True)
+        print("3/3  Comparing with the labels drawn by hand", flush=True)
         failed += evaluate(predictions=segmentations, labels=SCANS / "labels", out=report, events=events)
         content = json.loads(report.read_text(encoding="utf-8"))
         heading = f"Learnt from {len(LABELLED)} labelled scans: mean Dice {content['mean_dice']:.2f} on the others"

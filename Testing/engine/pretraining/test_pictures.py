@@ -76,7 +76,7 @@ def test_curves_hold_the_terms_that_were_computed(tmp_path, monkeypatch):
     rows = [[step, 3.0, 1 / step, 2 / step, math.nan, 4.0, 1e-3, 0.99] for step in range(1, 1001)]
     draw_losses(tmp_path / LOSSES, rows)
     curves = {line.get_label(): line.get_xydata() for axes in figures[0].axes for line in axes.lines}
-    assert set(curves) == {"local-reconstruction", "global-reconstruction", "global-local"}
+    assert set(curves) == {"local-reconstruction", "global-reconstruction", "global-local", "dense"}
     first = curves["local-reconstruction"][0]
     np.testing.assert_allclose(first, [2.0, (1 + 1 / 2 + 1 / 3) / 3])
 

@@ -69,6 +69,9 @@ finetune(images=folder / "images", labels=folder / "labels", cases=names, out=fo
 estimate = next(event for event in events if event["event"] == "estimate")
 if sys.platform == "win32":
     peak = psutil.Process().memory_info().peak_wset
+elif sys.platform == "linux":  # getrusage would tell the peak of the process that started this one, if that is larger
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    peak = 1024 * int(status.split("VmHWM:")[1].split()[0])
 else:
     import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -48,6 +48,7 @@ class PeerConfig:
         mirror: axes (0, 1, 2) of mirroring. None by default: left and right organs of our sets are other classes.
         features: channels of the first level, None: the network's own default.
         token: the sides of a crop are multiples of this.
+        voxels: the most voxels in a crop; None: as many as ours has on this device.
     """
 
     optimiser: str = "sgd"
@@ -60,6 +61,7 @@ class PeerConfig:
     mirror: Sequence[int] = ()
     features: int | None = None
     token: int = 8
+    voxels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def run_network(
     preparation = plan_preparation(measure(cases, table), SCAN_VOXELS[device.type])
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]
-    patch = plan_patch([scan.label.shape for scan in scans], (config.token,) * 3, PATCH_VOXELS[device.type])
+    voxels = config.voxels or PATCH_VOXELS[device.type]
+    patch = plan_patch([scan.label.shape for scan in scans], (config.token,) * 3, voxels)
     shape = Shape(len(preparation.normalisation), len(table) + 1, patch, preparation.spacing)
     if fit is not None:
         shape = dataclasses.replace(shape, patch=fit(shape))

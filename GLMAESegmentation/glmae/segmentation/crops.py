@@ -22,6 +22,8 @@ from .augmentation import (
 
 # Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
+# Of the crops of the background.
+NEAR_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,12 @@ class CropSampler:
         patch: size of a crop in voxels, [I, J, K].
         batch: crops in a batch.
         foreground: share of the crops that are centred near a voxel of a class; the class is drawn first, each class
-            with the same probability however small it is, then a scan that holds it, then a voxel. The others lie
-            anywhere; in a partly labelled scan, near a voxel of which something is known.
+            with the same probability however small it is, then a scan that holds it, then a voxel. Of the others, a
+            quarter lies anywhere and the rest `near`; in a partly labelled scan, near a voxel of which something is
+            known.
         augmentation: None for plain crops.
         seed: seed of the run.
+        near: for each scan, voxels [m, 3] of places where classes are looked for; None or empty: anywhere.
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class CropSampler:
         foreground: float,
         augmentation: AugmentationConfig | None,
         seed: int,
+        near: Sequence[np.ndarray] | None = None,
     ) -> None:
+        self._near_classes = near
         self._scans, self._patch, self._batch, self._foreground, self._seed = scans, patch, batch, foreground, seed
         self._augmentation = augmentation
         self._intensity = None if augmentation is None else IntensityChange(augmentation)
@@ -118,7 +124,9 @@ class CropSampler:
             index = self._usable[rng.integers(len(self._usable))]
             known = self._known[index]
             shape = self._scans[index].label.shape
-            centre = rng.uniform(0, 1, 3) * shape if known is None else self._near(known, rng)
+            if known is None and self._near_classes is not None and rng.random() < NEAR_SHARE:
+                known = self._near_classes[index]
+            centre = self._near(known, rng) if known is not None and len(known) else rng.uniform(0, 1, 3) * shape
         return index, _inside(centre, self._scans[index].label.shape, self._patch)
 
     def _near(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -184,7 +184,8 @@ def finetune(
             should_stop=should_stop,
         )
         schedule = result.training.schedule
-        model = Model(result.training.averaged_network(), result.training.config, preparation, table)
+        training = result.training
+        model = Model(training.averaged_network(), training.config, preparation, table, fingerprint, training.location)
         features = []
         for scan in scans:
             check()

@@ -21,9 +21,12 @@ from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
 from .configuration import FinetuneConfig
+from .location_prior import LocationPrior
 from .network import SegmentationNetwork
 
 KIND = "segmentation"
+# The name of the location prior's tensors in the file of the weights.
+LOCATION = "location."
 LARGEST_WINDOW = 512**3  # voxels
 FINEST_MM, COARSEST_MM = 1e-3, 1e3  # from microscopes to anything a scanner makes
 
@@ -38,6 +41,7 @@ class Model:
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
         fingerprint: of the training cases; None in models of earlier versions.
+        location: where in the body the classes lie; None in models of earlier versions.
     """
 
     network: SegmentationNetwork
@@ -45,6 +49,7 @@ class Model:
     preparation: Preparation
     classes: ClassTable
     fingerprint: Fingerprint | None = None
+    location: LocationPrior | None = None
 
 
 def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
@@ -55,7 +60,10 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
         model: the trained model.
         details: further entries of model.json (schedule, scores, training cases, ...).
     """
-    write_weights(Path(folder) / WEIGHTS, model.network.state_dict())
+    tensors = dict(model.network.state_dict())
+    if model.location is not None:
+        tensors |= {LOCATION + name: tensor for name, tensor in model.location.tensors().items()}
+    write_weights(Path(folder) / WEIGHTS, tensors)
     content = {
         "classes": model.classes.to_json(),
         "preprocessing": model.preparation.to_json(),
@@ -103,11 +111,13 @@ def load_model(folder: Path, device: torch.device) -> Model:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
     weights = read_weights(Path(folder) / WEIGHTS)
+    placed = {name.removeprefix(LOCATION): weights.pop(name) for name in list(weights) if name.startswith(LOCATION)}
     try:
+        location = LocationPrior.from_tensors(placed, len(classes)) if placed else None
         check_names(weights, network.state_dict(), str(folder))
-    except ModelError as error:
+    except (ModelError, ValueError) as error:
         raise ModelError(
             f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again"
         ) from error
     network.load_state_dict(weights)
-    return Model(network.to(device).eval(), config, preparation, classes, fingerprint)
+    return Model(network.to(device).eval(), config, preparation, classes, fingerprint, location)

@@ -97,7 +97,14 @@ class Previews:
         network = training.network if training.averaged is None else training.averaged.module
         assert isinstance(network, SegmentationNetwork)
         known = self._labelled
-        model = Model(network.eval(), training.config, known.preparation, known.classes, known.fingerprint)
+        model = Model(
+            network.eval(),
+            training.config,
+            known.preparation,
+            known.classes,
+            known.fingerprint,
+            training.location,
+        )
         result = segment_case(model, case, training.device, should_stop=should_stop)
         file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
         write_result(file, result.labels, model.classes, case)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..devices import autocast
 from .channels_last import channels_last
+from .location_prior import LocationFactors
 
 OVERLAP = 0.5
 # A window in which no channel varies by more than this (in standard deviations) is as good as constant.
@@ -80,6 +81,7 @@ def probability_slabs(
     device: torch.device,
     *,
     air: Sequence[float | None] = (),
+    location: LocationFactors | None = None,
     windows: int | None = None,
     on_window: Callable[[], None] | None = None,
 ) -> Iterator[Slab]:
@@ -95,6 +97,7 @@ def probability_slabs(
         device: where to compute.
         air: for each channel, the value up to which a voxel is air; a window of air only is taken to have its lowest
             value throughout. None or nothing: only constant windows are empty.
+        location: where each class is expected, by which the probabilities are weighed; None: anywhere.
         windows: windows per forward pass; None: as many as are good for the device.
         on_window: called for each window; may raise to stop.
 
@@ -124,7 +127,10 @@ def probability_slabs(
         if first < last:
             sums, weights = accumulation.sums, accumulation.weights
             planes = slice(first - k, last - k)
-            yield Slab(first - offset[2], sums[(slice(None), *inner, planes)], weights[(*inner, planes)])
+            sums, weights = sums[(slice(None), *inner, planes)], weights[(*inner, planes)]
+            if location is not None:
+                weights = location.weigh(sums, weights, slice(first - offset[2], last - offset[2]))
+            yield Slab(first - offset[2], sums, weights)
         accumulation.move_on(following - k)
 
 
@@ -134,14 +140,15 @@ def class_probabilities(
     patch: Patch,
     device: torch.device,
     on_window: Callable[[], None] | None = None,
+    location: LocationFactors | None = None,
 ) -> np.ndarray:
     """All slabs of `probability_slabs` in one array, for small scans.
 
     Returns:
         [n+1, I, J, K] float32; background first; sums to one over the classes.
     """
-    slabs = [slab.probabilities() for slab in probability_slabs(network, image, patch, device, on_window=on_window)]
-    return np.concatenate(slabs, axis=-1, dtype=np.float32)
+    slabs = probability_slabs(network, image, patch, device, location=location, on_window=on_window)
+    return np.concatenate([slab.probabilities() for slab in slabs], axis=-1, dtype=np.float32)
 
 
 class _Accumulation:

@@ -246,7 +246,8 @@ def _view(
         image, grid = prepare_image(scan, model.preparation)
     except ScanError as error:
         raise ScanError(f"{case.name}: {error}") from error
-    probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window=on_window)
+    location = None if model.location is None else model.location.on(image, grid.spacing)
+    probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window, location)
     if maps is not None:
         spread = sitk.GetImageFromArray(np.ascontiguousarray(entropy(probabilities).transpose()))
         grid.place(spread)

@@ -29,17 +29,24 @@ from ..schedule import Schedule
 from .channels_last import pays, train_channels_last
 from .configuration import FinetuneConfig
 from .crops import Batch, CropSampler, LabelledScan
+from .location_prior import LocationPrior
 from .loss import segmentation_loss
 from .memory_ladder import MemoryLadder, MemoryUse, recompute
 from .network import SegmentationNetwork
 
 CHECKPOINT_SECONDS = 20.0
+# Crops of the background are cut where the location prior leaves some class more than this.
+NEAR = 0.05
 # Steps one after another with a gradient that is not finite.
 MOST_SKIPPED = 20
 
 
 class Training:
-    """Network, optimiser and averaged weights of one run, and the steps on them."""
+    """Network, optimiser and averaged weights of one run, and the steps on them.
+
+    Attributes:
+        location: where the classes lie in its scans.
+    """
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class Training:
             train_channels_last(self.network)
         self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
         self._scans, self._events = scans, silent()
+        self.location = LocationPrior.of(scans)
         self.sampler = self._sampler()
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -188,7 +196,10 @@ class Training:
 
     def _sampler(self) -> CropSampler:
         config = self.config
-        return CropSampler(self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed)
+        near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in self._scans]
+        return CropSampler(
+            self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, near
+        )
 
     def _adopt(self, use: MemoryUse) -> None:
         if use.patch != self.config.patch:

@@ -1,0 +1,146 @@
+"""Where classes are expected, and what it makes of the network's probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glmae.scans.labels import IGNORE
+from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.location_prior import LEAST, PLACES, LocationPrior
+from glmae.segmentation.model import load_model
+from glmae.segmentation.sliding_window import class_probabilities
+
+CPU = torch.device("cpu")
+SPACING = (1.0, 1.0, 1.0)
+
+
+def scan(shift: int = 0, side: int = 64, annotated: tuple[bool, ...] = (True, True)) -> LabelledScan:
+    """A body that fills the scan but for a margin of 8 voxels; class 1 on the left, class 2 on the right of it."""
+    image = np.zeros((1, side, side, side), dtype=np.float32)
+    image[0, 8:-8, 8:-8, 8:-8] = 1.0
+    label = np.zeros((side, side, side), dtype=np.uint8)
+    label[12 + shift : 20 + shift, 28:36, 28:36] = 1
+    label[44:52, 28:36, 28:36] = 2
+    return LabelledScan(image, label, annotated, SPACING)
+
+
+class Everywhere(nn.Module):
+    """Says 0.2 background, 0.5 class 1, 0.3 class 2 in every voxel."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        shares = torch.tensor([0.2, 0.5, 0.3]).log()
+        return [shares.view(1, 3, 1, 1, 1).expand(len(x), 3, *x.shape[2:])]
+
+
+def weighed(prior: LocationPrior, image: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> np.ndarray:
+    return class_probabilities(Everywhere(), image, (32, 32, 32), CPU, location=prior.on(image, spacing))
+
+
+def test_left_and_right_are_told_apart_by_place() -> None:
+    one = scan()
+    found = weighed(LocationPrior.of([one]), one.image)
+    assert found.argmax(axis=0)[16, 32, 32] == 1
+    assert found.argmax(axis=0)[48, 32, 32] == 2
+    assert found.argmax(axis=0)[32, 60, 60] == 0
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-2)
+
+
+def test_weights_equal_the_definition() -> None:
+    """Against numpy, voxel by voxel: factor times probability, of sum one."""
+    one = scan()
+    prior = LocationPrior.of([one])
+    found = weighed(prior, one.image)
+    for voxel in [(16, 32, 32), (20, 40, 33), (30, 30, 30), (2, 2, 2), (63, 0, 31)]:
+        at = [np.clip((index + 0.5 - 8) / 48 * PLACES - 0.5, 0, PLACES - 1) for index in voxel]
+        low = [min(int(a), PLACES - 2) for a in at]
+        expected = np.array([0.2, 0.5, 0.3])
+        for number in (0, 1):
+            total = 0.0
+            for corner in np.ndindex(2, 2, 2):
+                share = np.prod([c * (a - b) + (1 - c) * (1 - a + b) for c, a, b in zip(corner, at, low, strict=True)])
+                total += share * prior.factors[number][tuple(np.add(low, corner))]
+            expected[number + 1] *= total
+        np.testing.assert_allclose(found[(slice(None), *voxel)], expected / expected.sum(), atol=4e-3)
+
+
+def test_the_body_counts_not_the_frame() -> None:
+    one = scan()
+    padded = np.pad(one.image, [(0, 0), (40, 0), (0, 0), (0, 24)])
+    found = weighed(LocationPrior.of([one]), padded).argmax(axis=0)
+    assert found[56, 32, 32] == 1
+    assert found[88, 32, 32] == 2
+
+
+def test_another_length_of_the_body_switches_an_axis_off() -> None:
+    one = scan()
+    prior = LocationPrior.of([one])
+    # Twice as long from left to right: the sides are no longer told apart, but front and back are.
+    found = weighed(prior, one.image, (2.0, 1.0, 1.0)).argmax(axis=0)
+    assert found[16, 32, 32] == found[48, 32, 32] == 1
+    assert found[32, 60, 60] == 0
+
+
+def test_places_of_several_scans_widen_the_prior() -> None:
+    near = LocationPrior.of([scan(), scan()]).factors[0]
+    far = LocationPrior.of([scan(), scan(20)]).factors[0]
+    assert (far > 0.5).sum() > 2 * (near > 0.5).sum()
+    assert far[(20 - 8) * PLACES // 48, PLACES // 2, PLACES // 2] == pytest.approx(1, abs=0.01)
+
+
+def test_nothing_is_said_of_classes_drawn_in_part() -> None:
+    partly = scan(annotated=(True, False))
+    assert (LocationPrior.of([partly]).factors[1] == 1).all()
+    partly.label[:, :, :10] = IGNORE
+    assert (LocationPrior.of([partly]).factors == 1).all()
+
+
+def test_tiny_structure_has_a_place() -> None:
+    one = scan(side=200)
+    one.label[:] = 0
+    one.label[101, 77, 50] = 1
+    factors = LocationPrior.of([one]).factors
+    assert factors[0].max() == pytest.approx(1)
+    assert factors[0].min() == pytest.approx(LEAST)
+
+
+def test_kept_with_the_model_and_back() -> None:
+    prior = LocationPrior.of([scan(), scan(6)])
+    again = LocationPrior.from_tensors(prior.tensors(), 2)
+    np.testing.assert_allclose(again.factors, prior.factors, atol=0.006)
+    np.testing.assert_allclose(again.lengths, prior.lengths)
+
+
+def test_damaged_priors_are_refused() -> None:
+    good = LocationPrior.of([scan()]).tensors()
+    for damaged in (
+        {"factors": good["factors"]},
+        good | {"factors": good["factors"][:1]},
+        good | {"lengths": good["lengths"] * 0},
+        good | {"lengths": good["lengths"] * float("nan")},
+        good | {"factors": good["factors"] + 100},
+    ):
+        with pytest.raises(ValueError, match="location prior"):
+            LocationPrior.from_tensors(damaged, 2)
+
+
+def test_background_crops_lie_where_classes_are_looked_for() -> None:
+    one = scan(side=128)
+    near = LocationPrior.of([one]).on(one.image, SPACING).near(0.05)
+    assert len(near) > 20
+    assert near.max(axis=0)[1] < 90  # of 128
+    sampler = CropSampler([one], (16, 16, 16), 1, 0.0, None, 0, [near])
+    places = [sampler._place(np.random.default_rng(n), n)[1] for n in range(200)]
+    inside = np.mean([min(abs(near - place).max(axis=1)) <= 8 for place in places])
+    assert 0.7 < inside < 1.0
+
+
+def test_fine_tuned_model_has_its_prior(trained_model: Path) -> None:
+    model = load_model(trained_model, CPU)
+    assert model.location is not None
+    assert model.location.factors.min() < 0.1
+    assert model.location.factors.max() == pytest.approx(1)

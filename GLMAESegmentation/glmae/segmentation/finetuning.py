@@ -27,7 +27,7 @@ from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .adaptation import adapt_backbone
-from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
+from .configuration import LEAST_ADAPTATION, PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
 from .features import scan_features
 from .labelled_cases import LabelledCases
@@ -130,6 +130,7 @@ def finetune(
             raise Stopped("stopped while the scans were looked at; add --resume to go on")
 
     others = [] if unlabelled is None else find_images([unlabelled], unique=False)
+    too_short = minutes is not None and wanted.adaptation * minutes < LEAST_ADAPTATION
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
@@ -138,6 +139,11 @@ def finetune(
     warn_of_labels(labelled, table, looking)
     fingerprint = measure(labelled, table, looking)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
+    if others and too_short:
+        share = wanted.adaptation
+        needed = f"at least {LEAST_ADAPTATION / share:.0f} minutes" if share else "a share above 0"
+        events.info(f"The scans without labels are not used: adapting the backbone to them needs {needed}.")
+        others = []
     origin = {"recipe": recipe, "pretrained": None if source is None else source.name, "adapted": bool(others)}
     failed: list[str] = []
     began -= run.seconds_spent

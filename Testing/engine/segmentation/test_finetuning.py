@@ -21,7 +21,7 @@ from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import write_weights
 from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
-from glmae.model_folder import write_model
+from glmae.model_folder import read_model, write_model
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
@@ -195,6 +195,15 @@ def test_the_model_folder_opens_elsewhere_and_tells_no_names(few_scans, tmp_path
     assert "hippocampus_039" not in text
     assert str(tmp_path) not in text
     assert sorted(path.name for path in moved.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_short_runs_do_not_adapt_the_backbone(few_scans, tmp_path):
+    events = []
+    given = arguments(few_scans, tmp_path / "model")
+    finetune(**given, minutes=0.3, unlabelled=few_scans / "images", events=recorded(events))
+    assert any("needs at least 20 minutes" in event.get("message", "") for event in events)
+    assert not any(event["event"] == "progress" and event["stage"] == "pretrain" for event in events)
+    assert read_model(tmp_path / "model").content["adapted"] is False
 
 
 def test_unlabelled_scans_adapt_the_backbone(few_scans, tmp_path):

@@ -45,6 +45,7 @@ class FinetuneConfig:
             out where that is less than `LEAST_ADAPTATION`.
         validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
             at most 0.25, 0 for none.
+        location: whether a class is expected where the labelled scans show it, see `location_prior`.
         augmentation: random changes of the crops.
         seed: of initialisation, crops and augmentation.
     """
@@ -63,6 +64,7 @@ class FinetuneConfig:
     average: float = 0.1
     adaptation: float = 0.2
     validation: float = 0.2
+    location: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0
 

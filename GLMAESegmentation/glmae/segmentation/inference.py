@@ -175,7 +175,7 @@ def segment_case(
         model.config.patch,
         device,
         air=[air(entry) for entry in model.preparation.normalisation],
-        location=None if model.location is None else model.location.on(image, grid.spacing),
+        location=model.location.on(image, grid.spacing) if model.location else None,
         windows=windows,
         on_window=check,
     )

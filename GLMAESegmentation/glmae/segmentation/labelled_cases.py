@@ -61,14 +61,14 @@ class LabelledCases:
         Returns:
             UInt8 with 0..n, on the grid of the case's first channel.
         """
-        image = self.store.image(index)
+        image, prior = self.store.image(index), training.location
         probabilities = class_probabilities(
             training.averaged_network(),
             image,
             training.config.patch,
             training.device,
             on_window=check,
-            location=training.location.on(image, self.store.grid(index).spacing),
+            location=prior.on(image, self.store.grid(index).spacing) if prior else None,
         )
         grid = Geometry.of(read_image(self.cases[index].images[0]))
         numbers = scan_classes(probabilities, self.store.grid(index), grid)

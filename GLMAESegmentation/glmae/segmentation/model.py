@@ -41,7 +41,7 @@ class Model:
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
         fingerprint: of the training cases; None in models of earlier versions.
-        location: where in the body the classes lie; None in models of earlier versions.
+        location: where in the body the classes lie; None if that is not used, and in models of earlier versions.
     """
 
     network: SegmentationNetwork

@@ -246,7 +246,7 @@ def _view(
         image, grid = prepare_image(scan, model.preparation)
     except ScanError as error:
         raise ScanError(f"{case.name}: {error}") from error
-    location = None if model.location is None else model.location.on(image, grid.spacing)
+    location = model.location.on(image, grid.spacing) if model.location else None
     probabilities = class_probabilities(model.network, image, model.config.patch, device, on_window, location)
     if maps is not None:
         spread = sitk.GetImageFromArray(np.ascontiguousarray(entropy(probabilities).transpose()))

@@ -45,7 +45,7 @@ class Training:
     """Network, optimiser and averaged weights of one run, and the steps on them.
 
     Attributes:
-        location: where the classes lie in its scans.
+        location: where the classes lie in its scans; None if that is not used.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Training:
             train_channels_last(self.network)
         self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
         self._scans, self._events = scans, silent()
-        self.location = LocationPrior.of(scans)
+        self.location = LocationPrior.of(scans) if config.location else None
         self.sampler = self._sampler()
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -196,7 +196,10 @@ class Training:
 
     def _sampler(self) -> CropSampler:
         config = self.config
-        near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in self._scans]
+        location = self.location
+        near = None
+        if location is not None:
+            near = [location.on(scan.image, scan.spacing).near(NEAR) for scan in self._scans]
         return CropSampler(
             self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, near
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glmae.scans.labels import IGNORE
 from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.location_prior import LEAST, PLACES, LocationPrior
 from glmae.segmentation.model import load_model
 from glmae.segmentation.sliding_window import class_probabilities
@@ -144,3 +145,16 @@ def test_fine_tuned_model_has_its_prior(trained_model: Path) -> None:
     assert model.location is not None
     assert model.location.factors.min() < 0.1
     assert model.location.factors.max() == pytest.approx(1)
+
+
+def test_training_without_it(few_scans: Path, tmp_path: Path) -> None:
+    finetune(
+        images=few_scans / "images",
+        labels=few_scans / "labels",
+        out=tmp_path / "model",
+        backbone="none",
+        steps=1,
+        device="cpu",
+        settings={"patch": (16, 16, 16), "location": False},
+    )
+    assert load_model(tmp_path / "model", CPU).location is None

@@ -35,4 +35,6 @@ def write_model_with_classes(trained: Path, classes: int, out: Path) -> None:
         weights[name] = torch.cat(found)
     network.load_state_dict(weights)
     table = ClassTable(tuple(SegmentClass(number, f"structure {number}") for number in range(1, classes + 1)))
-    save_model(out, replace(model, network=network, classes=table), {"schedule": {}, "scores": None})
+    # Without the places of the classes: what is compared has none either, and variants have no place of their own.
+    named = replace(model, network=network, classes=table, location=None)
+    save_model(out, named, {"schedule": {}, "scores": None})

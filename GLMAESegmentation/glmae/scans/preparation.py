@@ -62,6 +62,9 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     stays under 1/8 of the diameter of the smallest class (of the ball with its median volume), because a structure of
     fewer voxels than that cannot be learnt well; a larger scan is then seen in parts.
 
+    If it has fewer, and classes are to be found in it, its coarser axes are refined, to no less than half of their
+    median spacing and than the finest axis: structures of few voxels are learnt better when they are spread over more.
+
     Args:
         fingerprint: of the scans.
         max_voxels: what the median scan should have at most.
@@ -80,7 +83,10 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if voxels(middle) > max_voxels else (low, middle)
         threshold = max(threshold, min(high, limit))
-    first, second, third = (round(float(side), 4) for side in np.maximum(median, threshold))
+    sides = np.maximum(median, threshold)
+    if fingerprint.classes and voxels(threshold) < max_voxels:
+        sides = _refined(sides, extent, max_voxels)
+    first, second, third = (round(float(side), 4) for side in sides)
     return Preparation(
         (first, second, third),
         tuple(
@@ -90,6 +96,17 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
             for channel in fingerprint.channels
         ),
     )
+
+
+def _refined(spacing: np.ndarray, extent: np.ndarray, max_voxels: int) -> np.ndarray:
+    """The spacing with its coarser axes made finer while a scan of this extent (mm) has at most `max_voxels`."""
+    least = np.maximum(spacing / 2, spacing.min())
+    low, high = 0.0, float(spacing.max())
+    for _ in range(60):
+        middle = (low + high) / 2
+        fits = np.prod(extent / np.minimum(spacing, np.maximum(least, middle))) <= max_voxels
+        low, high = (low, middle) if fits else (middle, high)
+    return np.asarray(np.minimum(spacing, np.maximum(least, high)))
 
 
 def prepare_image(

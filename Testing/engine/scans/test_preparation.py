@@ -243,6 +243,19 @@ def test_plan_keeps_the_smallest_class_visible():
     assert plan_preparation(tiny, 2_000_000).spacing == (0.7, 0.7, 0.8)
 
 
+def test_plan_refines_coarse_axes_of_small_scans():
+    found = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)], diameter=30.0)
+    plan = plan_preparation(found, 2_000_000)
+    assert plan.spacing[0] == plan.spacing[1] < 4.0
+    assert plan.spacing[2] == 2.5
+    assert np.prod(np.array((540.0, 270.0, 320.0)) / plan.spacing) == pytest.approx(2_000_000, rel=0.01)
+    assert plan_preparation(found, 10**8).spacing == (2.5, 2.5, 2.5), "not finer than the finest axis"
+    thick = fingerprint([(100, 100, 20)], [(1.0, 1.0, 8.0)], diameter=30.0)
+    assert plan_preparation(thick, 10**8).spacing == (1.0, 1.0, 4.0), "not finer than half"
+    unlabelled = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)])
+    assert plan_preparation(unlabelled, 10**8).spacing == (5.0, 5.0, 2.5)
+
+
 def test_plan_for_ct():
     (normalisation,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalisation
     assert normalisation == Normalisation("ct", -90.0, 200.0, 50.0, 1.0), "a deviation of next to nothing is no scale"

@@ -128,8 +128,10 @@ def test_real_scans(trained_model, sample_scans, tmp_path, capsys):
     assert Geometry.of(spread).same_grid(Geometry.of(sitk.ReadImage(str(folder / "nearly 039.nrrd"))))
     device = torch.device("cpu")
     model = load_model(trained_model, device)
-    prepared, _ = prepare_image([near], model.preparation)
-    expected = entropy(class_probabilities(model.network, prepared, model.config.patch, device))
+    prepared, grid = prepare_image([near], model.preparation)
+    assert model.location is not None
+    location = model.location.on(prepared, grid.spacing)
+    expected = entropy(class_probabilities(model.network, prepared, model.config.patch, device, location=location))
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(spread, "RAS")).transpose()
     np.testing.assert_allclose(values, expected, atol=1e-3)
 

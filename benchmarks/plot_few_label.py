@@ -56,7 +56,11 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "test scans of the mean over the classes, then mean ± standard deviation over the seeds (their number in "
         "brackets). 95 % Hausdorff distance (mm) is over the classes that were found. Seconds are training and, after "
         "the plus, segmenting one scan.",
+        "",
+        "![Dice over labels](few_label_labels.png)",
     ]
+    if len(_values(rows, "minutes")) > 1:
+        lines += ["", "![Dice over minutes](few_label_minutes.png)"]
     for device, threads, minutes in _values(rows, "device", "threads", "minutes"):
         chosen = _only(rows, device=device, threads=threads, minutes=minutes)
         where = machine_key(device, threads)
@@ -192,7 +196,7 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
     panels[0][0].set_ylabel("Dice")
     handles = {label: handle for p in panels[0] for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.suptitle(f"{shared[2]:g} {fixed}, {machine_key(*shared[:2])}")
+    figure.suptitle(f"{fixed}: {shared[2]:g}; {machine_key(*shared[:2])}")
     writing(path, lambda file: figure.savefig(file, dpi=120))
     pyplot.close(figure)
 

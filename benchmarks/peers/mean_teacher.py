@@ -21,7 +21,7 @@ from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import CropSampler, LabelledScan
 from peers.augmentation import SPATIAL, Intensity, mirrored
-from peers.dynunet import PlannedUNet, fitted_patch
+from peers.dynunet import PlannedUNet, fitted_patch, tuned
 from peers.training import PeerConfig, Prepared, run_network
 
 
@@ -43,7 +43,7 @@ class MeanTeacherConfig(PeerConfig):
 
 
 def run(task: Task) -> Outcome:
-    return run_network(task, PlannedUNet, MeanTeacherConfig(), fitted_patch, MeanTeacher)
+    return run_network(task, PlannedUNet, MeanTeacherConfig(**tuned(task.device)), fitted_patch, MeanTeacher)
 
 
 class MeanTeacher:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from .resampling import Box, bounding_box
+
 # The body is looked for on at most so many voxels along an axis.
 _SIDE = 96
 # A voxel is of the body from this share of the way between the darkest and the brightest on.
 _LEVEL, _BRIGHTEST = 0.15, 0.99
-
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def body_box(image: np.ndarray) -> Box:
@@ -27,11 +27,12 @@ def body_box(image: np.ndarray) -> Box:
     lowest, brightest = float(thin.min()), float(np.quantile(thin, _BRIGHTEST))
     parts, count = ndimage.label(thin > lowest + _LEVEL * (brightest - lowest))
     if not count:
-        return tuple((0, side) for side in image.shape[1:])  # type: ignore[return-value]
+        return tuple((0, side) for side in image.shape[1:])
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    (found,) = ndimage.find_objects((parts == sizes.argmax()).astype(np.uint8))
-    return tuple(  # type: ignore[return-value]
-        (part.start * step, min(side, part.stop * step))
-        for part, step, side in zip(found, steps, image.shape[1:], strict=True)
+    found = bounding_box(parts == sizes.argmax(), margin=0)
+    assert found is not None
+    return tuple(
+        (low * step, min(side, high * step))
+        for (low, high), step, side in zip(found, steps, image.shape[1:], strict=True)
     )

@@ -7,7 +7,7 @@ oblique scan is not rotated), one spacing for all scans, intensities of mean 0 a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,19 +73,17 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     extent = np.median(np.array(fingerprint.spacings) * np.array(fingerprint.sizes), axis=0)
     limit = min((size.diameter / _SMALLEST_DIAMETER for size in fingerprint.classes), default=math.inf)
 
-    def voxels(threshold: float) -> float:
-        return float(np.prod(extent / np.maximum(median, threshold)))
+    def fits(sides: np.ndarray) -> bool:
+        return bool(np.prod(extent / sides) <= max_voxels)
 
-    threshold = float(median.min())
-    if voxels(threshold) > max_voxels:
-        low, high = threshold, float(extent.max())
-        for _ in range(60):
-            middle = math.sqrt(low * high)
-            low, high = (middle, high) if voxels(middle) > max_voxels else (low, middle)
-        threshold = max(threshold, min(high, limit))
-    sides = np.maximum(median, threshold)
-    if fingerprint.classes and voxels(threshold) < max_voxels:
-        sides = _refined(sides, extent, max_voxels)
+    finest, sides = float(median.min()), median
+    if not fits(median):
+        threshold = _smallest(lambda t: fits(np.maximum(median, t)), finest, float(extent.max()))
+        sides = np.maximum(median, max(finest, min(threshold, limit)))
+    elif fingerprint.classes:
+        least = np.maximum(median / 2, finest)
+        threshold = _smallest(lambda t: fits(np.clip(t, least, median)), finest, float(median.max()))
+        sides = np.clip(threshold, least, median)
     first, second, third = (round(float(side), 4) for side in sides)
     return Preparation(
         (first, second, third),
@@ -98,15 +96,12 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     )
 
 
-def _refined(spacing: np.ndarray, extent: np.ndarray, max_voxels: int) -> np.ndarray:
-    """The spacing with its coarser axes made finer while a scan of this extent (mm) has at most `max_voxels`."""
-    least = np.maximum(spacing / 2, spacing.min())
-    low, high = 0.0, float(spacing.max())
+def _smallest(fits: Callable[[float], bool], low: float, high: float) -> float:
+    """The smallest number from `low` to `high` that fits, as `high` does and all that is larger than one that does."""
     for _ in range(60):
-        middle = (low + high) / 2
-        fits = np.prod(extent / np.minimum(spacing, np.maximum(least, middle))) <= max_voxels
-        low, high = (low, middle) if fits else (middle, high)
-    return np.asarray(np.minimum(spacing, np.maximum(least, high)))
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def prepare_image(

@@ -22,7 +22,7 @@ from .augmentation import (
 
 # Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
-# Of the crops of the background.
+# The share of the background crops that lie near the classes.
 NEAR_SHARE = 0.75
 
 
@@ -78,9 +78,8 @@ class CropSampler:
         seed: int,
         near: Sequence[np.ndarray] | None = None,
     ) -> None:
-        self._near_classes = near
         self._scans, self._patch, self._batch, self._foreground, self._seed = scans, patch, batch, foreground, seed
-        self._augmentation = augmentation
+        self._near_classes, self._augmentation = near, augmentation
         self._intensity = None if augmentation is None else IntensityChange(augmentation)
         self._positions = [_class_positions(scan, seed) for scan in scans]
         self._known = [_known_positions(scan, seed) for scan in scans]

@@ -130,7 +130,6 @@ def finetune(
             raise Stopped("stopped while the scans were looked at; add --resume to go on")
 
     others = [] if unlabelled is None else find_images([unlabelled], unique=False)
-    too_short = minutes is not None and wanted.adaptation * minutes < LEAST_ADAPTATION
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
@@ -139,7 +138,7 @@ def finetune(
     warn_of_labels(labelled, table, looking)
     fingerprint = measure(labelled, table, looking)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
-    if others and too_short:
+    if others and minutes is not None and wanted.adaptation * minutes < LEAST_ADAPTATION:
         share = wanted.adaptation
         needed = f"at least {LEAST_ADAPTATION / share:.0f} minutes" if share else "a share above 0"
         events.info(f"The scans without labels are not used: adapting the backbone to them needs {needed}.")
@@ -189,9 +188,8 @@ def finetune(
             events=events,
             should_stop=should_stop,
         )
-        schedule = result.training.schedule
-        training = result.training
-        model = Model(training.averaged_network(), training.config, preparation, table, fingerprint, training.location)
+        training, schedule = result.training, result.training.schedule
+        model = Model(training.averaged_network(), training.config, preparation, table, location=training.location)
         features = []
         for scan in scans:
             check()

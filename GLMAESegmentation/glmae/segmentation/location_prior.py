@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..scans.body import body_box
 from ..scans.labels import IGNORE
+from ..scans.resampling import Box
 from .crops import LabelledScan
 
 # Places along each axis of the body's box.
@@ -31,8 +32,6 @@ FULL = 0.3
 LEAST = 1e-3
 # Two scans show the same length of the body along an axis where these differ by less than this factor.
 SAME_LENGTH = 1.35
-
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,8 @@ class LocationFactors:
     def __init__(self, factors: np.ndarray, box: Box, shape: Sequence[int]) -> None:
         self._factors = torch.from_numpy(np.ascontiguousarray(factors))
         self._axes = [torch.from_numpy(_interpolation(side, edges)) for side, edges in zip(shape, box, strict=True)]
-        self._matters = [bool(one.min() < 1) for one in self._factors]
+        # Asked here, on the CPU: a GPU would have to be waited for.
+        self._placed = [number for number, one in enumerate(self._factors) if one.min() < 1]
 
     def weigh(self, sums: Tensor, weights: Tensor, planes: slice) -> Tensor:
         """Multiply what a network gives for some planes of the scan, in place.
@@ -133,13 +133,12 @@ class LocationFactors:
         Returns:
             The sum over the classes as it is now, [I, J, planes]; `weights` itself if nothing changed.
         """
-        if not any(self._matters):
+        if not self._placed:
             return weights
         rows, columns, depths = (axis.to(sums.device) for axis in (*self._axes[:2], self._axes[2][planes]))
         left = weights.clone()
-        for one, factor in zip(sums[1:], self._factors.to(sums.device), strict=True):
-            if bool(factor.min() == 1):
-                continue
+        for number in self._placed:
+            one, factor = sums[1 + number], self._factors[number].to(sums.device)
             on_planes = torch.einsum("abc,kc->abk", factor, depths)
             on_voxels = torch.einsum("ia,abk->ibk", rows, on_planes)
             weight = torch.einsum("jb,ibk->ijk", columns, on_voxels)
@@ -178,10 +177,13 @@ def _shares(label: np.ndarray, box: Box, classes: int) -> np.ndarray:
         places.append(at.astype(int).clip(0, side - 1))
     sampled = label[np.ix_(*places)]
     shares = np.zeros((classes, PLACES, PLACES, PLACES), dtype=np.float32)
-    for number in range(1, classes + 1):
+    boxes = ndimage.find_objects(label, max_label=classes)
+    for number, held in enumerate(boxes, 1):
+        if held is None:
+            continue
         mask = (sampled == number).astype(np.float32)
-        if not mask.any() and (held := np.argwhere(label == number)).size:  # too small for the samples
-            centre = held.mean(axis=0)
+        if not mask.any():  # too small for the samples
+            centre = np.argwhere(label[held] == number).mean(axis=0) + [part.start for part in held]
             first = [
                 int(np.clip((c + 0.5 - low) / (high - low) * PLACES, 0, PLACES - 1))
                 for c, (low, high) in zip(centre, box, strict=True)

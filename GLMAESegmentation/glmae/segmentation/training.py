@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -65,6 +66,9 @@ class Training:
         self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
         self._scans, self._events = scans, silent()
         self.location = LocationPrior.of(scans) if config.location else None
+        self._near: list[np.ndarray] | None = None
+        if self.location is not None:
+            self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
         self.sampler = self._sampler()
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -196,12 +200,8 @@ class Training:
 
     def _sampler(self) -> CropSampler:
         config = self.config
-        location = self.location
-        near = None
-        if location is not None:
-            near = [location.on(scan.image, scan.spacing).near(NEAR) for scan in self._scans]
         return CropSampler(
-            self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, near
+            self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, self._near
         )
 
     def _adopt(self, use: MemoryUse) -> None:

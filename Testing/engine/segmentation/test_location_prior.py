@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
+from glmae.scans.cases import find_cases
 from glmae.scans.labels import IGNORE
+from glmae.scans.store import ScanStore
+from glmae.schedule import Schedule
+from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import CropSampler, LabelledScan
 from glmae.segmentation.finetuning import finetune
+from glmae.segmentation.inference import segment_case
+from glmae.segmentation.labelled_cases import LabelledCases
 from glmae.segmentation.location_prior import LEAST, PLACES, LocationPrior
 from glmae.segmentation.model import load_model
 from glmae.segmentation.sliding_window import class_probabilities
+from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
 SPACING = (1.0, 1.0, 1.0)
@@ -145,6 +154,37 @@ def test_fine_tuned_model_has_its_prior(trained_model: Path) -> None:
     assert model.location is not None
     assert model.location.factors.min() < 0.1
     assert model.location.factors.max() == pytest.approx(1)
+
+
+def test_results_and_held_out_scores_are_weighed(untrained_model: Path, sample_scans: Path, tmp_path: Path) -> None:
+    """A prior that leaves the classes to the front half only, on a model that scatters them over the scan."""
+    names = ["hippocampus_003"]
+    cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
+    model = load_model(untrained_model, CPU)
+    factors = np.full((2, PLACES, PLACES, PLACES), LEAST, dtype=np.float32)
+    factors[:, :, PLACES // 2 :] = 1.0
+    store = ScanStore.prepare(tmp_path / "scans", cases, model.preparation, table)
+    label = store.label(0)
+    assert label is not None
+    scan = LabelledScan(store.image(0), label, store.annotated(0), model.preparation.spacing)
+    prior = LocationPrior(factors, LocationPrior.of([scan]).lengths)
+
+    training = Training(model.network, FinetuneConfig(patch=model.config.patch), [scan], Schedule(1), CPU, False)
+    training.location = prior
+    scored = LabelledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
+    segmented = segment_case(replace(model, fingerprint=None, location=prior), cases[0], CPU).labels
+    everywhere = segment_case(replace(model, fingerprint=None), cases[0], CPU).labels
+
+    def voxels(image: sitk.Image) -> tuple[int, int]:
+        """Of any class, in the rear and in the front."""
+        found = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "RAS"))
+        half = found.shape[1] // 2
+        return int(np.count_nonzero(found[:, : half - 8])), int(np.count_nonzero(found[:, half + 8 :]))
+
+    assert voxels(everywhere)[0] > 1000
+    for weighed_result in (scored, segmented):
+        assert voxels(weighed_result)[0] == 0
+        assert voxels(weighed_result)[1] > 1000
 
 
 def test_training_without_it(few_scans: Path, tmp_path: Path) -> None:

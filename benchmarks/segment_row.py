@@ -83,7 +83,7 @@ def measure(asked: Measurement) -> dict[str, Any]:
         "precision": asked.precision,
         "method": asked.method,
         "seconds": None if seconds is None else round(seconds, 2),
-        "floor_seconds": None if seconds is None else round(_floor(asked, network, patch, model) * computed, 2),
+        "floor_seconds": None if seconds is None else round(_floor(asked, network, patch, model) * computed, 5),
         "windows": windows,
         "computed_windows": None if seconds is None else computed,
         **memory,

@@ -51,32 +51,36 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balanc
     """
     log_probability = F.log_softmax(logits.float(), dim=1)
     known = target != IGNORE  # [B, I, J, K]
-    one = torch.ones_like(annotated[:, :1])
-    drawn = torch.cat([one, annotated], dim=1)[:, :, None, None, None]  # [B, n+1, 1, 1, 1]
     if not bool(annotated.all()):
         # The background takes over the probability of what was not drawn.
-        merged = torch.where(torch.cat([drawn[:, :1], ~drawn[:, 1:]], dim=1), log_probability, -torch.inf)
+        hidden = torch.cat([torch.ones_like(annotated[:, :1]), ~annotated], dim=1)[:, :, None, None, None]
+        merged = torch.where(hidden, log_probability, -torch.inf)
         background = torch.logsumexp(merged, dim=1, keepdim=True)
         log_probability = torch.cat([background, log_probability[:, 1:]], dim=1)
 
-    index = torch.where(known, target, torch.zeros_like(target)).long()[:, None]
-    weight = _class_weights(index, known, logits.shape[1], balance)[index[:, 0]] * known
-    cross_entropy = -(log_probability.gather(1, index)[:, 0] * weight).sum() / weight.sum().clamp(min=1e-8)
+    index = torch.where(known, target, torch.zeros_like(target)).long()  # [B, I, J, K]
+    own = log_probability.gather(1, index[:, None])[:, 0]  # of the voxel's own class
+    channels = logits.shape[1]
+    size_truth = _summed(known.float(), index, channels)  # [B, n+1], as the other sums
+    weight = size_truth.sum(dim=0).clamp(min=1)[index] ** -balance * known
+    cross_entropy = -(own * weight).sum() / weight.sum().clamp(min=1e-8)
 
-    counted = known[:, None] & drawn[:, 1:]  # [B, n, I, J, K]
-    probability = log_probability[:, 1:].exp() * counted
-    truth = torch.zeros_like(log_probability).scatter_(1, index, 1.0)[:, 1:] * counted
-    over = (0, 2, 3, 4)
-    overlap, size_truth = (probability * truth).sum(over), truth.sum(over)
-    dice = (2 * overlap + 1e-5) / (probability.sum(over) + size_truth + 1e-5)
+    # Sums are taken as products with `known`: masks as large as the logits would take most of the loss's time.
+    size = torch.einsum("bcv,bv->bc", log_probability.exp().flatten(2), known.float().flatten(1))
+    overlap = _summed(own.exp() * known, index, channels)
+    drawn = torch.cat([torch.zeros_like(annotated[:, :1]), annotated], dim=1)
+    overlap, size, size_truth = ((part * drawn).sum(dim=0) for part in (overlap, size, size_truth))
+    dice = (2 * overlap + 1e-5) / (size + size_truth + 1e-5)
     present = (size_truth > 0).float()
     return cross_entropy + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 
-def _class_weights(index: Tensor, known: Tensor, channels: int, balance: float) -> Tensor:
-    """The weight of a voxel of each class, [n+1]; `index` [B, 1, I, J, K] is the target where `known` [B, I, J, K]."""
-    count = torch.bincount(index[:, 0][known], minlength=channels).float()
-    return count.clamp(min=1) ** -balance
+def _summed(values: Tensor, index: Tensor, channels: int) -> Tensor:
+    """The sums [B, channels] of the values whose class it is; both [B, I, J, K]."""
+    first = channels * torch.arange(len(index), device=index.device)
+    places = index.flatten(1) + first[:, None]
+    sums = values.new_zeros(len(index) * channels).index_add(0, places.flatten(), values.flatten())
+    return sums.unflatten(0, (len(index), channels))
 
 
 def _coarser(target: Tensor, size: Sequence[int]) -> Tensor:

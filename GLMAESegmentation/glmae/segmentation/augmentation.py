@@ -115,13 +115,38 @@ def source_coordinates(change: SpatialChange, centre: Tensor, patch: tuple[int, 
     return coordinates
 
 
+def source_box(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest source coordinates of a crop, [3] each.
+
+    Displacements are interpolated linearly, so the extremes lie at the control points, or without any at the corners.
+    """
+    points = 2 if change.displacement is None else change.displacement.shape[1]
+    axes = [torch.linspace(-1, 1, points) * ((side - 1) / 2) for side in patch]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    found = (grid @ change.matrix.T + centre).flatten(0, 2)  # [points ** 3, 3]
+    if change.displacement is not None:
+        found = found + change.displacement.flatten(1).T
+    return found.amin(dim=0), found.amax(dim=0)
+
+
 class IntensityChange:
-    """MONAI's random intensity transforms for one normalised crop, seeded per call."""
+    """MONAI's random intensity transforms for one normalised crop, seeded per call; safe in several threads."""
 
     def __init__(self, config: AugmentationConfig) -> None:
-        p = config.intensity
-        sigma = (0.4, 1.0)
-        self._transforms = Compose(
+        self._probability = config.intensity
+
+    def __call__(self, crop: Tensor, seed: int) -> Tensor:
+        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels."""
+        transforms = self._transforms()
+        transforms.set_random_state(seed=seed)
+        # As plain tensors: MONAI's own, passed through a network, make its layers copy what they give.
+        changed = [convert_to_tensor(transforms(channel[None]), track_meta=False) for channel in crop]
+        return torch.cat(changed).float()
+
+    def _transforms(self) -> Compose:
+        """New ones, since they hold what they draw."""
+        p, sigma = self._probability, (0.4, 1.0)
+        return Compose(
             [
                 RandGaussianNoise(prob=p, std=0.15),
                 RandGaussianSmooth(prob=p, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
@@ -133,10 +158,3 @@ class IntensityChange:
                 RandHistogramShift(prob=p, num_control_points=(5, 10)),
             ]
         )
-
-    def __call__(self, crop: Tensor, seed: int) -> Tensor:
-        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels."""
-        self._transforms.set_random_state(seed=seed)
-        # As plain tensors: MONAI's own, passed through a network, make its layers copy what they give.
-        changed = [convert_to_tensor(self._transforms(channel[None]), track_meta=False) for channel in crop]
-        return torch.cat(changed).float()

@@ -17,6 +17,7 @@ from .augmentation import (
     IntensityChange,
     SpatialChange,
     random_spatial_change,
+    source_box,
     source_coordinates,
 )
 
@@ -141,10 +142,11 @@ def cut(
 
     Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.
     """
-    coordinates = source_coordinates(change, torch.as_tensor(centre, dtype=torch.float32), patch)  # [I, J, K, 3]
-    low = coordinates.amin(dim=(0, 1, 2)).floor().long()
-    high = coordinates.amax(dim=(0, 1, 2)).ceil().long() + 2
+    middle = torch.as_tensor(centre, dtype=torch.float32)
+    coordinates = source_coordinates(change, middle, patch)  # [I, J, K, 3]
+    lowest, highest = source_box(change, middle, patch)
     shape = torch.tensor(scan.label.shape)
+    low, high = lowest.floor().long(), highest.ceil().long() + 2
     low, high = torch.minimum(low.clamp(min=0), shape - 1), torch.minimum(torch.maximum(high, low + 1), shape)
     high = torch.maximum(high, low + 1)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -152,13 +154,14 @@ def cut(
     label = torch.from_numpy(np.asarray(scan.label[box], dtype=np.float32))
 
     local = coordinates - low
-    outside = ((coordinates < -0.5) | (coordinates > shape - 0.5)).any(dim=-1)
     size = (high - low).float()
     # grid_sample wants (K, J, I) order and -1..1 from edge to edge of the box.
     grid = ((2 * local + 1) / size - 1).flip(-1)[None]
     crop = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     target = F.grid_sample(label[None, None], grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0]
-    target = torch.where(outside, torch.full_like(target, IGNORE), target)
+    if bool((lowest < -0.5).any() or (highest > shape - 0.5).any()):
+        outside = ((coordinates < -0.5) | (coordinates > shape - 0.5)).any(dim=-1)
+        target = torch.where(outside, torch.full_like(target, IGNORE), target)
     return crop, target.round().to(torch.uint8)
 
 

@@ -27,6 +27,7 @@ from ..pretraining.checkpoint import (
     save_checkpoint,
 )
 from ..schedule import Schedule
+from .batches_ahead import BatchesAhead
 from .channels_last import pays, train_channels_last
 from .configuration import FinetuneConfig
 from .crops import Batch, CropSampler, LabelledScan
@@ -69,7 +70,7 @@ class Training:
         self._near: list[np.ndarray] | None = None
         if self.location is not None:
             self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
-        self.sampler = self._sampler()
+        self._batch = self._batches()
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
@@ -150,7 +151,7 @@ class Training:
 
     def _update(self) -> float:
         self._whole = True
-        batch = self.sampler.batch(self.schedule.done)
+        batch = self._batch(self.schedule.done)
         self.network.train()
         self.optimiser.zero_grad()
         loss = self._gradients(batch)
@@ -198,16 +199,19 @@ class Training:
         balance = 1 - self.schedule.fraction
         return segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
 
-    def _sampler(self) -> CropSampler:
+    def _batches(self) -> Callable[[int], Batch]:
+        """What gives the batch of a step."""
         config = self.config
-        return CropSampler(
+        sampler = CropSampler(
             self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, self._near
         )
+        # On the CPU, threads would only take turns with the network.
+        return sampler.batch if self.device.type == "cpu" else BatchesAhead(sampler.batch).batch
 
     def _adopt(self, use: MemoryUse) -> None:
         if use.patch != self.config.patch:
             self.config = replace(self.config, patch=use.patch)
-            self.sampler = self._sampler()
+            self._batch = self._batches()
         if use.lean:
             recompute(self.network)
 

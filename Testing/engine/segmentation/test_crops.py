@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from glmae.scans.labels import IGNORE
-from glmae.segmentation.augmentation import AugmentationConfig, SpatialChange, random_spatial_change
+from glmae.segmentation.augmentation import (
+    AugmentationConfig,
+    SpatialChange,
+    random_spatial_change,
+    source_box,
+    source_coordinates,
+)
 from glmae.segmentation.crops import CropSampler, LabelledScan, cut
 
 PATCH = (16, 16, 8)
@@ -51,6 +57,19 @@ def test_image_and_target_move_together():
     away = np.abs(crop.numpy() - source).max(axis=0) < 0.4  # rounding is ambiguous half-way between voxels
     assert inside.mean() > 0.5
     np.testing.assert_array_equal(target.numpy()[inside & away], expected[inside & away])
+
+
+@pytest.mark.parametrize("elastic", [0, 1])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_box_that_is_read_holds_a_crop_and_hardly_more(seed, elastic):
+    config = AugmentationConfig(spatial=1, elastic=elastic)
+    change = random_spatial_change(config, PATCH, (1.0, 1.0, 2.0), np.random.default_rng(seed))
+    centre = torch.tensor([15.0, 14.0, 9.0])
+    coordinates = source_coordinates(change, centre, PATCH)
+    lowest, highest = source_box(change, centre, PATCH)
+    assert (lowest <= coordinates.amin(dim=(0, 1, 2)) + 1e-4).all()
+    assert (highest >= coordinates.amax(dim=(0, 1, 2)) - 1e-4).all()
+    assert (highest - lowest < (coordinates.amax(dim=(0, 1, 2)) - coordinates.amin(dim=(0, 1, 2))) + 2).all()
 
 
 def test_rotation_is_rigid_in_millimetres():

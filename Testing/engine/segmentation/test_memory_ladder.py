@@ -49,7 +49,7 @@ def gradients(ladder: MemoryLadder) -> list[torch.Tensor]:
     run = training(1, ladder=ladder)
     run._adopt(ladder.use)
     run.network.train()
-    run._gradients(run.sampler.batch(0))
+    run._gradients(run._batch(0))
     return [parameter.grad for parameter in run.network.parameters() if parameter.grad is not None]
 
 

@@ -1,0 +1,54 @@
+"""Batches made in advance are those that would be made in time."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from glmae.segmentation.augmentation import AugmentationConfig
+from glmae.segmentation.batches_ahead import BatchesAhead
+from glmae.segmentation.crops import CropSampler, LabelledScan
+
+EVERYTHING = AugmentationConfig(spatial=1, elastic=1, intensity=1)
+
+
+def sampler() -> CropSampler:
+    random = np.random.default_rng(0)
+    image = random.normal(size=(1, 30, 30, 30)).astype(np.float32)
+    label = np.zeros((30, 30, 30), np.uint8)
+    label[5:20, 5:20, 5:20] = 1
+    return CropSampler([LabelledScan(image, label, (True,), (1.0, 1.0, 1.0))], (16, 16, 16), 2, 0.67, EVERYTHING, 0)
+
+
+def test_threads_change_nothing_in_the_batches():
+    in_time, ahead = sampler(), BatchesAhead(sampler().batch, threads=4)
+    for step in (*range(8), 20, 21):  # and after a leap, as in a resumed run
+        expected, made = in_time.batch(step), ahead.batch(step)
+        assert torch.equal(made.image, expected.image)
+        assert torch.equal(made.target, expected.target)
+
+
+def test_the_next_batch_is_being_made_while_one_is_used():
+    begun = {step: threading.Event() for step in range(20)}
+
+    def make(step):
+        begun[step].set()
+        return step
+
+    ahead = BatchesAhead(make, threads=2)
+    assert ahead.batch(0) == 0
+    assert begun[1].wait(10) and begun[2].wait(10)
+    assert not begun[10].is_set()
+
+
+def test_an_error_comes_with_its_step():
+    def make(step):
+        if step == 1:
+            raise OSError("the store is gone")
+        return step
+
+    ahead = BatchesAhead(make, threads=2)
+    assert ahead.batch(0) == 0
+    with pytest.raises(OSError, match="gone"):
+        ahead.batch(1)

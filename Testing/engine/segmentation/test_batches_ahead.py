@@ -38,7 +38,8 @@ def test_the_next_batch_is_being_made_while_one_is_used():
 
     ahead = BatchesAhead(make, threads=2)
     assert ahead.batch(0) == 0
-    assert begun[1].wait(10) and begun[2].wait(10)
+    assert begun[1].wait(10)
+    assert begun[2].wait(10)
     assert not begun[10].is_set()
 
 

@@ -51,9 +51,12 @@ def cross_validate(
     plan: ValidationPlan,
     labelled: LabelledCases,
     train: Trainer,
+    *,
     events: Events,
     should_stop: Callable[[], bool],
     previews: Previews,
+    deadline: float | None = None,
+    finish: bool = False,
 ) -> list[FoldResult]:
     """Train and score each fold; those that are in `folder` already are taken from there.
 
@@ -64,7 +67,9 @@ def cross_validate(
         train: gives the training of a fold.
         events: where to report to.
         should_stop: asked after every step and every window.
-        previews: answered between two steps; the folds get the time back that they take.
+        previews: answered between two steps.
+        deadline: `time.monotonic` at which it has to be over; what came before may have taken longer than planned.
+        finish: begin no fold; those that are in `folder` are all.
 
     Raises:
         Stopped: `should_stop` said so; calling again goes on.
@@ -74,20 +79,11 @@ def cross_validate(
         place = folder / f"fold-{number + 1}"
         result = _finished(place, fold)
         if result is None:
-            began = time.monotonic() - previews.seconds
-            minutes = None if plan.seconds is None else max(1.0, plan.seconds - plan.scoring_seconds) / 60
-            training = train(fold.training, Schedule(plan.steps, minutes))
-            stop = previews.between_steps(training, should_stop, extend=True)
-            training.run(place / "checkpoint.safetensors", events, stop, STAGE, fold=number + 1, folds=len(plan.folds))
-            deadline = None if plan.seconds is None else began + previews.seconds + plan.seconds
-            check = checking(deadline, should_stop)
-            learnt = learnt_classes(labelled.annotated, fold.training)
-            seen = labelled.score([fold.training[number % len(fold.training)]], training, learnt, check)
-            held_out = labelled.score(fold.held_out, training, learnt, check)
-            spent = round(time.monotonic() - previews.seconds - began, 2)
-            result = FoldResult(fold, training.schedule.done, tuple(held_out), tuple(seen), spent)
+            seconds = _seconds(plan, deadline, len(plan.folds) - number)
+            if finish or (seconds is not None and seconds <= 0):
+                continue
+            result = _run_fold(place, plan, number, seconds, labelled, train, events, should_stop, previews)
             _write(place, result)
-            del training  # before the next one needs its memory
         results.append(result)
         dice = report(result.held_out)["mean_dice"]
         events.emit(
@@ -98,6 +94,37 @@ def cross_validate(
             mean_dice=None if dice is None else round(dice, 4),
         )
     return results
+
+
+def _seconds(plan: ValidationPlan, deadline: float | None, folds: int) -> float | None:
+    """For the next of so many folds, scoring included; None: as many as its steps take."""
+    if plan.seconds is None or deadline is None:
+        return plan.seconds
+    return min(plan.seconds, (deadline - time.monotonic()) / folds)
+
+
+def _run_fold(
+    place: Path,
+    plan: ValidationPlan,
+    number: int,
+    seconds: float | None,
+    labelled: LabelledCases,
+    train: Trainer,
+    events: Events,
+    should_stop: Callable[[], bool],
+    previews: Previews,
+) -> FoldResult:
+    fold, began = plan.folds[number], time.monotonic()
+    minutes = None if seconds is None else max(1.0, seconds - plan.scoring_seconds) / 60
+    training = train(fold.training, Schedule(plan.steps, minutes))
+    stop = previews.between_steps(training, should_stop)
+    training.run(place / "checkpoint.safetensors", events, stop, STAGE, fold=number + 1, folds=len(plan.folds))
+    check = checking(None if seconds is None else began + seconds, should_stop)
+    learnt = learnt_classes(labelled.annotated, fold.training)
+    seen = labelled.score([fold.seen(number)], training, learnt, check)
+    held_out = labelled.score(fold.held_out, training, learnt, check)
+    spent = round(time.monotonic() - began, 2)
+    return FoldResult(fold, training.schedule.done, tuple(held_out), tuple(seen), spent)
 
 
 def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:

@@ -30,6 +30,10 @@ class Fold:
     held_out: tuple[int, ...]
     part: float = 1.0
 
+    def seen(self, number: int) -> int:
+        """The training scan on which the fold with this number (from 0) is tried, another one in each."""
+        return self.training[number % len(self.training)]
+
     @staticmethod
     def from_json(content: dict[str, Any]) -> Fold:
         """From what `asdict` gave."""

@@ -34,34 +34,22 @@ class Previews:
         folder: `OUT/unfinished`.
         labelled: the scans of the run; they say how a scan is prepared.
         events: told `preview`.
-
-    Attributes:
-        seconds: that all previews took so far.
     """
 
     def __init__(self, folder: Path, labelled: LabelledCases, events: Events) -> None:
-        self.seconds = 0.0
         self._folder, self._labelled, self._events = folder, labelled, events
 
-    def between_steps(
-        self, training: Training, should_stop: Callable[[], bool], *, extend: bool = False
-    ) -> Callable[[], bool]:
+    def between_steps(self, training: Training, should_stop: Callable[[], bool]) -> Callable[[], bool]:
         """`should_stop`, as asked by `training` after every step, with an answer to a request before it.
 
         Args:
             training: whose weights are used.
             should_stop: asked between windows, too.
-            extend: give the training the time back that the preview took.
         """
 
         def asked() -> bool:
             if (self._folder / REQUEST).exists():
-                began = time.monotonic()
                 self._answer(training, should_stop)
-                spent = time.monotonic() - began
-                self.seconds += spent
-                if extend and training.schedule.minutes is not None:
-                    training.schedule.minutes += spent / 60
             return should_stop()
 
         return asked

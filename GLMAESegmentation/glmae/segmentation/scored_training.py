@@ -1,9 +1,9 @@
-"""A training run with its score: models without some of the scans, the model of all scans, and a look at its result."""
+"""A training run with its score: the model of all scans, a look at its result, and models without some of the scans."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..events import Events
 from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule, minutes_left
 from .configuration import FinetuneConfig
-from .cross_validation import FoldResult, Trainer, checking, cross_validate
+from .cross_validation import Trainer, checking, cross_validate
 from .failed_training import check_training
 from .held_out_score import held_out_score, summary
 from .labelled_cases import LabelledCases
@@ -49,9 +49,10 @@ def train_and_score(
     events: Events,
     should_stop: Callable[[], bool],
 ) -> ScoredTraining:
-    """Cross-validate, train on all labelled scans, and check the result; each stage goes on where it was interrupted.
+    """Train on all labelled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
 
-    The model is that of the last stage: the folds decide what is said about it, not its weights.
+    The model is that of the first stage: the folds decide what is said about it, not its weights. They come last, so
+    that a run that is stopped early has a model.
 
     Args:
         run: folder of the run, begun.
@@ -61,7 +62,8 @@ def train_and_score(
         steps: of the model; the folds' come on top.
         minutes: for everything since `began`.
         began: `time.monotonic` when the run began, less the seconds of earlier sittings.
-        finish: take the training as it was when it was interrupted, instead of going on with it.
+        finish: take the training as it was when it was interrupted, and the folds that were finished, instead of going
+            on.
         events: where to report to.
         should_stop: asked after every step and every window.
 
@@ -82,28 +84,44 @@ def train_and_score(
             assert minutes is not None
             plan = _plan_seconds(labelled, config, train, 60 * minutes, events)
         plan.write(file)
+    looked_at = _looked_at(plan, labelled)
+    schedule, deadline = Schedule(steps, minutes), None
+    if minutes is not None:
+        deadline = began + 60 * minutes - RESERVE_SECONDS
+        check_seconds = min(LARGEST_CHECK * 60 * minutes, len(looked_at) * plan.scan_seconds)
+        reserve = RESERVE_SECONDS + check_seconds + plan.all_seconds
+        schedule = Schedule(minutes=minutes_left(minutes, began, reserve))
     previews = Previews(run.unfinished, labelled, events)
+    training = train(everything, schedule)
     try:
-        results = cross_validate(file.parent / "cross-validation", plan, labelled, train, events, should_stop, previews)
+        if finish:
+            training.restore(run.checkpoint)
+            folds = "; held-out scans that were not scored yet are left out" if schedule.finished and plan.folds else ""
+            events.info(f"Finished early, after step {schedule.done}{folds}.")
+        else:
+            training.run(run.checkpoint, events, previews.between_steps(training, should_stop))
+        training.end()
+        check = check_training(labelled, training, looked_at, checking(deadline, should_stop))
+        results = cross_validate(
+            file.parent / "cross-validation",
+            plan,
+            labelled,
+            train,
+            events=events,
+            should_stop=should_stop,
+            previews=previews,
+            deadline=deadline,
+            finish=finish,
+        )
     finally:
         run.note_seconds(time.monotonic() - began)
-
-    looked_at = _looked_at(results, labelled)
-    schedule = Schedule(steps, minutes)
-    if minutes is not None:
-        reserve = min(LARGEST_CHECK * 60 * minutes, len(looked_at) * plan.scan_seconds)
-        schedule = Schedule(minutes=minutes_left(minutes, began, RESERVE_SECONDS + reserve))
-    training = train(everything, schedule)
-    if finish:
-        training.restore(run.checkpoint)
-        events.info(f"Finished early, after step {schedule.done}.")
-    else:
-        training.run(run.checkpoint, events, previews.between_steps(training, should_stop))
-
-    deadline = None if minutes is None else began + 60 * minutes - RESERVE_SECONDS
-    check = check_training(labelled, training, looked_at, checking(deadline, should_stop))
+    without = plan.without
+    if finish and plan.folds and not results:
+        without = (
+            "The run was stopped before any scan was held out: how well the model does is not known; train longer."
+        )
     scores = held_out_score(
-        results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=plan.without
+        results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=without
     )
     if check.failure is not None:
         events.warning(check.failure)
@@ -131,9 +149,9 @@ def _report_time(events: Events, step_seconds: float, steps: int) -> None:
     events.emit("estimate", seconds=seconds, steps=steps, message=message)
 
 
-def _looked_at(results: Sequence[FoldResult], labelled: LabelledCases) -> list[int]:
+def _looked_at(plan: ValidationPlan, labelled: LabelledCases) -> list[int]:
     """The scans that the finished model is tried on: those that tell its progress over the folds, else the smallest."""
-    seen = sorted({int(score.case) for result in results if result.fold.part == 1.0 for score in result.seen})
+    seen = sorted({fold.seen(number) for number, fold in enumerate(plan.folds) if fold.part == 1.0})
     return seen or [min(range(len(labelled.store)), key=lambda index: labelled.store.image(index).size)]
 
 

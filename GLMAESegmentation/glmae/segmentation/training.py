@@ -130,6 +130,12 @@ class Training:
             total = self.schedule.steps or self.schedule.done + 1
             left = self.schedule.seconds_left
             events.progress(stage, self.schedule.done, total, left, loss=round(loss, 4), **fields)
+        self._save(checkpoint)
+
+    def end(self) -> None:
+        """Let go of what only further steps would need: other trainings follow."""
+        self.optimiser = torch.optim.AdamW(self.network.parameters())
+        self.optimiser.zero_grad(set_to_none=True)
 
     def step(self) -> float:
         """One step; returns the loss."""

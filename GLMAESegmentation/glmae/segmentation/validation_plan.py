@@ -35,6 +35,11 @@ class ValidationPlan:
     scan_seconds: float
     without: str
 
+    @property
+    def all_seconds(self) -> float:
+        """For all folds together; 0 where time does not matter."""
+        return (self.seconds or 0.0) * len(self.folds)
+
     def write(self, path: Path) -> None:
         """Store it: a resumed run has the same folds."""
         write_json(path, asdict(self))

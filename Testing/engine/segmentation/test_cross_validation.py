@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 
 from glmae.errors import Stopped
 from glmae.events import recorded
+from glmae.schedule import RESERVE_SECONDS
 from glmae.segmentation import folds
 from glmae.segmentation.evaluation import evaluate
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.folds import plan_folds
 from glmae.segmentation.inference import segment
+from glmae.segmentation.training import Training
 from glmae.terminal import terminal
 
 SMALL = {"patch": (24, 32, 24), "validation": 0.25}
@@ -115,8 +117,8 @@ def test_folds_and_score_are_reported_and_tell_no_names(whole):
 
 
 def test_stopped_anywhere_and_resumed_equals_uninterrupted(scans, whole, tmp_path):
-    """Stopped in the first fold, while held-out scans are segmented, in the second fold and in the run itself."""
-    places = ({"fold": 1, "done": 1}, {"fold": 1, "done": 2}, {"fold": 2, "done": 1}, {"stage": "finetune", "done": 9})
+    """Stopped in the run itself, in the first fold, while held-out scans are segmented, and in the second fold."""
+    places = ({"stage": "finetune", "done": 9}, {"fold": 1, "done": 1}, {"fold": 1, "done": 2}, {"fold": 2, "done": 1})
     stopped = []
     for place in places:
         events: list[dict] = []
@@ -133,8 +135,8 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(scans, whole, tmp_pat
                 events=recorded(events),
             )
         stopped.append(str(raised.value).split(";")[0])
-    assert stopped[1] == "stopped while labelled scans were segmented"
-    assert stopped[3] == "stopped after step 9"
+    assert stopped[0] == "stopped after step 9"
+    assert stopped[2] == "stopped while labelled scans were segmented"
     finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, resume=True)
     assert same_weights(whole.model, tmp_path / "model")
     assert scores_of(whole.model) == scores_of(tmp_path / "model")
@@ -162,6 +164,48 @@ def test_killed_in_the_second_fold_and_resumed(scans, whole, tmp_path):
     assert all(0 <= event["mean_dice"] <= 1 for event in told)
     assert same_weights(whole.model, tmp_path / "model")
     assert scores_of(whole.model) == scores_of(tmp_path / "model")
+
+
+def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(scans, whole, tmp_path):
+    """Whoever stops early keeps the best so far: the model comes before the folds."""
+    scored = {}
+    for fold in (1, 2):
+        events: list[dict] = []
+
+        def stop(events=events, fold=fold) -> bool:
+            return bool(events) and events[-1].get("fold") == fold
+
+        request = arguments(scans, tmp_path / f"model {fold}") | {"steps": STEPS}
+        with pytest.raises(Stopped):
+            finetune(**request, should_stop=stop, events=recorded(events))
+        later: list[dict] = []
+        model = finetune(**request, finish=True, events=recorded(later))
+        assert not [event for event in later if event["event"] == "progress" and "fold" in event]
+        assert same_weights(whole.model, model)
+        scored[fold] = scores_of(model)
+    assert scored[1]["mean_dice"] is None
+    assert "stopped before any scan was held out" in scored[1]["note"]
+    in_first = plan_folds([(True, True)] * 3, STEPS // 4, seed=0)[0].held_out
+    assert {row["alias"] for row in scored[2]["cases"]} == {f"case-{index + 1:02d}" for index in in_first}
+    assert 0 <= scored[2]["mean_dice"] <= 1
+
+
+def test_a_run_that_is_late_leaves_folds_out_and_keeps_its_minutes(scans, tmp_path, monkeypatch):
+    """A training that takes longer than planned takes it from the folds, not from the user."""
+    taken, planned = Training.run, []
+
+    def late(self, checkpoint, events, should_stop, stage="finetune", **fields):
+        taken(self, checkpoint, events, should_stop, stage, **fields)
+        if stage == "finetune":
+            planned.extend(json.loads((checkpoint.parent / "validation.json").read_text(encoding="utf-8"))["folds"])
+            time.sleep(max(0.0, began + 24 - RESERVE_SECONDS - time.monotonic()))
+
+    monkeypatch.setattr(Training, "run", late)
+    began = time.monotonic()
+    out = finetune(**arguments(scans, tmp_path / "model"), minutes=0.4)
+    assert time.monotonic() - began < 24 + 15
+    assert planned
+    assert scores_of(out)["cases"] == []
 
 
 CHILD = """

@@ -2,6 +2,7 @@
 
     FOLDER/images/case-01.nrrd           or images/case-01/channel-01.nrrd, channel-02.nrrd ...
     FOLDER/labels/case-01.seg.nrrd       for labelled cases
+    FOLDER/labels/classes.json           which of them were labelled in part, where some were
     FOLDER/nodes.json                    which nodes each case came from
 
 Files carry neutral names, because node names are often patients' names and may hold what a file name cannot.
@@ -19,9 +20,11 @@ from typing import Any
 
 from glmae.errors import RequestError
 from glmae.files import write_json
+from glmae.scans.class_file import CLASS_FILE
+from glmae.scans.region import LABELLED
 
 from .region_box import Box
-from .scene_cases import SceneCase
+from .scene_cases import PARTLY_ATTRIBUTE, SceneCase
 from .segmentation_export import export_segmentation
 from .volume_export import export_volume
 
@@ -35,12 +38,14 @@ class ExportedCase:
         title: the name of its first volume node when it was exported, for messages to the user.
         volumes: IDs of its volume nodes, one a channel.
         segmentation: ID of its segmentation node, None for an unlabelled case.
+        partly: whether only the slices, or the box, that hold labels were looked at.
     """
 
     name: str
     title: str
     volumes: tuple[str, ...]
     segmentation: str | None
+    partly: bool = False
 
 
 class CaseFolder:
@@ -100,9 +105,13 @@ class CaseFolder:
             title=case.volumes[0].GetName(),
             volumes=tuple(volume.GetID() for volume in case.volumes),
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
+            partly=case.segmentation is not None and bool(case.segmentation.GetAttribute(PARTLY_ATTRIBUTE)),
         )
         try:
             self._write(case, exported.name, box)
+            partly = [one.name for one in (*self.cases, exported) if one.partly]
+            if partly:
+                write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELLED)})
             write_json(self.folder / "nodes.json", {"cases": [asdict(one) for one in (*self.cases, exported)]})
         except BaseException:
             for path in self._paths(case, exported.name):

@@ -18,11 +18,13 @@ class Finding:
         volume_id: of the scan in question.
         name: of the class; "" for all.
         sentence: what it is.
+        part: whether it asks if only a part of the scan was labelled.
     """
 
     volume_id: str
     name: str
     sentence: str
+    part: bool = False
 
 
 def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list[Finding]:
@@ -36,8 +38,9 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     classes = event["classes"] if isinstance(event.get("classes"), list) else []
     meant = [case for case in cases if case.name in named]
     sentence = str(event.get("message") or "")
-    if event.get("check") == "region":  # the panel has no classes.json to write the rest into
-        sentence = sentence.split(", unless classes.json")[0] + _(". Label the rest, or choose a region of interest.")
+    part = event.get("check") == "region"
+    if part and ", unless classes.json" in sentence:  # the panel writes the class file
+        sentence = sentence.split(", unless classes.json")[0] + _(", unless you press the button below.")
     for case in meant:  # the neutral name means nothing to the user
         sentence = sentence.replace(case.name, case.title)
-    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence) for case in meant]
+    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence, part) for case in meant]

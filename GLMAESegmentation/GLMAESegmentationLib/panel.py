@@ -31,7 +31,7 @@ from .panel_choices import PanelChoices
 from .panel_state import PanelState, panel_state
 from .scan_choice import next_to_label, scan_to_preview, scans_to_rank, scans_to_segment, training_scans
 from .scan_table import Scan, scan_table
-from .scene_cases import find_cases
+from .scene_cases import PARTLY_ATTRIBUTE, find_cases
 from .segment_classes import class_table
 from .segment_voxels import VoxelCounts
 from .segmentation_import import accept_result, is_result
@@ -83,6 +83,7 @@ class Panel:
             action.RANK: self._rank,
             action.START_TRAINING: self._train,
             action.CHECK_LABELS: self._check_labels,
+            action.STATE_PART: self._state_part,
             action.PREVIEW: self._preview,
             action.PAUSE: self._pause,
             action.STOP: self._stop,
@@ -250,6 +251,15 @@ class Panel:
 
     def _check_labels(self, value: Any) -> None:
         self._labels.begin(training_scans(self.state.scans), self.choices)
+
+    def _state_part(self, value: Any) -> str:
+        scan = self._scan(None)
+        segmentation = self.scene.GetNodeByID(scan.segmentation_id)
+        if scan.partly:
+            segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
+            return _("What is not drawn in {scan} counts as background.").format(scan=scan.name)
+        segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
+        return _("Where nothing was labelled in {scan}, nothing is learnt.").format(scan=scan.name)
 
     def _preview(self, value: Any) -> None:
         scan = scan_to_preview(self.state.scans, value or self.selected)

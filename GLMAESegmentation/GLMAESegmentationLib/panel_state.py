@@ -17,6 +17,7 @@ from .section_sentences import (
     job_sentence,
     job_stage,
     next_step,
+    part_question,
     scans_sentence,
     segment_sentence,
     train_sentence,
@@ -26,11 +27,12 @@ from .situation import Situation
 from .training_preview import STAGES
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, LABEL_NEXT, RANK, CHECK_LABELS, INSTALL, CHECK_SET_UP, COPY_REPORT = (
+LABEL, LABEL_NEXT, RANK, CHECK_LABELS, STATE_PART, INSTALL, CHECK_SET_UP, COPY_REPORT = (
     "label",
     "label next",
     "rank",
     "check labels",
+    "state part",
     "install",
     "check set-up",
     "copy report",
@@ -81,6 +83,7 @@ class PanelState:
         preview: what there is to say about the preview of the training; "" for nothing.
         preview_of: ID of the segmentation that shows it; "" for none.
         checking_labels: whether the labels are being checked.
+        part: what STATE_PART would say of the selected scan; "" where the question does not arise.
         shipped: name of the pre-trained backbone that is installed; "" for none.
         fixed_steps: whether the length of a training is a number of steps instead of the budget.
         interrupted: titles of jobs that can be gone on with.
@@ -114,6 +117,7 @@ class PanelState:
     preview: str = ""
     preview_of: str = ""
     checking_labels: bool = False
+    part: str = ""
     shipped: str = ""
     fixed_steps: bool = False
     interrupted: tuple[str, ...] = ()
@@ -153,6 +157,7 @@ def panel_state(now: Situation) -> PanelState:
         preview=now.preview,
         preview_of=now.preview_of,
         checking_labels=now.checking_labels,
+        part=part_question(now),
         shipped=now.shipped,
         fixed_steps=bool(now.steps),
         interrupted=tuple(now.interrupted),
@@ -171,6 +176,7 @@ def _enabled(now: Situation) -> list[str]:
         LABEL_NEXT: next_to_label(now.scans) is not None,
         RANK: idle and not now.missing and known and len(scans_to_rank(now.scans)) > 1,
         CHECK_LABELS: idle and not now.missing and not now.checking_labels and bool(training_scans(now.scans)),
+        STATE_PART: idle and bool(part_question(now)),
         INSTALL: idle and bool(now.missing),
         CHECK_SET_UP: idle and not now.checking,
         COPY_REPORT: bool(now.set_up),

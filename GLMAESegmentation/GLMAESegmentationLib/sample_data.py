@@ -94,7 +94,7 @@ def load_group(group: SampleGroup, scene: Any) -> list[Any]:
     volumes_logic = slicer.modules.volumes.logic()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), group.title)
-    classes = read_class_file(SCANS / "labels" / "classes.json").classes
+    classes = read_class_file(SCANS / "labels" / "classes.json").classes or ClassTable(())
     volumes = []
     for scan, file in zip(group.scans, group.files, strict=True):
         volume = volumes_logic.AddArchetypeVolume(str(file), scan)

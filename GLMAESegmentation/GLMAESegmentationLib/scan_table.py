@@ -9,7 +9,7 @@ from typing import Any
 from glmae.scans.classes import plain_name
 
 from .panel_choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
-from .scene_cases import SceneCase
+from .scene_cases import PARTLY_ATTRIBUTE, SceneCase
 from .segment_voxels import VoxelCounts
 from .segmentation_import import is_accepted
 
@@ -43,6 +43,7 @@ class Scan:
         voxels: of each class drawn in it, by name; None while they are being counted.
         failure: why it could not be segmented; "" if it could.
         empty: names of its segments in which nothing was drawn.
+        partly: whether only the part of it that holds labels was looked at.
     """
 
     volume_id: str
@@ -58,6 +59,7 @@ class Scan:
     voxels: Mapping[str, int] | None = field(default_factory=dict)
     failure: str = ""
     empty: tuple[str, ...] = ()
+    partly: bool = False
 
     @property
     def trainable(self) -> bool:
@@ -92,10 +94,11 @@ def _scan(
     result = case.results[-1] if case.results else None
     failure = failures.get(volume.GetID(), "")
     here = {plain_name(name) for name, count in (voxels or {}).items() if count}
+    partly = drawn is not None and bool(drawn.GetAttribute(PARTLY_ATTRIBUTE))
     if drawn is not None and voxels is None:
         state = CORRECTED if is_accepted(drawn) else LABELLED
     elif drawn is not None and here:
-        state = PARTLY if here < known else CORRECTED if is_accepted(drawn) else LABELLED
+        state = PARTLY if here < known or partly else CORRECTED if is_accepted(drawn) else LABELLED
     elif failure:
         state = FAILED
     elif result is not None:
@@ -118,6 +121,7 @@ def _scan(
         voxels=voxels,
         failure=failure,
         empty=tuple(name for name, count in (voxels or {}).items() if not count),
+        partly=partly,
     )
 
 

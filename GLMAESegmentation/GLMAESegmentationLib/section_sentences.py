@@ -83,6 +83,18 @@ def classes_sentence(now: Situation) -> str:
     return text
 
 
+def part_question(now: Situation) -> str:
+    """What can be said of the part of the selected scan that was labelled; "" where the question does not arise."""
+    scan = next((scan for scan in now.scans if scan.volume_id == now.selected), None)
+    if scan is None:
+        return ""
+    if scan.partly:
+        return _("All of {scan} was labelled").format(scan=scan.name)
+    if any(finding.part and finding.volume_id == scan.volume_id for finding in now.findings):
+        return _("Only the labelled part of {scan} counts").format(scan=scan.name)
+    return ""
+
+
 def train_sentence(now: Situation) -> str:
     """What Train needs, or what it will do."""
     if now.missing:

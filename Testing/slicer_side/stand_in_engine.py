@@ -77,6 +77,21 @@ def long_step(out: Path) -> int:
     return 130
 
 
+def say_what_part_was_labelled(labels: Path) -> None:
+    """As the engine: asks about case-02, unless the class file says it."""
+    if (labels / "classes.json").exists():
+        message = "case case-02: only the 9 slices along K that hold labels are trained on, as its region says."
+        say("info", message=message, case="case-02", check="region")
+    else:
+        message = "case case-02: labels lie in 9 single slices along K only; the rest counts as background, unless "
+        say(
+            "warning",
+            message=message + 'classes.json says what was labelled: {"a": 1}.',
+            case="case-02",
+            check="region",
+        )
+
+
 def say_what_is_odd() -> None:
     say("warning", message="case-02: Anterior is in two parts.", case="case-02", classes=["Anterior"], check="parts")
 
@@ -90,11 +105,13 @@ def preview(image: Path, folder: Path, step: int) -> None:
     say("preview", case=case, step=step, file=str(shutil.copy(HERE / "result.seg.nrrd", folder / "preview")))
 
 
-def check(behaviour: str) -> int:
+def check(behaviour: str, labels: Path) -> int:
     if behaviour == "slow":
         time.sleep(60)
     if behaviour == "odd label":
         say_what_is_odd()
+    if behaviour == "single slices":
+        say_what_part_was_labelled(labels)
     if behaviour == "little memory":
         say("failed", name="RequestError", message="training needs about 9 GB of memory and 1 GB are free on cpu")
         return 2
@@ -142,7 +159,7 @@ def main() -> int:
     say("started", job=words[0], cases=2, classes=[], device="cpu")
     say("info", message="Computing on the CPU.")
     if words[0] == "check":
-        return check(behaviour)
+        return check(behaviour, Path(words[words.index("--labels") + 1]))
     if words[0] == "suggest":
         return suggest(Path(words[words.index("--images") + 1]))
     out = Path(words[words.index("--out") + 1])

@@ -10,8 +10,9 @@ import SimpleITK as sitk
 from scene_content import GRIDS, add_segmentation, add_volume, sample
 
 from glmae.errors import RequestError, ScanError, StorageError
+from glmae.scans.cases import find_cases as find_engine_cases
 from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
-from GLMAESegmentationLib.scene_cases import SceneCase, find_cases
+from GLMAESegmentationLib.scene_cases import PARTLY_ATTRIBUTE, SceneCase, find_cases
 
 
 @pytest.fixture
@@ -37,6 +38,23 @@ def test_layout_and_the_way_back(scene: Any, labelled: Any, job_folder: Path) ->
     again = CaseFolder.read(job_folder)
     assert again.cases == folder.cases
     assert [case.segmentation is None for case in again.cases] == [False, True]
+
+
+def test_which_cases_were_labelled_in_part_goes_with_them(scene: Any, labelled: Any, job_folder: Path) -> None:
+    scan, label = sample("hippocampus_039")
+    volume = add_volume(scan, GRIDS["RAS"], "other")
+    node = add_segmentation({"anterior": label == 1}, GRIDS["RAS"], "other labels")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.SetAttribute(PARTLY_ATTRIBUTE, "1")
+    folder = export_cases(find_cases(scene), job_folder)
+    assert [case.partly for case in folder.cases] == [False, True]
+    assert json.loads((folder.labels / "classes.json").read_text(encoding="utf-8")) == {
+        "region": {"case-02": "labelled"}
+    }
+    assert CaseFolder.read(job_folder).cases == folder.cases
+    cases, classes = find_engine_cases(folder.images, folder.labels)
+    assert len(classes) == 2, "named by the labels"
+    assert [case.region is not None for case in cases] == [False, True]
 
 
 def test_no_node_name_in_file_names_or_headers(scene: Any, labelled: Any, job_folder: Path) -> None:

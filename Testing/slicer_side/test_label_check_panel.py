@@ -47,6 +47,33 @@ def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Pa
     assert not list(panel.jobs.iterdir())
 
 
+def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stand_in: Path, tmp_path: Path) -> None:
+    stand_in.write_text("single slices", encoding="utf-8")
+    look(panel)
+    (finding,) = panel.state.findings
+    assert finding.sentence.endswith("the rest counts as background, unless you press the button below.")
+    assert "classes.json" not in finding.sentence
+    assert action.STATE_PART not in panel.state.enabled, "no scan is selected"
+    panel.selected = finding.volume_id
+    assert panel.refresh().part == "Only the labelled part of hippocampus_039 counts"
+    panel.do(action.STATE_PART)
+    assert panel.state.part == "All of hippocampus_039 was labelled"
+    assert [scan.state for scan in panel.state.scans] == ["labelled", "partly labelled"]
+    assert panel.state.next_step == "Where nothing was labelled in hippocampus_039, nothing is learnt."
+    look(panel)
+    (finding,) = panel.state.findings
+    assert "only the 9 slices along K that hold labels" in finding.sentence
+
+    file = tmp_path / "scene.mrml"
+    assert slicer.mrmlScene.Commit(str(file))
+    assert "GLMAESegmentation.PartlyLabelled" in file.read_text(encoding="utf-8")
+
+    panel.do(action.STATE_PART)
+    assert [scan.state for scan in panel.state.scans] == ["labelled", "labelled"]
+    look(panel)
+    assert panel.state.part == "Only the labelled part of hippocampus_039 counts"
+
+
 def test_good_labels_are_said_to_be_good_until_they_change(panel: Panel) -> None:
     look(panel)
     assert "nothing odd was found" in panel.state.classes_sentence

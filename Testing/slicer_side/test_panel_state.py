@@ -244,9 +244,9 @@ def test_a_guess_about_what_was_labelled_is_said_in_words_of_the_panel() -> None
     message = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
     (finding,) = findings_of({"check": "region", "case": "case-01", "message": message}, [case])
     assert finding.sentence == (
-        "case Liver 7: labels end abruptly; the rest counts as background. "
-        "Label the rest, or choose a region of interest."
+        "case Liver 7: labels end abruptly; the rest counts as background, unless you press the button below."
     )
+    assert finding.part
 
 
 def test_each_fold_has_a_curve_of_its_own() -> None:

@@ -12,9 +12,9 @@ import SimpleITK as sitk
 from task import Outcome, Task
 
 from glmae.scans.cases import Case, find_cases, find_images
-from glmae.scans.classes import ClassTable
+from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.image import read_channels
-from glmae.scans.labels import IGNORE, read_label, write_labelmap
+from glmae.scans.labels import read_label, write_labelmap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from glmae.devices import autocast
 from glmae.scans.cases import find_images
-from glmae.scans.labels import IGNORE
+from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import CropSampler, LabelledScan

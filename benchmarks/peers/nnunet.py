@@ -27,10 +27,10 @@ from glmae.devices import precision
 from glmae.errors import GLMAEError, RequestError
 from glmae.files import last_line
 from glmae.scans.cases import Case, find_cases, find_images
-from glmae.scans.classes import ClassTable
+from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.fingerprint import measure
 from glmae.scans.image import read_channels
-from glmae.scans.labels import IGNORE, read_label, write_labelmap
+from glmae.scans.labels import read_label, write_labelmap
 from glmae.schedule import minutes_left
 
 JOB = Path(__file__).with_name("nnunet_job.py")

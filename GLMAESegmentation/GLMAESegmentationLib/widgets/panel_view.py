@@ -29,6 +29,7 @@ _BUTTONS = {
     "labelNextButton": action.LABEL_NEXT,
     "rankButton": action.RANK,
     "checkLabelsButton": action.CHECK_LABELS,
+    "partButton": action.STATE_PART,
     "trainButton": action.START_TRAINING,
     "previewButton": action.PREVIEW,
     "pauseButton": action.PAUSE,
@@ -131,6 +132,8 @@ class PanelView:
         self.ui.classesLabel.text = state.classes_sentence
         self._classes.show(state.classes, state.findings)
         self.ui.checkLabelsButton.visible = bool(state.classes) and state.running != TRAIN
+        self.ui.partButton.visible = bool(state.part) and state.running != TRAIN
+        self.ui.partButton.text = state.part
 
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from .labels import IGNORE
+from .classes import IGNORE
 from .region import Region
 
 # A structure that is this many times wider than its slice is thick was cut by the choice of slices, not by anatomy.
@@ -22,7 +22,7 @@ def guess_region(label: sitk.Image) -> Region | None:
     thick. Box: labels end abruptly along an axis, inside the image.
 
     Args:
-        label: 0 background, 1..n classes, 255 unknown (see `labels`), on the grid of the image.
+        label: 0 background, 1..n classes, 255 unknown, on the grid of the image.
     """
     numbers = sitk.GetArrayViewFromImage(label)
     drawn = (numbers > 0) & (numbers != IGNORE)  # [K, J, I]

@@ -15,7 +15,7 @@ from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from ..files import may_read
 from .channels import with_missing
-from .class_file import ClassFile, read_class_file
+from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import DicomSeries, holds_dicom, is_dicom
 from .dicom_tree import find_series
@@ -24,7 +24,6 @@ from .image import SEGMENTATION_ENDINGS, image_ending, read_channels
 from .labels import classes_in, is_segmentation
 from .region import Region
 
-CLASS_FILE = "classes.json"
 # The channels of a scan.
 _Files = tuple[Path | DicomSeries, ...]
 
@@ -191,13 +190,14 @@ def _with_classes(
 ) -> tuple[list[Case], ClassTable]:
     """Add to each case what the class file says of it, and gather the classes of all."""
     tables, complete = [], []
+    named = None if file is None else file.classes
     for case in cases:
         if file is not None:
             values = file.annotated.get(case.name)
             annotated = None
-            if values is not None:
-                annotated = frozenset(entry.name for entry in file.classes if entry.value in values)
-            case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=file.classes)
+            if values is not None and named is not None:
+                annotated = frozenset(entry.name for entry in named if entry.value in values)
+            case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=named)
         if case.label is not None:
             try:
                 own = classes_in(case)
@@ -206,17 +206,17 @@ def _with_classes(
                     raise
                 own = ClassTable(())
             tables.append(own)
-            if file is None and not is_segmentation(case.label):
+            if named is None and not is_segmentation(case.label):
                 # In the table of the whole job a value may have to give way to that of a segment elsewhere.
                 case = replace(case, classes=own)
             if case.annotated is not None and case.classes is not None:
                 tables.append(ClassTable(tuple(entry for entry in case.classes if entry.name in case.annotated)))
         complete.append(case)
     held = merge(tables)
-    if file is None:
+    if named is None:
         return complete, held
     # The class file comes first, for its names, values and colours; of it only what some case holds.
-    listed = file.classes.only(number for entry in held if (number := file.classes.find(entry)))
+    listed = named.only(number for entry in held if (number := named.find(entry)))
     return complete, merge([listed, held])
 
 

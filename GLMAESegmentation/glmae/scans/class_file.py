@@ -12,24 +12,29 @@ from .classes import ClassTable
 from .decathlon import decathlon_classes
 from .region import Region
 
+# Its name in a folder of labels.
+CLASS_FILE = "classes.json"
+
 
 @dataclass(frozen=True)
 class ClassFile:
     """The content of a class file.
 
     Attributes:
-        classes: the classes, in the order of the file.
+        classes: the classes, in the order of the file; None where it leaves them to the labels.
         annotated: for some cases, the values of the classes that were drawn there.
         region: for some cases, the part of the scan that was labelled.
     """
 
-    classes: ClassTable
+    classes: ClassTable | None
     annotated: dict[str, frozenset[int]] = field(default_factory=dict)
     region: dict[str, Region] = field(default_factory=dict)
 
 
 def read_class_file(path: Path) -> ClassFile:
     """Read a class file; its form is in docs (`{"classes": [...], "annotated": {...}, "region": {...}}`).
+
+    Without `classes` it says of some cases which part was labelled, and the labels name the classes.
 
     A Decathlon dataset.json is read, too: its `labels` name the classes.
 
@@ -60,7 +65,8 @@ def _parse(content: Any, folder: Path) -> ClassFile:
     unknown = sorted(set(content) - {"classes", "annotated", "region"})
     if unknown:
         raise ValueError(f"the key {unknown[0]!r} is not known (known: classes, annotated, region)")
-    classes = ClassTable.from_json(content.get("classes"))
+    named = "classes" in content or "region" not in content or "annotated" in content
+    classes = ClassTable.from_json(content.get("classes")) if named else ClassTable(())
     annotated = {}
     for case, values in _object(content, "annotated").items():
         if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
@@ -70,7 +76,7 @@ def _parse(content: Any, folder: Path) -> ClassFile:
                 raise ValueError(f"`annotated` of {case!r} names the value {value}, which is not in `classes`")
         annotated[case] = frozenset(values)
     region = {case: Region.from_json(entry, case, folder) for case, entry in _object(content, "region").items()}
-    return ClassFile(classes, annotated, region)
+    return ClassFile(classes if named else None, annotated, region)
 
 
 def _object(content: dict[str, Any], key: str) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from ..errors import RequestError
 
-# 0 is background and 255 marks unlabelled voxels, see `labels.IGNORE`.
+# The value of voxels of which nothing is known.
+IGNORE = 255
+# 0 is background.
 MOST_CLASSES = 254
 _GENERIC_TYPES = {"85756007", "t-d0050", ""}  # "Tissue" in SNOMED CT and SRT: Slicer's default for every new segment
 

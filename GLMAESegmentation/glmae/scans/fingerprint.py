@@ -14,10 +14,10 @@ from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from .brightness import SAMPLES, Brightness, thinned
 from .cases import Case
-from .classes import ClassTable
+from .classes import IGNORE, ClassTable
 from .geometry import Geometry
 from .image import read_channels
-from .labels import IGNORE, read_label
+from .labels import read_label
 from .parallel import in_parallel
 from .structures import Spread, Structure, StructureSpread, measure_structures
 

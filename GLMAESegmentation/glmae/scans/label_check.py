@@ -105,8 +105,10 @@ def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], Checked
     if is_segmentation(case.label):
         names = tuple(segment.meaning.name for segment in read_segments(case.label))
         findings += _empty_segments(case, names, classes, shapes)
-    region = guess_region(label) if case.region is None else None
-    if region is not None:
+    region = guess_region(label) if case.region is None or case.region.labelled else None
+    if case.region is not None and case.region.labelled:
+        findings.append(_confirmed(case.name, region))
+    elif region is not None:
         findings.append(_guess(case.name, region))
     volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}
     partial = case.region is not None or region is not None
@@ -147,6 +149,16 @@ def _empty_segments(
         for name in names
         if classes.find(name) not in shapes and plain_name(name) not in said
     ]
+
+
+def _confirmed(case: str, region: Region | None) -> Finding:
+    if region is None:
+        what = "the labels look complete, so all of the scan counts"
+    elif region.axis is not None:
+        what = f"only the {len(region.slices)} slices along {'IJK'[region.axis]} that hold labels are trained on"
+    else:
+        what = "only the box in which labels lie is trained on"
+    return Finding("region", "note", f"case {case}: {what}, as its region says.", (case,), region=region)
 
 
 def _guess(case: str, region: Region) -> Finding:

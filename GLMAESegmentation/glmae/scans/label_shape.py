@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .labels import IGNORE
+from .classes import IGNORE
 
 # Islands: bits this small and this far off, beside one large part, and not many of them.
 _ISLAND_SHARE = 0.02

@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from .classes import MOST_CLASSES, ClassTable
+from .annotated_part import guess_region
+from .classes import IGNORE, MOST_CLASSES, ClassTable
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
 from .nifti import is_nifti, non_finite
@@ -20,8 +21,6 @@ from .written_image import write_image
 
 if TYPE_CHECKING:
     from .cases import Case
-
-IGNORE = 255
 
 
 def read_label(
@@ -63,11 +62,12 @@ def read_label(
         raise ScanError(f"{path} is empty: no voxel of the scan has a class; label it or leave the case out.")
     if case.annotated is not None:
         _forget_unannotated(case, path, numbers, classes, events)
-    if case.region is not None:
-        _forget_outside(case, path, numbers, case.region.known(case.name, grid), events)
-    image = sitk.GetImageFromArray(numbers)
-    grid.place(image)
-    return image
+    region = case.region
+    if region is not None and region.labelled:
+        region = guess_region(_image(numbers, grid))  # None: complete
+    if region is not None:
+        _forget_outside(case, path, numbers, region.known(case.name, grid), events)
+    return _image(numbers, grid)
 
 
 def read_label_grid(case: Case) -> sitk.Image:
@@ -235,6 +235,12 @@ def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: Cl
                 classes=[classes.names[number - 1]],
                 check="not_annotated",
             )
+
+
+def _image(numbers: np.ndarray, grid: Geometry) -> sitk.Image:
+    image = sitk.GetImageFromArray(numbers)
+    grid.place(image)
+    return image
 
 
 def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarray, events: Events) -> None:

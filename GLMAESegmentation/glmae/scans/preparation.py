@@ -15,9 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
+from .classes import IGNORE
 from .fingerprint import Fingerprint
 from .geometry import Geometry
-from .labels import IGNORE
 from .normalisation import Normalisation, normalise
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
 

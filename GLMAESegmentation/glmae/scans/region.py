@@ -15,23 +15,26 @@ from .image import load
 from .resampling import resample
 
 _AXES = "ijk"
+LABELLED = "labelled"
 
 
 @dataclass(frozen=True)
 class Region:
-    """One of: some slices, a box, a mask file. Indices count the voxels of the image, in its own order I, J, K.
+    """One of: some slices, a box, a mask file, or what holds labels. Indices count the image's voxels along I, J, K.
 
     Attributes:
         axis: 0, 1 or 2 for slices along I, J or K.
         slices: indices of the labelled slices along `axis`.
         box: first and one past the last voxel along I, J, K.
         mask: an image that is not zero where the label was drawn.
+        labelled: the slices, or the box, in which labels lie, as `annotated_part` finds them.
     """
 
     axis: int | None = None
     slices: tuple[int, ...] = ()
     box: tuple[tuple[int, int], ...] | None = None
     mask: Path | None = None
+    labelled: bool = False
 
     @staticmethod
     def from_json(content: Any, case: str, folder: Path) -> Region:
@@ -40,8 +43,10 @@ class Region:
         Raises:
             ValueError: with the reason, in words.
         """
+        if content == LABELLED:
+            return Region(labelled=True)
         if not isinstance(content, dict) or len(content) != 1 or next(iter(content)) not in ("slices", "box", "mask"):
-            raise ValueError(f"`region` of {case!r} is not one of slices, box and mask")
+            raise ValueError(f'`region` of {case!r} is not one of slices, box, mask and "labelled"')
         kind, entry = next(iter(content.items()))
         if kind == "mask":
             if not isinstance(entry, str) or not entry:
@@ -59,8 +64,10 @@ class Region:
             raise ValueError(f"the slices in `region` of {case!r} have no list of indices")
         return Region(axis=_AXES.index(str(entry["axis"]).lower()), slices=tuple(entry["indices"]))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any] | str:
         """The entry of `region` in a class file that says this; a mask by its full path."""
+        if self.labelled:
+            return LABELLED
         if self.mask is not None:
             return {"mask": str(self.mask)}
         if self.box is not None:
@@ -69,7 +76,7 @@ class Region:
         return {"slices": {"axis": _AXES[self.axis], "indices": list(self.slices)}}
 
     def known(self, case: str, reference: Geometry) -> np.ndarray:
-        """Where the label was drawn, on the grid of the image: bool [K, J, I].
+        """Where the label was drawn, on the grid of the image: bool [K, J, I]. Not for `labelled`: that needs it.
 
         Raises:
             ScanError: the region lies outside the image, or the mask cannot be used.

@@ -16,11 +16,11 @@ from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
 from .cases import Case
-from .classes import ClassTable
+from .classes import IGNORE, ClassTable
 from .dicom import DicomSeries
 from .geometry import Geometry
 from .image import read_channels
-from .labels import IGNORE, read_label
+from .labels import read_label
 from .parallel import in_parallel
 from .preparation import Preparation, prepare_image, prepare_label
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..scans.labels import IGNORE
+from ..scans.classes import IGNORE
 from .augmentation import (
     IDENTITY,
     AugmentationConfig,

@@ -17,8 +17,8 @@ from ..errors import GLMAEError, RequestError, Stopped
 from ..events import Events, silent
 from ..files import write_json
 from ..scans.cases import Case, find_labels
-from ..scans.classes import ClassTable
-from ..scans.labels import IGNORE, is_segmentation, read_label, read_label_grid
+from ..scans.classes import IGNORE, ClassTable
+from ..scans.labels import is_segmentation, read_label, read_label_grid
 from .recipes import find_recipe, validation_cases
 
 

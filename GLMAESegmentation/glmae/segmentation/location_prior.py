@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..scans.body import body_box
-from ..scans.labels import IGNORE
+from ..scans.classes import IGNORE
 from ..scans.resampling import Box
 from .crops import LabelledScan
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..scans.labels import IGNORE
+from ..scans.classes import IGNORE
 
 
 def segmentation_loss(logits: Sequence[Tensor], target: Tensor, annotated: Tensor, balance: float = 0.0) -> Tensor:

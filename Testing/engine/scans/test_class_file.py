@@ -73,7 +73,7 @@ def test_byte_order_mark_of_windows_editors(folder):
         ({"classes": [LIVER], "annotated": {"a": [2]}}, "value 2"),
         ({"classes": [LIVER], "annotated": {"a": "all"}}, "list of class values"),
         ({"classes": [LIVER], "annotated": ["a"]}, "`annotated`"),
-        ({"classes": [LIVER], "region": {"a": {"sphere": 3}}}, "slices, box and mask"),
+        ({"classes": [LIVER], "region": {"a": {"sphere": 3}}}, "slices, box, mask and"),
         ({"classes": [LIVER], "region": {"a": {"slices": {"axis": "z", "indices": [1]}}}}, "axis"),
         ({"classes": [LIVER], "region": {"a": {"slices": {"axis": "k", "indices": []}}}}, "indices"),
         ({"classes": [LIVER], "region": {"a": {"box": [[0, 5], [1, 6]]}}}, "box"),
@@ -86,6 +86,20 @@ def test_malformed(written, said, content, reason):
     with pytest.raises(RequestError) as caught:
         read_class_file(path)
     assert reason in said(caught, path)
+
+
+def test_without_classes_it_says_which_part_was_labelled(written):
+    file = read_class_file(written({"region": {"a": "labelled"}}))
+    assert file.classes is None
+    assert file.region["a"].labelled
+    assert file.region["a"].to_json() == "labelled"
+
+
+def test_values_without_classes_mean_nothing(written, said):
+    path = written({"annotated": {"a": [1]}, "region": {"a": "labelled"}})
+    with pytest.raises(RequestError) as caught:
+        read_class_file(path)
+    assert "`classes`" in said(caught, path)
 
 
 def test_missing(folder, said):

@@ -12,10 +12,11 @@ import SimpleITK as sitk
 
 from glmae.errors import ScanError
 from glmae.scans.cases import Case, find_cases
-from glmae.scans.classes import ClassTable, SegmentClass
+from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.label_check import check_folders, warn_of_labels
 from glmae.scans.label_comparison import compare_channels, similar
+from glmae.scans.labels import read_label
 from glmae.scans.region import Region
 from glmae.scans.segmentation_file import write_segmentation
 
@@ -53,6 +54,11 @@ def edit(data, name, change, kind="labels"):
     Geometry.of(image).place(changed)
     sitk.WriteImage(changed, str(path))
     return voxels
+
+
+def say(data, region):
+    """A class file that says nothing but which part was labelled."""
+    (data / "labels" / "classes.json").write_text(json.dumps({"region": region}), encoding="utf-8")
 
 
 def as_segments(data, name, table):
@@ -212,6 +218,38 @@ def test_every_third_slice_is_guessed_and_not_applied(data, names):
     (data / "labels" / "classes.json").write_text(json.dumps(content), encoding="utf-8")
     assert find_cases(data / "images", data / "labels")[0][0].region == found.region
     assert check(data) == []
+
+
+def test_a_guess_is_confirmed_with_one_word_and_follows_the_labels(data, names):
+    """`"labelled"` gives what the guessed entry gives, and goes on doing so when more slices are drawn."""
+
+    def read() -> np.ndarray:
+        cases, classes = find_cases(data / "images", data / "labels")
+        return sitk.GetArrayFromImage(read_label(cases[0], None, classes))
+
+    (data / "labels" / "classes.json").unlink()
+    for step in (6, 3):
+        complete = edit(data, names[0], lambda v: v.copy())
+        edit(data, names[0], lambda v, step=step: np.where(np.indices(v.shape)[0] % step > 0, 0, v))
+        region = only(check(data), "region").region
+        say(data, {names[0]: region.to_json()})
+        in_numbers = read()
+        say(data, {names[0]: "labelled"})
+        np.testing.assert_array_equal(read(), in_numbers)
+        known = (read() != IGNORE).any(axis=(1, 2))
+        assert np.flatnonzero(known).tolist() == list(region.slices)
+        note = only(check(data), "region")
+        assert note.severity == "note"
+        assert f"only the {len(region.slices)} slices along K" in note.message
+        (data / "labels" / "classes.json").unlink()
+        edit(data, names[0], lambda v, complete=complete: complete)
+
+
+def test_complete_labels_that_are_said_to_be_partial_stay_complete(data, names):
+    say(data, {names[0]: "labelled"})
+    cases, classes = find_cases(data / "images", data / "labels")
+    assert not (sitk.GetArrayFromImage(read_label(cases[0], None, classes)) == IGNORE).any()
+    assert "look complete" in only(check(data), "region").message
 
 
 @pytest.mark.parametrize("axis", range(3))

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 
 from glmae.errors import ScanError
 from glmae.scans.cases import Case
-from glmae.scans.classes import ClassTable, SegmentClass
+from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.labels import IGNORE, classes_in, read_label, read_label_grid, write_labelmap
+from glmae.scans.labels import classes_in, read_label, read_label_grid, write_labelmap
 from glmae.scans.region import Region
 
 TABLE = ClassTable((SegmentClass(1, "anterior"), SegmentClass(2, "posterior")))

@@ -8,10 +8,10 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
+from glmae.scans.classes import IGNORE
 from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
-from glmae.scans.labels import IGNORE
 from glmae.scans.preparation import (
     Normalisation,
     Preparation,

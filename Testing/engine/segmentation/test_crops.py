@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmae.scans.labels import IGNORE
+from glmae.scans.classes import IGNORE
 from glmae.segmentation.augmentation import (
     AugmentationConfig,
     SpatialChange,

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
-from glmae.scans.labels import IGNORE
+from glmae.scans.classes import IGNORE
 from glmae.segmentation.evaluation import evaluate, report, score_case, score_masks
 
 

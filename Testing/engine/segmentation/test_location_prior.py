@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glmae.scans.cases import find_cases
-from glmae.scans.labels import IGNORE
+from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.configuration import FinetuneConfig

@@ -26,7 +26,7 @@ class JobProgress:
         device_reason: the device, and why, in a sentence; "" while unknown.
         memory: bytes that a training takes, and bytes that are free; None while unknown.
         warnings: what the user should know.
-        loss: (step, loss) points of the training curve.
+        loss: (step, loss) points of the training curve of the model itself.
         held_out: (fold, mean Dice of its held-out cases) points.
         cases: state of each case by its name: running, done, skipped, failed.
         case_messages: what was said about a case, by its name.
@@ -102,13 +102,13 @@ class JobProgress:
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage = str(event.get("stage") or "")
         fold = int(number(event.get("fold")) or 0)
-        if (stage, fold) != (self.stage, self.fold):
+        if stage != self.stage and not fold:
             self.loss.clear()  # the curve of another training begins
         self.stage, self.fold = stage, fold
         self.done, self.total = int(number(event.get("done")) or 0), int(number(event.get("total")) or 0)
         self.seconds_left = number(event.get("seconds_left"))
         loss = number(event.get("loss"))
-        if loss is not None:
+        if loss is not None and not fold:  # the models without some of the scans only give a dot each
             _add(self.loss, float(self.done), loss)
 
     def _case(self, event: Mapping[str, Any]) -> None:

@@ -249,13 +249,18 @@ def test_a_guess_about_what_was_labelled_is_said_in_words_of_the_panel() -> None
     assert finding.part
 
 
-def test_each_fold_has_a_curve_of_its_own() -> None:
+def test_the_curve_stays_the_models_while_folds_add_their_dots() -> None:
     progress = JobProgress()
-    for fold, done in ((1, 1), (1, 2), (2, 1)):
+    for stage, done in (("pre-training", 7), ("finetune", 1), ("finetune", 2)):
+        progress.apply({"event": "progress", "stage": stage, "done": done, "total": 2, "loss": float(done)})
+    for fold in (1, 2):
         progress.apply(
-            {"event": "progress", "stage": "cross-validation", "fold": fold, "done": done, "total": 2, "loss": 1.0}
+            {"event": "progress", "stage": "cross-validation", "fold": fold, "done": 1, "total": 2, "loss": 9.0}
         )
-    assert (progress.fold, progress.loss) == (2, [(1.0, 1.0)])
+        progress.apply({"event": "fold", "fold": fold, "folds": 2, "steps": 2, "mean_dice": 0.5 + 0.1 * fold})
+    assert progress.loss == [(1.0, 1.0), (2.0, 2.0)], "without that of the pre-training and of the folds"
+    assert progress.held_out == [(1.0, 0.6), (2.0, 0.7)]
+    assert (progress.stage, progress.fold, progress.done) == ("cross-validation", 2, 1)
 
 
 def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:

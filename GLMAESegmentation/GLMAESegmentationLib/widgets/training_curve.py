@@ -16,8 +16,8 @@ _MARGIN, _DOT = 4, 3
 
 def draw_curves(label: Any, loss: Curve, held_out: Curve) -> None:
     """Draw into a QLabel the loss, a line over its own range, and the Dice of each part held out, dots from 0 to 1."""
-    line = label.fontMetrics().height()
-    width, height = max(120, label.width - 2), 5 * line
+    top = label.fontMetrics().height() + _MARGIN  # the words stand above the curves
+    width, height = max(120, label.width - 2), 5 * top
     pixmap = qt.QPixmap(width, height)
     palette = label.palette
     pixmap.fill(palette.color(qt.QPalette.Base))
@@ -25,23 +25,19 @@ def draw_curves(label: Any, loss: Curve, held_out: Curve) -> None:
     painter.begin(pixmap)
     if len(loss) > 1:
         painter.setPen(palette.color(qt.QPalette.Text))
-        for (x0, y0), (x1, y1) in itertools.pairwise(_line(loss, width, height)):
-            painter.drawLine(x0, y0, x1, y1)
-        _write(painter, _("loss {value:.2f}").format(value=loss[-1][1]), width, line)
+        for (x0, y0), (x1, y1) in itertools.pairwise(_line(loss, width, height - top)):
+            painter.drawLine(x0, top + y0, x1, top + y1)
+        painter.drawText(_MARGIN, top - _MARGIN, _("loss {value:.2f}").format(value=loss[-1][1]))
     if held_out:
         painter.setPen(palette.color(qt.QPalette.Link))
         painter.setBrush(palette.color(qt.QPalette.Link))
-        for x, y in _dots([dice for _fold, dice in held_out], width, height):
-            painter.drawEllipse(x - _DOT, y - _DOT, 2 * _DOT, 2 * _DOT)
+        for x, y in _dots([dice for _fold, dice in held_out], width, height - top):
+            painter.drawEllipse(x - _DOT, top + y - _DOT, 2 * _DOT, 2 * _DOT)
         mean = sum(dice for _fold, dice in held_out) / len(held_out)
-        _write(painter, _("held-out Dice {value:.2f}").format(value=mean), width, 2 * line)
+        words = _("held-out Dice {value:.2f}").format(value=mean)
+        painter.drawText(width - _MARGIN - painter.fontMetrics().horizontalAdvance(words), top - _MARGIN, words)
     painter.end()
     label.setPixmap(pixmap)
-
-
-def _write(painter: Any, text: str, width: int, bottom: int) -> None:
-    """At the right border."""
-    painter.drawText(width - _MARGIN - painter.fontMetrics().horizontalAdvance(text), bottom, text)
 
 
 def _line(curve: Curve, width: int, height: int) -> list[tuple[int, int]]:

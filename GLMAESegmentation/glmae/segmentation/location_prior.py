@@ -29,7 +29,7 @@ SPREADS, COVERED = (0.12, 0.18, 0.25, 0.35), 0.97
 # From this share of the largest value on, a place speaks in no way against a class; below, by the square.
 FULL = 0.3
 # No place is impossible: a network that is certain enough is believed.
-LEAST = 1e-3
+LEAST = 0.03
 # Two scans show the same length of the body along an axis where these differ by less than this factor.
 SAME_LENGTH = 1.35
 

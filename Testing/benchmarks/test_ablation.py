@@ -50,3 +50,34 @@ def test_variants_differ_in_pretraining_only(sets: Path, tmp_path: Path) -> None
     assert [card["pretraining"]["weights"]["global_local"] for card in cards] == [0.1, 0.0]
     again = run(sets, tmp_path)
     assert (again.returncode, again.stdout) == (0, ""), again.stderr
+
+
+def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
+    same = {"device": "cpu", "threads": 1, "pretrain_minutes": 5.0, "finetune_steps": 150, "test_scans": 8}
+    dice = {  # by seed; the last pair is not there
+        ("scratch", 1): [0.50, 0.60, 0.70],
+        ("glmae", 1): [0.53, 0.61],
+        ("scratch", 2): [0.70],
+        ("glmae", 2): [0.68],
+    }
+    rows = [
+        {"set": "tiny", "labels": labels, "seed": seed, "variant": variant, "dice": value, "zeroed_dice": 0.1}
+        | {"pretrain_steps": None if variant == "scratch" else 7}
+        | same
+        for (variant, labels), values in dice.items()
+        for seed, value in enumerate(values)
+    ]
+    odd = rows[0] | {"finetune_steps": 9, "dice": 0.0}  # of another setting: not compared with the others
+    results = tmp_path / "ablation.json"
+    results.write_text(json.dumps({"machine": {}, "rows": [odd, *rows]}), encoding="utf-8")
+    command = [sys.executable, str(BENCHMARKS / "plot_ablation.py"), "--results", str(results), "--out", str(tmp_path)]
+    subprocess.run(command, check=True)
+    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    assert "| glmae | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in text
+    assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) |" in text
+    assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"rows": []}', encoding="utf-8")
+    refused = subprocess.run([*command[:3], str(empty)], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "run benchmarks/ablation.py first" in refused.stderr

@@ -1,0 +1,164 @@
+"""Table and plot of ablation.json: `python benchmarks/plot_ablation.py` writes docs/ablation.md and docs/ablation.png."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from ablation import RESULTS, VARIANTS
+
+from glmae.errors import GLMAEError, RequestError
+from glmae.files import writing
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SCRATCH = "scratch"
+# What makes rows comparable with each other.
+SETTING = ("device", "threads", "pretrain_minutes", "finetune_steps", "test_scans")
+Row = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: both files are written."""
+    parser = argparse.ArgumentParser(description="Make a table and a plot of the ablation.")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--out", type=Path, default=DOCS, metavar="DIR")
+    options = parser.parse_args(arguments)
+    try:
+        rows = read_rows(options.results)
+        text = page(rows)
+        writing(options.out / "ablation.md", lambda path: path.write_text(text, encoding="utf-8"))
+        plot(rows, options.out / "ablation.png")
+    except GLMAEError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of the setting that most were made with.
+
+    Raises:
+        RequestError: there are none.
+    """
+    try:
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"{path} cannot be read; run benchmarks/ablation.py first") from error
+    if not rows:
+        raise RequestError(f"{path} holds no rows yet; run benchmarks/ablation.py first")
+    settings = [tuple(row[name] for name in SETTING) for row in rows]
+    most = max(settings, key=settings.count)
+    return [row for row, setting in zip(rows, settings, strict=True) if setting == most]
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Dice of each set, number of labels and variant, and what each variant gains over training from scratch."""
+    device, threads, minutes, steps, scans = (rows[0][name] for name in SETTING)
+    lines = [
+        "# Which part of the pre-training helps?",
+        "",
+        "Made by `benchmarks/plot_ablation.py` from `benchmarks/results/ablation.json`. A backbone is pre-trained for "
+        f"{minutes:g} minutes ({device}, {threads} thread) on the images of a set's pool; fine-tuning has {steps} steps "
+        f"and no folds; Dice is of the first {scans} test scans, mean ± standard deviation over the seeds (their "
+        "number in brackets). The second number is the Dice of the same model when its transformer's tokens are set to "
+        "zero: what is left of it does not come from the transformer.",
+        "",
+        "![Dice points over training from scratch](ablation.png)",
+        "",
+        "| set | labels | variant | steps of pre-training | Dice | without tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, labels in cells(rows):
+        for variant in variants(rows):
+            cell = only(rows, set=name, labels=labels, variant=variant)
+            if cell:
+                done = cell[0]["pretrain_steps"] or "–"
+                lines.append(
+                    f"| {name} | {labels} | {variant} | {done} | {_spread(cell, 'dice')} "
+                    f"| {_spread(cell, 'zeroed_dice')} |"
+                )
+    lines += [
+        "",
+        "Dice points over training from scratch with the same set, labels and seed: mean over the pairs, and their "
+        "standard deviation.",
+        "",
+        "| variant | 1 label | 2 labels | all | pairs |",
+        "|---|---|---|---|---|",
+    ]
+    for variant in variants(rows):
+        if variant != SCRATCH:
+            parts = [gains(only(rows, labels=labels), variant) for labels in (1, 2)]
+            every = gains(rows, variant)
+            lines.append(f"| {variant} | {' | '.join(map(_points, [*parts, every]))} | {len(every)} |")
+    return "\n".join(lines) + "\n"
+
+
+def gains(rows: Sequence[Row], variant: str) -> list[float]:
+    """Dice points more than from scratch, one for each set, number of labels and seed that has both."""
+    scratch = {(row["set"], row["labels"], row["seed"]): row["dice"] for row in only(rows, variant=SCRATCH)}
+    own = {(row["set"], row["labels"], row["seed"]): row["dice"] for row in only(rows, variant=variant)}
+    return [100 * (dice - scratch[at]) for at, dice in own.items() if at in scratch]
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """The gains over training from scratch, a point for each seed, a panel for each set and number of labels."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [variant for variant in variants(rows) if variant != SCRATCH]
+    panels_of = cells(rows)
+    figure, panels = pyplot.subplots(
+        1, len(panels_of), figsize=(2.6 * len(panels_of) + 1, 3.4), squeeze=False, sharey=True, layout="constrained"
+    )
+    for panel, (name, labels) in zip(panels[0], panels_of, strict=True):
+        for place, variant in enumerate(shown):
+            points = gains(only(rows, set=name, labels=labels), variant)
+            if points:
+                panel.plot([place] * len(points), points, "o", color=f"C{place}", alpha=0.6)
+                panel.plot([place - 0.3, place + 0.3], [np.mean(points)] * 2, color=f"C{place}", linewidth=2)
+        panel.axhline(0, color="grey", linewidth=0.8)
+        panel.set_xticks(range(len(shown)), shown, rotation=45, ha="right")
+        panel.set_title(f"{name}, {labels} label{'s' if labels > 1 else ''}", fontsize=9)
+        panel.grid(axis="y", alpha=0.3)
+    panels[0][0].set_ylabel("Dice points over scratch")
+    writing(path, lambda file: figure.savefig(file, dpi=120))
+    pyplot.close(figure)
+
+
+def only(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows with these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def cells(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    """Sets and numbers of labels."""
+    return sorted({(row["set"], row["labels"]) for row in rows})
+
+
+def variants(rows: Iterable[Row]) -> list[str]:
+    """Those that have rows, in the order of their terms."""
+    found = {row["variant"] for row in rows}
+    return [variant for variant in VARIANTS if variant in found]
+
+
+def _spread(rows: Sequence[Row], name: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread} ({len(values)})" if values else "–"
+
+
+def _points(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):+.1f}{spread}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

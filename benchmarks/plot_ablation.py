@@ -1,4 +1,4 @@
-"""Table and plot of ablation.json: `python benchmarks/plot_ablation.py` writes docs/ablation.md and docs/ablation.png."""
+"""Table and plot of ablation.json: `python benchmarks/plot_ablation.py` writes docs/ablation.md and its picture."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def page(rows: Sequence[Row]) -> str:
         "# Which part of the pre-training helps?",
         "",
         "Made by `benchmarks/plot_ablation.py` from `benchmarks/results/ablation.json`. A backbone is pre-trained for "
-        f"{minutes:g} minutes ({device}, {threads} thread) on the images of a set's pool; fine-tuning has {steps} steps "
-        f"and no folds; Dice is of the first {scans} test scans, mean ± standard deviation over the seeds (their "
+        f"{minutes:g} minutes ({device}, {threads} thread) on the images of a set's pool; fine-tuning has {steps} "
+        f"steps and no folds; Dice is of the first {scans} test scans, mean ± standard deviation over the seeds (their "
         "number in brackets). The second number is the Dice of the same model when its transformer's tokens are set to "
         "zero: what is left of it does not come from the transformer.",
         "",

@@ -20,6 +20,8 @@ CREDITED = 0.85
 # Standard deviation of Dice between scans that is assumed before any was seen, and how many scans that is worth.
 USUAL_SPREAD, USUAL_WEIGHT = 0.06, 2
 CONFIDENCE = 0.95
+# Models that segment their own training scans less than so well as the finished one does say nothing about it.
+LEAST_PROGRESS = 0.75
 # A smaller gain than this is not worth an hour of drawing.
 WORTHWHILE = 0.02
 
@@ -100,6 +102,24 @@ def held_out_score(
             f"{steps}, and the expected Dice is corrected for that."
         ),
     }
+
+
+def withheld(scores: dict[str, Any]) -> dict[str, Any]:
+    """`scores` without what would be expected, where the models without some of the scans were hardly trained.
+
+    Then most of it would be the correction. Their held-out Dice stays, as what it is.
+    """
+    curve = scores["learning_curve"]
+    model, folds = curve["model"]["training_dice"], curve.get("folds")
+    if folds is None or not model or (folds["training_dice"] or 0.0) >= LEAST_PROGRESS * model:
+        return scores
+    note = (
+        f"The models without some of the scans had only {folds['steps']:.0f} steps and segment even the scans that "
+        f"they were trained on with {folds['training_dice'] or 0.0:.2f}, the finished one with {model:.2f}: how well it "
+        "does is not known; train longer."
+    )
+    unknown = {name: {"dice": None, "interval": None} for name in scores["classes"]}
+    return scores | {"mean_dice": None, "interval": None, "classes": unknown, "note": note}
 
 
 def summary(scores: dict[str, Any], scans: int) -> str:

@@ -15,7 +15,7 @@ from ..schedule import RESERVE_SECONDS, Schedule, minutes_left
 from .configuration import FinetuneConfig
 from .cross_validation import Trainer, checking, cross_validate
 from .failed_training import check_training
-from .held_out_score import held_out_score, summary
+from .held_out_score import held_out_score, summary, withheld
 from .labelled_cases import LabelledCases
 from .preview import Previews
 from .training import Training
@@ -123,6 +123,7 @@ def train_and_score(
     scores = held_out_score(
         results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=without
     )
+    scores = withheld(scores)
     if check.failure is not None:
         events.warning(check.failure)
     scores["failure"] = check.failure

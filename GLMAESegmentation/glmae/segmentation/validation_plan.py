@@ -11,8 +11,8 @@ from typing import Any
 from ..files import write_json
 from .folds import Fold, plan_folds
 
-# Most of the time for the folds goes into training; half of it where no fold could be scored otherwise.
-SCORING_SHARE, LARGEST_SCORING_SHARE = 0.4, 0.5
+# Most of the time for the folds goes into training.
+SCORING_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def plan_seconds(
     total, scans = share * seconds, len(annotated)
     without = _without(scans, share, f"{seconds / 60:.3g} minutes are")
     # Each fold segments the scans that it holds out, and one that it was trained on.
-    scored = max(int(SCORING_SHARE * total / scan_seconds), min(2, int(LARGEST_SCORING_SHARE * total / scan_seconds)))
+    scored = int(SCORING_SHARE * total / scan_seconds)
     steps = int((total - min(scored, scans + 2) * scan_seconds) / step_seconds)
     folds = plan_folds(annotated, steps, seed)
     if folds and scored < 2 * len(folds):

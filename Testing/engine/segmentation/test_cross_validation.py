@@ -187,7 +187,7 @@ def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(sca
     assert "stopped before any scan was held out" in scored[1]["note"]
     in_first = plan_folds([(True, True)] * 3, STEPS // 4, seed=0)[0].held_out
     assert {row["alias"] for row in scored[2]["cases"]} == {f"case-{index + 1:02d}" for index in in_first}
-    assert 0 <= scored[2]["mean_dice"] <= 1
+    assert 0 <= scored[2]["held_out_mean_dice"] <= 1
 
 
 def test_a_run_that_is_late_leaves_folds_out_and_keeps_its_minutes(scans, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.segmentation.cross_validation import FoldResult
 from glmae.segmentation.evaluation import Score
 from glmae.segmentation.folds import Fold
-from glmae.segmentation.held_out_score import held_out_score, summary
+from glmae.segmentation.held_out_score import held_out_score, summary, withheld
 
 CLASSES = ClassTable((SegmentClass(1, "head"), SegmentClass(2, "tail")))
 
@@ -118,6 +118,21 @@ def test_without_a_curve_the_training_scans_say_whether_labels_or_time_are_missi
     assert "more labelled scans would probably help" in score(folds(), rows(2, 0.9, 0.9))["more_labels"]
     assert "longer run" in score(folds(), rows(2, 0.61, 0.61))["more_labels"]
     assert "longer run" in score(folds(0.2, 0.3), rows(2, 0.4, 0.4))["more_labels"]
+
+
+def test_nothing_is_expected_where_the_folds_were_hardly_trained():
+    close = score(folds(0.6, 0.7), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
+    assert withheld(close) == close
+    far = score(folds(0.3, 0.4), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
+    found = withheld(far)
+    assert (found["mean_dice"], found["interval"]) == (None, None)
+    assert found["classes"] == {name: {"dice": None, "interval": None} for name in CLASSES.names}
+    assert found["held_out_mean_dice"] == pytest.approx(0.3)
+    assert found["cases"] == far["cases"]
+    assert "50 steps" in summary(found, 4)
+    assert "not known; train longer" in summary(found, 4)
+    without = score([], rows(0, 0.9, 0.9), scans=1)
+    assert withheld(without) == without
 
 
 def test_without_folds_everything_is_null_and_the_reason_is_there():

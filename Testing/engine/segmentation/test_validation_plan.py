@@ -36,13 +36,6 @@ def test_a_long_run_has_folds_and_a_short_one_says_why_not():
     assert "1 minutes are too few" in short.without
 
 
-def test_a_short_run_on_large_scans_still_scores_one():
-    plan = plan_seconds(DRAWN, 0.2, 180, 0.5, 8.5, seed=0)
-    assert [len(fold.held_out) for fold in plan.folds] == [1]
-    assert plan.scoring_seconds == 2 * 8.5
-    assert not plan_seconds(DRAWN, 0.2, 180, 0.5, 9.5, seed=0).folds
-
-
 def test_it_can_be_switched_off_and_one_scan_is_said_plainly():
     assert not plan_steps(DRAWN, 0, 10_000, 0).folds
     assert "validation is 0" in plan_steps(DRAWN, 0, 10_000, 0).without

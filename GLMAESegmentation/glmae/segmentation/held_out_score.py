@@ -115,8 +115,8 @@ def withheld(scores: dict[str, Any]) -> dict[str, Any]:
         return scores
     note = (
         f"The models without some of the scans had only {folds['steps']:.0f} steps and segment even the scans that "
-        f"they were trained on with {folds['training_dice'] or 0.0:.2f}, the finished one with {model:.2f}: how well it "
-        "does is not known; train longer."
+        f"they were trained on with {folds['training_dice'] or 0.0:.2f}, the finished one with {model:.2f}: how well "
+        "it does is not known; train longer."
     )
     unknown = {name: {"dice": None, "interval": None} for name in scores["classes"]}
     return scores | {"mean_dice": None, "interval": None, "classes": unknown, "note": note}

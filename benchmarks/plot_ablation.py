@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from ablation import RESULTS, VARIANTS
+from result_rows import Row, only, spread
 
 from glmae.errors import GLMAEError, RequestError
 from glmae.files import writing
@@ -20,7 +20,6 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 SCRATCH = "scratch"
 # What makes rows comparable with each other.
 SETTING = ("device", "threads", "pretrain_minutes", "finetune_steps", "test_scans")
-Row = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +79,8 @@ def page(rows: Sequence[Row]) -> str:
             if cell:
                 done = cell[0]["pretrain_steps"] or "–"
                 lines.append(
-                    f"| {name} | {labels} | {variant} | {done} | {_spread(cell, 'dice')} "
-                    f"| {_spread(cell, 'zeroed_dice')} |"
+                    f"| {name} | {labels} | {variant} | {done} | {spread(cell, 'dice')} "
+                    f"| {spread(cell, 'zeroed_dice')} |"
                 )
     lines += [
         "",
@@ -131,11 +130,6 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def only(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows with these values."""
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-
-
 def cells(rows: Iterable[Row]) -> list[tuple[str, int]]:
     """Sets and numbers of labels."""
     return sorted({(row["set"], row["labels"]) for row in rows})
@@ -145,12 +139,6 @@ def variants(rows: Iterable[Row]) -> list[str]:
     """Those that have rows, in the order of their terms."""
     found = {row["variant"] for row in rows}
     return [variant for variant in VARIANTS if variant in found]
-
-
-def _spread(rows: Sequence[Row], name: str) -> str:
-    values = [row[name] for row in rows if row[name] is not None]
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread} ({len(values)})" if values else "–"
 
 
 def _points(values: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from few_label import RESULTS
 from methods import METHODS
+from result_rows import Row, only, spread
 from results_file import machine_key
 
 from glmae.errors import GLMAEError, RequestError
@@ -23,7 +24,6 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 OURS = ("glmae", "glmae_scratch")
 ORDER = tuple(METHODS)
 RESAMPLINGS = 2000
-Row = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,13 +62,13 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     if len(_values(rows, "minutes")) > 1:
         lines += ["", "![Dice over minutes](few_label_minutes.png)"]
     for device, threads, minutes in _values(rows, "device", "threads", "minutes"):
-        chosen = _only(rows, device=device, threads=threads, minutes=minutes)
+        chosen = only(rows, device=device, threads=threads, minutes=minutes)
         where = machine_key(device, threads)
         about = machine.get(where, {})
         processor = about.get("gpu") or about.get("processor", device)
         lines += ["", f"## {minutes:g} minutes on {where}", "", f"{processor}; torch {about.get('torch', '?')}."]
         for (name,) in _values(chosen, "set"):
-            lines += ["", f"### {name}", "", *_table(_only(chosen, set=name))]
+            lines += ["", f"### {name}", "", *_table(only(chosen, set=name))]
         lines += ["", "### Mean over the sets", "", *_overall(chosen)]
         comparison = _comparison(chosen)
         if comparison:
@@ -82,11 +82,11 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = ["| labels | method | Dice | HD95 | not found | seconds | peak MB |", "|---|---|---|---|---|---|---|"]
     for labels, method in _values(rows, "labels", "method"):
-        cell = _only(rows, labels=labels, method=method)
+        cell = only(rows, labels=labels, method=method)
         seconds = f"{_mean(cell, 'seconds'):.0f} + " + f"{np.mean([_per_scan(row) for row in cell]):.1f}"
         missing = sum(row.get("hd95_missing") or 0 for row in cell)
         lines.append(
-            f"| {labels} | {method} | {_spread(cell)} | {_number(_mean(cell, 'hd95_mm'), 1)} | {missing} | {seconds} "
+            f"| {labels} | {method} | {spread(cell)} | {_number(_mean(cell, 'hd95_mm'), 1)} | {missing} | {seconds} "
             f"| {_number(_mean(cell, 'peak_mb'), 0)} |"
         )
     return lines
@@ -96,13 +96,13 @@ def _overall(rows: Sequence[Row]) -> list[str]:
     """Mean Dice over the sets by labels, of the methods that have every set and seed that any other has."""
     lines = ["| labels | sets | method | Dice |", "|---|---|---|---|"]
     for (labels,) in _values(rows, "labels"):
-        here = _only(rows, labels=labels)
+        here = only(rows, labels=labels)
         cells = _values(here, "set", "seed")
         for (method,) in _values(here, "method"):
-            own = _only(here, method=method)
+            own = only(here, method=method)
             if _values(own, "set", "seed") == cells and all(row["dice"] is not None for row in own):
                 sets = [name for (name,) in _values(own, "set")]
-                mean = np.mean([_mean(_only(own, set=name), "dice") for name in sets])
+                mean = np.mean([_mean(only(own, set=name), "dice") for name in sets])
                 lines.append(f"| {labels} | {len(sets)} | {method} | {mean:.3f} |")
     return lines
 
@@ -114,8 +114,8 @@ def _comparison(rows: Sequence[Row]) -> list[str]:
     for ours in (name for name in OURS if name in methods):
         for peer in (name for name in methods if name not in OURS):
             for name, labels in _values(rows, "set", "labels"):
-                both = _only(rows, set=name, labels=labels)
-                gain = _paired(_only(both, method=ours), _only(both, method=peer))
+                both = only(rows, set=name, labels=labels)
+                gain = _paired(only(both, method=ours), only(both, method=peer))
                 if len(gain):
                     low, high = interval(gain)
                     mean = 100 * float(np.mean(gain))
@@ -161,8 +161,8 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
     """Dice over `labels` (at the minutes with most rows) or over `minutes` (at the labels with most), a panel a set."""
     fixed = "minutes" if axis == "labels" else "labels"
     names = ("device", "threads", fixed)
-    shared = max(_values(rows, *names), key=lambda at: len(_only(rows, **dict(zip(names, at, strict=True)))))
-    chosen = _only(rows, **dict(zip(names, shared, strict=True)))
+    shared = max(_values(rows, *names), key=lambda at: len(only(rows, **dict(zip(names, at, strict=True)))))
+    chosen = only(rows, **dict(zip(names, shared, strict=True)))
     sets = [name for (name,) in _values(chosen, "set")]
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -171,9 +171,9 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
         1, len(sets), figsize=(3.4 * len(sets) + 1.6, 3.6), squeeze=False, layout="constrained"
     )
     for panel, name in zip(panels[0], sets, strict=True):
-        here = _only(chosen, set=name)
+        here = only(chosen, set=name)
         for number, method in enumerate(ORDER):
-            points = [(x, _only(here, method=method, **{axis: x})) for (x,) in _values(here, axis)]
+            points = [(x, only(here, method=method, **{axis: x})) for (x,) in _values(here, axis)]
             points = [(x, cell) for x, cell in points if cell]
             if points:
                 dice = [[row["dice"] for row in cell if row["dice"] is not None] for _, cell in points]
@@ -217,10 +217,6 @@ def _fullest(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["test_scans"] == most[row["set"], row["seed"]]]
 
 
-def _only(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-
-
 def _values(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
     """The different values of some fields, in order; methods in the order of the comparison."""
     found = {tuple(row[name] for name in names) for row in rows}
@@ -230,14 +226,6 @@ def _values(rows: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
 def _mean(rows: Iterable[Row], name: str) -> float | None:
     known = [row[name] for row in rows if row.get(name) is not None]
     return float(np.mean(known)) if known else None
-
-
-def _spread(rows: Sequence[Row]) -> str:
-    dice = [row["dice"] for row in rows if row["dice"] is not None]
-    if not dice:
-        return "–"
-    spread = f" ± {np.std(dice, ddof=1):.3f}" if len(dice) > 1 else ""
-    return f"{np.mean(dice):.3f}{spread} ({len(dice)})"
 
 
 def _per_scan(row: Row) -> float:

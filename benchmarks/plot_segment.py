@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from measurement import METHODS
+from result_rows import only
 from results_file import machine_key
 from segment import RESULTS
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = page(content["rows"], content["machine"])
         writing(options.out / "segment.md", lambda path: path.write_text(text, encoding="utf-8"))
         for device in _values(content["rows"], "device"):
-            plot(_only(content["rows"], device=device), options.out / f"segment_{device}.png")
+            plot(only(content["rows"], device=device), options.out / f"segment_{device}.png")
     except GLMAEError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -56,16 +57,16 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "round in different places; the last column shows that both are equally far from float32.",
     ]
     for device in _values(rows, "device"):
-        about = machine.get(machine_key(device, _only(rows, device=device)[-1]["threads"]), {})
+        about = machine.get(machine_key(device, only(rows, device=device)[-1]["threads"]), {})
         where = f"{about.get('gpu') or about.get('processor', device)}, {about.get('threads', '?')} threads"
         lines += ["", f"## {device}", "", f"{where}; torch {about.get('torch', '?')}.", ""]
         lines += [
             "| " + " | ".join(COLUMNS) + " |",
             "|---" * len(COLUMNS) + "|",
         ]
-        chosen = sorted(_only(rows, device=device), key=lambda row: (row["voxels"], row["case"], row["classes"]))
+        chosen = sorted(only(rows, device=device), key=lambda row: (row["voxels"], row["case"], row["classes"]))
         for row in chosen:
-            ours = _only(chosen, case=row["case"], classes=row["classes"], method="glmae")
+            ours = only(chosen, case=row["case"], classes=row["classes"], method="glmae")
             lines.append(_line(row, ours[0] if ours else None))
     return "\n".join(lines) + "\n"
 
@@ -102,7 +103,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for panel, name in zip(panels, ("seconds", measure), strict=True):
         lines = {(row["method"], row["precision"], row["classes"]) for row in rows}
         for method, kind, classes in sorted(lines, key=lambda line: (METHODS.index(line[0]), *map(str, line))):
-            own = _only(rows, method=method, precision=kind, classes=classes)
+            own = only(rows, method=method, precision=kind, classes=classes)
             points = sorted((row["voxels"], row[name]) for row in own if row[name] and row["seconds"])
             if points:
                 panel.plot(
@@ -133,10 +134,6 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read; run benchmarks/segment.py first") from error
-
-
-def _only(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 def _values(rows: Iterable[Row], name: str) -> list[Any]:

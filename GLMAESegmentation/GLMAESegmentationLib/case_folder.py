@@ -24,7 +24,7 @@ from glmae.scans.class_file import CLASS_FILE
 from glmae.scans.region import LABELLED
 
 from .region_box import Box
-from .scene_cases import PARTLY_ATTRIBUTE, SceneCase
+from .scene_cases import SceneCase, is_partly_labelled
 from .segmentation_export import export_segmentation
 from .volume_export import export_volume
 
@@ -105,7 +105,7 @@ class CaseFolder:
             title=case.volumes[0].GetName(),
             volumes=tuple(volume.GetID() for volume in case.volumes),
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
-            partly=case.segmentation is not None and bool(case.segmentation.GetAttribute(PARTLY_ATTRIBUTE)),
+            partly=is_partly_labelled(case.segmentation),
         )
         try:
             self._write(case, exported.name, box)

@@ -17,7 +17,7 @@ from .label_findings import Finding, findings_of
 from .panel_choices import PanelChoices
 from .running_job import RunningJob
 from .scan_table import Scan
-from .scene_cases import PARTLY_ATTRIBUTE
+from .scene_cases import is_partly_labelled
 from .segment_voxels import stamp_of
 from .training_job import write_labelled
 from .translation import tr as _
@@ -131,7 +131,7 @@ class LabelCheck:
         """What tells these labels from others, and from what they will be after the next stroke of the brush."""
         nodes = [(scan.volume_id, self._scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
         drawn = tuple(
-            (volume, node.GetID(), stamp_of(node), _names(node), node.GetAttribute(PARTLY_ATTRIBUTE))
+            (volume, node.GetID(), stamp_of(node), _names(node), is_partly_labelled(node))
             for volume, node in nodes
             if node is not None
         )

@@ -9,7 +9,7 @@ from typing import Any
 from glmae.scans.classes import plain_name
 
 from .panel_choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
-from .scene_cases import PARTLY_ATTRIBUTE, SceneCase
+from .scene_cases import SceneCase, is_partly_labelled
 from .segment_voxels import VoxelCounts
 from .segmentation_import import is_accepted
 
@@ -94,7 +94,7 @@ def _scan(
     result = case.results[-1] if case.results else None
     failure = failures.get(volume.GetID(), "")
     here = {plain_name(name) for name, count in (voxels or {}).items() if count}
-    partly = drawn is not None and bool(drawn.GetAttribute(PARTLY_ATTRIBUTE))
+    partly = is_partly_labelled(drawn)
     if drawn is not None and voxels is None:
         state = CORRECTED if is_accepted(drawn) else LABELLED
     elif drawn is not None and here:

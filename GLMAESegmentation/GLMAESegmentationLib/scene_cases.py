@@ -36,6 +36,11 @@ class SceneCase:
     further: tuple[Any, ...] = ()
 
 
+def is_partly_labelled(segmentation: Any | None) -> bool:
+    """Whether the user said so of what was drawn; False without a segmentation."""
+    return segmentation is not None and bool(segmentation.GetAttribute(PARTLY_ATTRIBUTE))
+
+
 def find_cases(scene: Any) -> list[SceneCase]:
     """Every scan of the scene as a case of one channel, with the segmentations that belong to it."""
     volumes = scan_volumes(scene)

@@ -60,13 +60,13 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balanc
 
     index = torch.where(known, target, torch.zeros_like(target)).long()  # [B, I, J, K]
     own = log_probability.gather(1, index[:, None])[:, 0]  # of the voxel's own class
-    channels = logits.shape[1]
-    size_truth = _summed(known.float(), index, channels)  # [B, n+1], as the other sums
+    channels, counted = logits.shape[1], known.float()
+    size_truth = _summed(counted, index, channels)  # [B, n+1], as the other sums
     weight = size_truth.sum(dim=0).clamp(min=1)[index] ** -balance * known
     cross_entropy = -(own * weight).sum() / weight.sum().clamp(min=1e-8)
 
-    # Sums are taken as products with `known`: masks as large as the logits would take most of the loss's time.
-    size = torch.einsum("bcv,bv->bc", log_probability.exp().flatten(2), known.float().flatten(1))
+    # Sums are taken as products with `counted`: masks as large as the logits would take most of the loss's time.
+    size = torch.einsum("bcv,bv->bc", log_probability.exp().flatten(2), counted.flatten(1))
     overlap = _summed(own.exp() * known, index, channels)
     drawn = torch.cat([torch.zeros_like(annotated[:, :1]), annotated], dim=1)
     overlap, size, size_truth = ((part * drawn).sum(dim=0) for part in (overlap, size, size_truth))

@@ -134,8 +134,9 @@ class Training:
 
     def end(self) -> None:
         """Let go of what only further steps would need: other trainings follow."""
-        self.optimiser = torch.optim.AdamW(self.network.parameters())
+        self.optimiser.state.clear()
         self.optimiser.zero_grad(set_to_none=True)
+        del self._batch  # with the batches that were made ahead
 
     def step(self) -> float:
         """One step; returns the loss."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from . import __version__
 from .errors import GLMAEError, RequestError, Stopped
 from .events import Events, json_lines
+from .stop_signals import StopSignals
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -35,10 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     events = json_lines() if "--events" in words else terminal()
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries talking to developers
+    with StopSignals() as signals:
+        return _run(words, events, signals.stopped)
+
+
+def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> int:
     try:
         options = _parser().parse_args(words)
-        with _StopSignals() as signals:
-            return int(options.run(options, events, signals.stopped))
+        return int(options.run(options, events, stopped))
     except GLMAEError as error:
         if not error.told:
             events.failed(type(error).__name__, str(error))
@@ -237,6 +239,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
     from .pretraining.image_files import pretrain_images
+    from .pretraining.ranks import left
 
     failed = pretrain_images(
         images=options.images,
@@ -249,7 +252,7 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         events=events,
         should_stop=stopped,
     )
-    return 1 if failed else 0
+    return left(1 if failed else 0)
 
 
 def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
@@ -358,30 +361,3 @@ def _training(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "resume": options.resume,
     }
-
-
-class _StopSignals:
-    """Ctrl-C and a polite kill ask the job to stop at the next step; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._previous: dict[int, Any] = {}
-
-    def stopped(self) -> bool:
-        """Whether the user asked to stop."""
-        return self._asked
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():  # signals reach no other thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True

@@ -16,7 +16,8 @@ from glmae.errors import GLMAEError
 from glmae.events import json_lines
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.job import pretrain
-from glmae.pretraining.ranks import joined
+from glmae.pretraining.ranks import joined, left
+from glmae.stop_signals import StopSignals
 
 BATCH = 3  # one process gets one volume, the other two
 
@@ -49,20 +50,22 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     exact()
     events = json_lines()
-    try:
-        with joined("cpu") as ranks:
-            pretrain(
-                ranks_config(float(sys.argv[4])),
-                sample_scans(),
-                Path(sys.argv[1]),
-                steps=int(sys.argv[2]),
-                device="cpu",
-                should_stop=Killed(sys.argv[3]),
-                checkpoint_seconds=0.0,
-                events=events,
-                ranks=ranks,
-            )
-    except GLMAEError as error:
-        if not error.told:
-            events.failed(type(error).__name__, str(error))
-        sys.exit(error.exit_status)
+    with StopSignals():  # as the command line: torchrun asks the others to end when one is lost
+        try:
+            with joined("cpu") as ranks:
+                pretrain(
+                    ranks_config(float(sys.argv[4])),
+                    sample_scans(),
+                    Path(sys.argv[1]),
+                    steps=int(sys.argv[2]),
+                    device="cpu",
+                    should_stop=Killed(sys.argv[3]),
+                    checkpoint_seconds=0.0,
+                    events=events,
+                    ranks=ranks,
+                )
+        except GLMAEError as error:
+            if not error.told:
+                events.failed(type(error).__name__, str(error))
+            sys.exit(error.exit_status)
+    left(0)

@@ -124,6 +124,20 @@ def test_one_process_needs_no_others(monkeypatch):
         assert ranks.agreed([0.5, 2.0], stop=True) == ([0.5, 2.0], True)
 
 
+def test_one_of_several_processes_ends_without_shutting_the_interpreter_down():
+    ending = "import atexit; from glmae.pretraining.ranks import left; atexit.register(print, 'shut down'); "
+    ending += "print('written'); print(left(3))"
+    for count, said in (("1", ["written", "3", "shut down"]), ("2", ["written"])):
+        ended = subprocess.run(
+            [sys.executable, "-c", ending],
+            env=environment(WORLD_SIZE=count),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (ended.stdout.split("\n")[:-1], ended.returncode) == (said, 0 if count == "1" else 3), ended.stderr
+
+
 def test_an_environment_that_is_not_torchruns_is_refused(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)

@@ -15,8 +15,8 @@ from ..files import last_line
 class LossWeights:
     """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
-    The paper does not give them; they are our choice. The fifth, `dense`, is our extension (`dense_consistency`); the
-    presets for small computers have it, the paper's has not.
+    The paper does not give them; they are our choice. The fifth, `dense`, is our extension (`dense_consistency`), which
+    is off unless asked for: it takes two thirds of the steps and gave less than it took (docs/benchmarks.md).
     """
 
     local_reconstruction: float = 1.0
@@ -64,7 +64,8 @@ class PretrainConfig:
             epochs.
         batch: volumes in a step.
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
-            teacher, as in DINO; with the dense consistency the student, whose tokens the trunk has learnt to read).
+            teacher, as in DINO; in the small presets, made for minutes to hours, the student, which a teacher of this
+            momentum trails; with the dense consistency, too, because the trunk has learnt to read the student's tokens).
         seed: of initialisation, views and masks.
     """
 
@@ -166,7 +167,6 @@ class PretrainConfig:
 # Our choice where it differs from the paper's lineage: heads in proportion to the encoder, rates for short runs.
 _BY_PRESET: dict[str, dict[str, Any]] = {
     "tiny": {
-        "weights": LossWeights(dense=1.0),
         "hidden": 512,
         "bottleneck": 128,
         "prototypes": 1024,
@@ -175,7 +175,6 @@ _BY_PRESET: dict[str, dict[str, Any]] = {
         "output": "student",
     },
     "small": {
-        "weights": LossWeights(dense=1.0),
         "hidden": 1024,
         "bottleneck": 256,
         "prototypes": 4096,

@@ -29,11 +29,19 @@ def test_terms_that_are_off_need_no_views_and_no_teacher():
 
 def test_settings_change_single_fields_and_single_weights():
     changed = pretrain_config().changed({"mask_ratio": 0.75, "weights": {"global_global": 0}})
-    assert (changed.mask_ratio, changed.weights) == (0.75, LossWeights(global_global=0, dense=1.0))
+    assert (changed.mask_ratio, changed.weights) == (0.75, LossWeights(global_global=0))
     with pytest.raises(RequestError, match="no setting 'ratio'"):
         pretrain_config().changed({"ratio": 0.5})
     with pytest.raises(RequestError, match="wrong value"):
         pretrain_config().changed({"weights": {"global": 1}})
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+def test_every_preset_has_the_papers_four_terms_and_no_more(name):
+    weights = pretrain_config(name).weights
+    paper = (weights.local_reconstruction, weights.global_reconstruction, weights.global_global, weights.global_local)
+    assert min(paper) > 0
+    assert weights.dense == 0
 
 
 @pytest.mark.parametrize(

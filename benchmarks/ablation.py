@@ -94,7 +94,7 @@ def planned(
 
 
 def weights(variant: str) -> dict[str, float]:
-    """What a variant changes in `LossWeights`: the terms that are off, and the dense one, which is off unless asked for."""
+    """What a variant changes in `LossWeights`: terms that are off, and the dense one, off unless asked for."""
     on = ON[_base(variant)]
     return dict.fromkeys(TERMS[on:], 0.0) | ({"dense": 1.0} if on == len(TERMS) else {})
 

@@ -65,7 +65,7 @@ class PretrainConfig:
         batch: volumes in a step.
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
             teacher, as in DINO; in the small presets, made for minutes to hours, the student, which a teacher of this
-            momentum trails; with the dense consistency, too, because the trunk has learnt to read the student's tokens).
+            momentum trails, and whose tokens the trunk learns to read with the dense consistency).
         seed: of initialisation, views and masks.
     """
 

@@ -109,8 +109,8 @@ def fitting_trunk(weights: Mapping[str, Tensor], trunk: Trunk, events: Events | 
             if own != read:
                 found[name] = tensor.sum(dim=1, keepdim=True).expand(-1, own, -1, -1, -1) / own
     fits = {name: tensor.shape for name, tensor in found.items()} == {name: t.shape for name, t in wanted.items()}
-    if not fits:
-        (events or silent()).info("The backbone holds no fitting convolutional trunk; it is trained from scratch.")
+    if found and not fits:  # most backbones hold none: the paper's four terms do not train it
+        (events or silent()).info("The backbone's convolutional trunk does not fit; it is trained from scratch.")
     return found if fits else {}
 
 

@@ -7,6 +7,7 @@ from glmae.backbone.presets import preset
 from glmae.backbone.trunk import Trunk
 from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import TRUNK, fitting_trunk
+from glmae.events import Events
 
 
 def trunk(channels=1, patch_size=None):
@@ -47,13 +48,13 @@ def test_more_channels_share_what_one_has_learnt():
 
 
 def test_a_trunk_for_other_patches_starts_from_scratch_and_says_so():
-    from glmae.events import Events
-
     said = []
     found = fitting_trunk(stored(trunk()), trunk(patch_size=(16, 16, 16)), Events(said.append))
     assert found == {}
     assert "from scratch" in said[0]["message"]
 
 
-def test_a_backbone_without_a_trunk_gives_none():
-    assert fitting_trunk({"cls_token": torch.zeros(1)}, trunk()) == {}
+def test_a_backbone_without_a_trunk_gives_none_and_needs_no_word():
+    said = []
+    assert fitting_trunk({"cls_token": torch.zeros(1)}, trunk(), Events(said.append)) == {}
+    assert said == []

@@ -21,7 +21,7 @@ CREDITED = 0.85
 USUAL_SPREAD, USUAL_WEIGHT = 0.06, 2
 CONFIDENCE = 0.95
 # Models that segment their own training scans less than so well as the finished one does say nothing about it.
-LEAST_PROGRESS = 0.75
+LEAST_PROGRESS = 0.8
 # A smaller gain than this is not worth an hour of drawing.
 WORTHWHILE = 0.02
 

@@ -121,8 +121,9 @@ def test_without_a_curve_the_training_scans_say_whether_labels_or_time_are_missi
 
 
 def test_nothing_is_expected_where_the_folds_were_hardly_trained():
-    close = score(folds(0.6, 0.7), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
+    close = score(folds(0.6, 0.75), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
     assert withheld(close) == close
+    assert withheld(score(folds(0.6, 0.7), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)]))["mean_dice"] is None
     far = score(folds(0.3, 0.4), [*rows(2, 0.9, 0.9), *rows(1, 0.9, 0.9)])
     found = withheld(far)
     assert (found["mean_dice"], found["interval"]) == (None, None)

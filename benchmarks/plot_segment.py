@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 from measurement import METHODS
-from result_rows import only
+from result_rows import Row, only
 from results_file import machine_key
 from segment import RESULTS
 
@@ -23,7 +23,6 @@ COLUMNS = (
     *("case", "classes", "method", "precision", "seconds", "ours is faster"),
     *("floor", "windows", "RSS MB", "GPU MB", "Dice", "Dice to float32"),
 )
-Row = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

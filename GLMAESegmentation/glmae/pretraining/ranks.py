@@ -133,8 +133,7 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         RequestError: there are not enough GPUs, or the environment is not torchrun's.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if _processes() == 1:
         yield Ranks()
         return
     on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
@@ -167,7 +166,7 @@ def left(status: int) -> int:
     PyTorch's Reducer keeps the process group and its threads (2.13 still does). One that lets go of a tensor while the
     interpreter shuts down aborts the process, and torchrun would take a finished run for a failed one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -191,6 +190,11 @@ def watched() -> Iterator[None]:
                 "from the last checkpoint"
             ) from error
         raise
+
+
+def _processes() -> int:
+    """How many torchrun started; without torchrun, this one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _told(content: dict[str, Any], first: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
 from glmae.scans.restoring import restore_labels
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
+from glmae.segmentation.batches_ahead import BatchesAhead
 from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
 from glmae.segmentation.crops import Batch, CropSampler, LabelledScan
 from glmae.segmentation.loss import segmentation_loss
@@ -158,9 +159,14 @@ def train(
     peak = optimiser.param_groups[0]["lr"]
     intensity = Intensity()
     network.train()
+
+    def made(step: int) -> Batch:
+        return _changed(sampler.batch(step), step, intensity, config)
+
+    batches = BatchesAhead(made).batch if device.type == "cuda" else made  # as ours
     while not schedule.finished:
         optimiser.param_groups[0]["lr"] = peak * _factor(schedule, config)
-        batch = _changed(sampler.batch(schedule.done), schedule.done, intensity, config)
+        batch = batches(schedule.done)
         with autocast(device):
             logits: list[Tensor] = network(batch.image.to(device))
         loss = segmentation_loss(logits, batch.target.to(device), batch.annotated.to(device))

@@ -11,6 +11,8 @@ from .gl_mae import GLMAE
 
 # Compiling takes about a minute; shorter runs do not earn it back.
 LEAST_STEPS, LEAST_MINUTES = 2000, 20.0
+# Programs for one piece of code: encoder, teacher and decoder share that of a block, each with some numbers of tokens.
+PROGRAMS = 64
 
 
 def compile_blocks(
@@ -41,6 +43,9 @@ def compile_blocks(
     if problem is not None:
         events.info(f"Computing without compiling, which does not work here ({problem}).")
         return False
+    settings = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"  # its name before 2.7
+    setattr(settings, limit, max(PROGRAMS, getattr(settings, limit)))
     for blocks in parts:
         for block in blocks:
             # Each of the few numbers of tokens gets its own program.

@@ -23,6 +23,7 @@ class LossWeights:
     global_reconstruction: float = 1.0
     global_global: float = 0.1
     global_local: float = 0.1
+    spread: float = 0.0
     dense: float = 0.0
 
 
@@ -124,7 +125,8 @@ class PretrainConfig:
     @property
     def masks_globals(self) -> bool:
         """Whether the student sees the global views."""
-        return self.weights.global_reconstruction > 0 or self.weights.global_global > 0
+        weights = self.weights
+        return weights.global_reconstruction > 0 or weights.global_global > 0 or weights.spread > 0
 
     @property
     def masks_locals(self) -> bool:

@@ -24,7 +24,8 @@ SHIFT = 0.3
 # Places so many voxels from a view's edge are used, those in air only now and then.
 EDGE, AIR, CANDIDATES = 2, 0.05, 6
 TRIES, LEAST_DEVIATION = 10, 0.15
-# Of a scan that exists in two appearances, both are seen in this share of the pairs.
+# Of a scan that exists in two appearances, both are seen in this share of the pairs, and of the volumes by student and
+# teacher.
 TWO_APPEARANCES = 0.7
 CONTRAST, BRIGHTNESS, NOISE, CURVE_PIECES = 0.3, 0.3, 0.2, 6
 
@@ -115,8 +116,9 @@ def _view(
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     source = grid @ torch.from_numpy(matrix.T).float() + torch.from_numpy(middle).float()  # [S, S, S, 3]
     shape = torch.tensor(image.shape[1:])
-    low = torch.minimum(source.amin(dim=(0, 1, 2)).floor().long().clamp(min=0), shape - 1)
-    high = torch.maximum(torch.minimum(source.amax(dim=(0, 1, 2)).ceil().long() + 2, shape), low + 1)
+    corners = source[:: side - 1, :: side - 1, :: side - 1]  # those of an affine map hold its extremes
+    low = torch.minimum(corners.amin(dim=(0, 1, 2)).floor().long().clamp(min=0), shape - 1)
+    high = torch.maximum(torch.minimum(corners.amax(dim=(0, 1, 2)).ceil().long() + 2, shape), low + 1)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     part = torch.from_numpy(np.asarray(image[(slice(None), *box)], dtype=np.float32))
     places = ((2 * (source - low) + 1) / (high - low) - 1).flip(-1)[None]

@@ -18,7 +18,14 @@ from .configuration import PretrainConfig
 from .decoder import Decoder
 from .dense_consistency import DenseConsistency
 from .dense_views import DensePairs
-from .losses import consistency_loss, normalise_patches, reconstruction_loss, teacher_distribution, updated_centre
+from .losses import (
+    consistency_loss,
+    normalise_patches,
+    reconstruction_loss,
+    spread_loss,
+    teacher_distribution,
+    updated_centre,
+)
 from .masking import random_masks
 from .projector import Projector
 
@@ -32,6 +39,7 @@ class Losses:
     global_reconstruction: Tensor | None
     global_global: Tensor | None
     global_local: Tensor | None
+    spread: Tensor | None = None
     dense: Tensor | None = None
 
     def terms(self) -> dict[str, Tensor]:
@@ -46,10 +54,12 @@ class MaskedPass:
     Attributes:
         reconstruction: its loss; None where it is switched off.
         similarities: of the CLS tokens to the prototypes, [B, V, K]; None where they are not needed.
+        cls: the CLS tokens, [B, V, width]; None where nothing was encoded.
     """
 
-    reconstruction: Tensor | None
-    similarities: Tensor | None
+    reconstruction: Tensor | None = None
+    similarities: Tensor | None = None
+    cls: Tensor | None = None
 
 
 class GLMAE(nn.Module):
@@ -85,6 +95,7 @@ class GLMAE(nn.Module):
         local_views: Tensor | None,
         generators: Sequence[torch.Generator],
         dense_pairs: DensePairs | None = None,
+        teacher_views: Tensor | None = None,
     ) -> Losses:
         """One step's losses. In training mode the centre moves on.
 
@@ -93,12 +104,14 @@ class GLMAE(nn.Module):
             local_views: [B, q, C, L, L, L]; may be None where no term needs them.
             generators: one CPU generator for each of the B volumes, for the masks.
             dense_pairs: two views of each volume; may be None where the dense consistency is off.
+            teacher_views: the global views as the teacher sees them, for volumes in two appearances (our choice, after
+                anatomix, arXiv 2411.02372), [B, p, C, G, G, G]; None: as the student.
         """
         config, weights = self.config, self.config.weights
 
         # 1. The student sees the visible patches of the masked global and local views, and the one decoder
         #    reconstructs what is masked.
-        globals_ = locals_ = MaskedPass(None, None)
+        globals_ = locals_ = MaskedPass()
         if config.masks_globals:
             globals_ = self._masked_pass(
                 global_views, generators, weights.global_reconstruction > 0, weights.global_global > 0
@@ -111,7 +124,8 @@ class GLMAE(nn.Module):
         # 2. The teacher sees the complete global views.
         global_global = global_local = None
         if config.uses_teacher:
-            similarities = self._teacher_pass(global_views)  # [B, p, K]
+            seen = global_views if teacher_views is None else teacher_views
+            similarities = self._teacher_pass(seen)  # [B, p, K]
             anchor = teacher_distribution(similarities, self.centre, config.teacher_temperature)
 
             # 3. Global-to-global consistency: the teacher's complete global views anchor the student's masked ones.
@@ -127,6 +141,11 @@ class GLMAE(nn.Module):
                 with torch.no_grad():
                     self.centre.copy_(updated_centre(self.centre, similarities, config.centre_momentum))
 
+        # Our extension: student and teacher could agree by telling no volume from another, so volumes are kept apart.
+        spread = None
+        if config.weights.spread > 0 and globals_.cls is not None and len(globals_.cls) > 1:
+            spread = spread_loss(globals_.cls)
+
         # Our extension: the same consistency place by place, for the student and the convolutional trunk.
         dense = None
         if self.dense_consistency is not None:
@@ -140,6 +159,7 @@ class GLMAE(nn.Module):
             "global_reconstruction": globals_.reconstruction,
             "global_global": global_global,
             "global_local": global_local,
+            "spread": spread,
             "dense": dense,
         }
         weighted = [getattr(weights, name) * term for name, term in terms.items() if term is not None]
@@ -203,7 +223,7 @@ class GLMAE(nn.Module):
             reconstruction = reconstruction_loss(self.decoder(tokens, keep, grid, masked), target)
         if project and self.student_projector is not None:
             similarities = self.student_projector(tokens[:, 0]).unflatten(0, (volumes, -1))  # [B, V, K]
-        return MaskedPass(reconstruction, similarities)
+        return MaskedPass(reconstruction, similarities, tokens[:, 0].unflatten(0, (volumes, -1)))
 
     @torch.no_grad()
     def _teacher_pass(self, global_views: Tensor | None) -> Tensor:

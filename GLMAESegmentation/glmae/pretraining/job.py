@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,7 +32,9 @@ HISTORY = "history.json"
 # Reading a loss waits for the device; on a GPU that is done once in so many steps.
 READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 # Batches that are read at once, each in a thread: a GPU is fast, and a CPU has other work.
-READERS = {"cpu": 1, "cuda": 4, "mps": 2}
+READERS = {"cpu": 1, "cuda": max(1, min(16, (os.cpu_count() or 2) - 2)), "mps": 2}
+# Memory for batches that wait to be used.
+BYTES_AHEAD = 4 * 2**30
 EVENT_SECONDS = 0.5
 # Pictures are drawn once in so many times what drawing takes, but not more often than that.
 PICTURE_SHARE, PICTURE_SECONDS = 50, 60.0
@@ -148,13 +151,18 @@ def _train(
     saved = reported = time.monotonic()
     next_picture = saved + PICTURE_SECONDS if pictures and run.ranks.first else math.inf
     readers = READERS[run.device.type]
-    with ThreadPoolExecutor(readers, thread_name_prefix="views") as pool:
+    # Several readers compute in one thread each: threads of theirs would wait for one another.
+    single = (torch.set_num_threads, (1,)) if readers > 1 else (None, ())
+    with ThreadPoolExecutor(readers, "views", *single) as pool:
         coming: deque[Future[Neighbourhoods]] = deque()
         orders = _orders(run, stop=False, save=False)
+        ahead = 1
         while not orders.finished:
-            while len(coming) <= readers:
+            while len(coming) < ahead:
                 coming.append(pool.submit(_read, run, scans, schedule.done + len(coming)))
-            run.step(coming.popleft().result(), orders.pace)
+            batch = coming.popleft().result()
+            ahead = 1 + max(1, min(readers, BYTES_AHEAD // batch.bytes))
+            run.step(batch, orders.pace)
             orders = _orders(run, stop=should_stop(), save=time.monotonic() - saved >= checkpoint_seconds)
             saving = orders.save or orders.stop
             if saving or orders.finished or schedule.done % READ_EVERY[run.device.type] == 0:
@@ -226,7 +234,10 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
     model, schedule = run.model, run.schedule
     kept = "teacher" if run.config.output == "teacher" and model.teacher is not None else "student"
     encoder = model.teacher if kept == "teacher" and model.teacher is not None else model.student
-    trunk = {} if model.dense_consistency is None else model.dense_consistency.trunk.state_dict()
+    trunk: dict[str, Tensor] = {}
+    if model.dense_consistency is not None:
+        model.dense_consistency.trunk.rescale_kernels()
+        trunk = model.dense_consistency.trunk.state_dict()
     beside = {**model.decoder.state_dict(), **{TRUNK + name: tensor for name, tensor in trunk.items()}}
     write_weights(out / WEIGHTS, {**encoder.state_dict(), **beside})
     rows = [[None if math.isnan(value) else value for value in row] for row in run.history]

@@ -1,4 +1,4 @@
-"""The two kinds of loss in GL-MAE: reconstruction of masked patches, and agreement with the teacher."""
+"""The losses of GL-MAE: reconstruction of masked patches, agreement with the teacher, and our spread of volumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PATCH_EPSILON = 1e-6
+PATCH_EPSILON, SPREAD_EPSILON = 1e-6, 1e-4
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -52,3 +52,21 @@ def consistency_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
 def updated_centre(centre: Tensor, similarities: Tensor, momentum: float) -> Tensor:
     """The running mean [K] of the teacher's similarities [..., K] after one more batch."""
     return centre * momentum + similarities.float().flatten(0, -2).mean(dim=0) * (1 - momentum)
+
+
+def spread_loss(cls: Tensor) -> Tensor:
+    """How close the volumes of a batch lie to one another: KoLeo (Sablayrolles et al., arXiv 1806.03198; DINOv2).
+
+    The mean of -log of the distance to the nearest other volume, between CLS tokens of unit length. It rises without
+    bound as they become the same for every volume, which nothing else in the loss forbids.
+
+    Args:
+        cls: of V views of B volumes, B at least 2, [B, V, width]. Views with the same number are compared.
+    """
+    points = F.normalize(cls.float().transpose(0, 1), dim=-1)  # [V, B, width]
+    with torch.no_grad():
+        similar = points @ points.transpose(1, 2)
+        similar.diagonal(dim1=1, dim2=2).fill_(-2.0)
+        nearest = similar.argmax(dim=-1)[..., None].expand_as(points)
+    distance = (points - points.gather(1, nearest)).square().sum(dim=-1)
+    return -0.5 * (distance + SPREAD_EPSILON**2).log().mean()

@@ -22,7 +22,7 @@ from .gl_mae import GLMAE
 from .ranks import Ranks, watched
 from .views import Neighbourhoods, cut_views
 
-TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "dense")
+TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "spread", "dense")
 COLUMNS = ("step", *TERMS, "rate", "momentum")
 
 
@@ -118,17 +118,20 @@ class Run:
         # 3D resampling is missing on some Apple GPUs; it is a small part of a step.
         batch = batch.to(torch.device("cpu") if self.device.type == "mps" else self.device)
         sides = config.backbone.global_view, config.backbone.local_view
-        global_views = local_views = None
+        global_views = local_views = teacher_views = None
         if config.masks_globals or config.uses_teacher:
             cut = cut_views(batch.regions, batch.global_boxes, batch.global_jitter, sides[0])
             global_views = cut.to(self.device)
+        if batch.anchors is not None:
+            cut = cut_views(batch.anchors, batch.global_boxes, batch.global_jitter, sides[0])
+            teacher_views = cut.to(self.device)
         if config.masks_locals:
             cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, sides[1])
             local_views = cut.to(self.device)
 
         pairs = None if batch.dense_pairs is None else batch.dense_pairs.moved(lambda part: part.to(self.device))
         with autocast(self.device):
-            losses = self._network(global_views, local_views, batch.generators, pairs)
+            losses = self._network(global_views, local_views, batch.generators, pairs, teacher_views)
         self.optimiser.zero_grad(set_to_none=True)
         with watched():
             # Gradients are averaged over the processes, whose shares may differ by a volume.

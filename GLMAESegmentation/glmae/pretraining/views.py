@@ -7,6 +7,7 @@ several processes can each take their share of a batch.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
-from .dense_views import DensePairs, dense_pair
+from .dense_views import TWO_APPEARANCES, DensePairs, dense_pair
 from .interpolation import cut_one_by_one
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
 # Purposes of random streams.
-ORDER, VIEWS, MASKS, DENSE = 0, 1, 2, 3
+ORDER, VIEWS, MASKS, DENSE, ANCHORS = 0, 1, 2, 3, 4
 
 
 class Scans(Protocol):
@@ -62,6 +63,8 @@ class Neighbourhoods:
         local_jitter: the same for local views, [B, q, 2].
         generators: for the masks, one a volume.
         dense_pairs: for the dense consistency; None where it is off.
+        anchors: the same regions as the teacher sees them, pictured in another way where a scan is there in two
+            appearances; None where student and teacher see the same.
     """
 
     regions: Tensor
@@ -71,6 +74,13 @@ class Neighbourhoods:
     local_jitter: Tensor
     generators: list[torch.Generator]
     dense_pairs: DensePairs | None = None
+    anchors: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, without the few numbers of the boxes."""
+        beside = 0 if self.anchors is None else self.anchors.nbytes
+        return self.regions.nbytes + beside + (0 if self.dense_pairs is None else self.dense_pairs.views.nbytes)
 
     def pinned(self) -> Neighbourhoods:
         """The same in memory that a GPU reads while the host goes on."""
@@ -89,6 +99,7 @@ class Neighbourhoods:
             local_jitter=move(self.local_jitter),
             generators=self.generators,
             dense_pairs=None if self.dense_pairs is None else self.dense_pairs.moved(move),
+            anchors=None if self.anchors is None else move(self.anchors),
         )
 
 
@@ -115,16 +126,19 @@ def read_neighbourhoods(
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
     """
-    regions, boxes, jitters, pairs = [], [], [], []
+    regions, anchors, boxes, jitters, pairs = [], [], [], [], []
     backbone = config.backbone
     volumes = range(config.batch) if volumes is None else volumes
     for volume in volumes:
         index = scan_of(config.seed, step * config.batch + volume, len(scans))
-        appearances = _appearances(scans, index) if config.weights.dense > 0 else None
+        appearances = _appearances(scans, index) if config.weights.dense > 0 or config.uses_teacher else None
         image = scans.image(index) if appearances is None else appearances[0]
         random = generator(config.seed, step, volume, VIEWS)
-        region = _neighbourhood(config, image, random)
+        box = _neighbourhood(config, image, random)
+        region = np.asarray(image[box])
         regions.append(region)
+        drawn = float(torch.rand((), generator=generator(config.seed, step, volume, ANCHORS)))
+        anchors.append(region if appearances is None or drawn >= TWO_APPEARANCES else np.asarray(appearances[1][box]))
         sides = torch.tensor(region.shape[1:], dtype=torch.float32)
         boxes.append(
             (
@@ -149,6 +163,7 @@ def read_neighbourhoods(
         local_jitter=torch.stack([pair[1] for pair in jitters]),
         generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
         dense_pairs=DensePairs(*map(torch.stack, zip(*pairs, strict=True))) if pairs else None,
+        anchors=None if all(map(operator.is_, anchors, regions)) else torch.from_numpy(_stacked(anchors)),
     )
 
 
@@ -189,8 +204,8 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
     return cut * factor + offset
 
 
-def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> np.ndarray:
-    """A region [C, I, J, K] of a scan, as large as the scan allows and as the views can use."""
+def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> tuple[slice, ...]:
+    """Where in a scan [C, I, J, K] a region lies, as large as the scan allows and as the views can use."""
     wanted = round(config.neighbourhood * config.backbone.global_view)
     sides = [min(wanted, side) for side in image.shape[1:]]
     longest = max(1, math.floor(config.stretch * min(sides)))
@@ -200,14 +215,14 @@ def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Gene
         starts = [
             int(place * (full - side + 1)) for place, full, side in zip(places, image.shape[1:], sides, strict=True)
         ]
-        region = image[(slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))]
+        box = (slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))
         if tuple(sides) == tuple(image.shape[1:]):
             break
         with np.errstate(invalid="ignore"):  # infinite voxels are reported as a loss that is not finite
-            deviation = float(np.std(region[:, ::STRIDE, ::STRIDE, ::STRIDE], dtype=np.float64))
+            deviation = float(np.std(image[box][:, ::STRIDE, ::STRIDE, ::STRIDE], dtype=np.float64))
         if deviation >= LEAST_DEVIATION:
             break
-    return np.asarray(region)
+    return box
 
 
 def _boxes(views: int, side: int, scale: tuple[float, float], region: Tensor, random: torch.Generator) -> Tensor:

@@ -197,7 +197,7 @@ def test_a_shape_can_be_kept_to_some_labels():
 
 def test_synthetic_scans_can_be_pre_trained_on(tmp_path):
     scans = SyntheticScans(3, 40, seed=1)
-    config = small_config(weights=LossWeights(dense=1.0))  # all five terms, so that every column is a number
+    config = small_config(weights=LossWeights(spread=0.1, dense=1.0))  # all terms, so that every column is a number
     out = pretrain(config, scans, tmp_path / "backbone", steps=2, device="cpu")
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))
     assert len(history["rows"]) == 2

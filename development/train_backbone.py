@@ -81,6 +81,7 @@ def synthetic_scan(number: int, *, count: int, seed: int) -> Pictured:
 
 def synthetic_scans(count: int, seed: int) -> list[Pictured]:
     """All of them, made by as many processes as there are cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come: as many threads in each would wait for one another
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         return list(pool.map(partial(synthetic_scan, count=count, seed=seed), range(count), chunksize=8))
 
@@ -99,7 +100,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    settings: dict[str, Any] = {name: json.loads(value) for name, _, value in (s.partition("=") for s in options.setting)}
+    settings: dict[str, Any] = {
+        name: json.loads(value) for name, _, value in (s.partition("=") for s in options.setting)
+    }
     made = synthetic_scans(options.synthetic, options.seed)
     scans, counts = list(made), {"synthetic": len(made)}
     for name in SETS:

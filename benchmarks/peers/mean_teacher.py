@@ -19,7 +19,7 @@ from glmae.scans.cases import find_images
 from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.crops import CropSampler, LabelledScan, crops_device
 from peers.augmentation import SPATIAL, Intensity, mirrored
 from peers.dynunet import PlannedUNet, fitted_patch, tuned
 from peers.training import PeerConfig, Prepared, run_network
@@ -60,7 +60,8 @@ class MeanTeacher:
         pool = find_images([task.data.image(name) for name in task.pool])
         store = ScanStore.prepare(Path(task.work) / "scans", pool, prepared.preparation, None, read_failures="skip")
         scans = [unlabelled_scan(store, index, prepared) for index in range(len(store))]
-        self._sampler = CropSampler(scans, prepared.shape.patch, self.config.unlabelled, 0.0, SPATIAL, task.seed)
+        shape, place = prepared.shape, crops_device(self.device)
+        self._sampler = CropSampler(scans, shape.patch, self.config.unlabelled, 0.0, SPATIAL, task.seed, device=place)
 
     def loss(self, student: nn.Module, schedule: Schedule) -> Tensor:
         """How far the student is from the teacher on this step's crops without labels, weighted."""

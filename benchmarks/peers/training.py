@@ -26,7 +26,7 @@ from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.batches_ahead import BatchesAhead
 from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
-from glmae.segmentation.crops import Batch, CropSampler, LabelledScan
+from glmae.segmentation.crops import Batch, CropSampler, LabelledScan, crops_device
 from glmae.segmentation.loss import segmentation_loss
 from glmae.segmentation.sliding_window import class_probabilities
 from peers.augmentation import SPATIAL, Intensity, mirrored
@@ -133,7 +133,8 @@ def run_network(
         shape = dataclasses.replace(shape, patch=fit(shape))
     torch.manual_seed(task.seed)
     network = build(shape, config).to(device)
-    sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed)
+    place = crops_device(device)
+    sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed, device=place)
     companion = None
     if accompany is not None:
         companion = accompany(task, network, Prepared(preparation, shape, config, device))
@@ -163,7 +164,7 @@ def train(
     def made(step: int) -> Batch:
         return _changed(sampler.batch(step), step, intensity, config)
 
-    batches = BatchesAhead(made).batch if device.type == "cuda" else made  # as ours
+    batches = BatchesAhead(made, device=device).batch if device.type == "cuda" else made  # as ours
     while not schedule.finished:
         optimiser.param_groups[0]["lr"] = peak * _factor(schedule, config)
         batch = batches(schedule.done)

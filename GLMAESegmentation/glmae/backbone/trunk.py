@@ -110,7 +110,7 @@ class Trunk(nn.Module):
             for kernel in module.parameters():
                 if kernel.ndim == 5:
                     # PyTorch draws them uniformly, with deviation 1 / sqrt(3 * fan-in).
-                    kernel *= math.sqrt(len(kernel) / 3) / kernel.norm().clamp(min=1e-12)
+                    kernel.mul_(math.sqrt(len(kernel) / 3) / kernel.norm().clamp(min=1e-12))
 
     def _blocks(self) -> list[nn.Module]:
         return [*self.encoders, self.bottom, self.joint, *self.decoders]

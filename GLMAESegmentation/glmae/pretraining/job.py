@@ -23,6 +23,7 @@ from ..files import write_json
 from ..model_folder import WEIGHTS, write_model
 from ..run_folder import RunFolder
 from ..schedule import Schedule
+from ..side_streams import SideStreams
 from .configuration import PretrainConfig
 from .ranks import RankLost, Ranks
 from .run import COLUMNS, Pace, Run
@@ -155,12 +156,14 @@ def _train(
     single = (torch.set_num_threads, (1,)) if readers > 1 else (None, ())
     with ThreadPoolExecutor(readers, "views", *single) as pool:
         coming: deque[Future[Neighbourhoods]] = deque()
+        streams = SideStreams(run.device)
         orders = _orders(run, stop=False, save=False)
         ahead = 1
         while not orders.finished:
             while len(coming) < ahead:
-                coming.append(pool.submit(_read, run, scans, schedule.done + len(coming)))
+                coming.append(pool.submit(_read, run, scans, schedule.done + len(coming), streams))
             batch = coming.popleft().result()
+            streams.hand_over(batch.dense_pairs)
             ahead = 1 + max(1, min(readers, BYTES_AHEAD // batch.bytes))
             run.step(batch, orders.pace)
             orders = _orders(run, stop=should_stop(), save=time.monotonic() - saved >= checkpoint_seconds)
@@ -201,9 +204,10 @@ def _orders(run: Run, stop: bool, save: bool) -> _Orders:
     return _Orders(Pace(rate, momentum, bool(frozen)), bool(finished), bool(save_all), stop_all)
 
 
-def _read(run: Run, scans: Scans, step: int) -> Neighbourhoods:
-    batch = read_neighbourhoods(run.config, scans, step, run.volumes)
-    return batch.pinned() if run.device.type == "cuda" else batch
+def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighbourhoods:
+    if run.device.type != "cuda":  # Apple's, too: some of them cannot resample in 3D
+        return read_neighbourhoods(run.config, scans, step, run.volumes)
+    return streams.run(lambda: read_neighbourhoods(run.config, scans, step, run.volumes, run.device)).pinned()
 
 
 def _draw(run: Run, scans: Scans, folder: Path) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
-from .dense_views import TWO_APPEARANCES, DensePairs, dense_pair
+from .dense_views import CPU, TWO_APPEARANCES, DensePairs, dense_pair
 from .interpolation import cut_one_by_one
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
@@ -53,7 +53,7 @@ class ScanList:
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """What is read from the scans for one step, on the CPU.
+    """What is read from the scans for one step, on the CPU; of a GPU's, the dense pairs are there already.
 
     Attributes:
         regions: [B, C, I, J, K]; smaller ones are continued at their border.
@@ -84,7 +84,7 @@ class Neighbourhoods:
 
     def pinned(self) -> Neighbourhoods:
         """The same in memory that a GPU reads while the host goes on."""
-        return self._moved(lambda tensor: tensor.pin_memory())
+        return self._moved(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
     def to(self, device: torch.device) -> Neighbourhoods:
         """The same on `device`; if pinned, the host does not wait for it."""
@@ -116,7 +116,11 @@ def scan_of(seed: int, position: int, scans: int) -> int:
 
 
 def read_neighbourhoods(
-    config: PretrainConfig, scans: Scans, step: int, volumes: Sequence[int] | None = None
+    config: PretrainConfig,
+    scans: Scans,
+    step: int,
+    volumes: Sequence[int] | None = None,
+    device: torch.device = CPU,
 ) -> Neighbourhoods:
     """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
 
@@ -125,6 +129,7 @@ def read_neighbourhoods(
         scans: prepared scans.
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
+        device: where the pairs of the dense consistency are cut; all else is read on the CPU.
     """
     regions, anchors, boxes, jitters, pairs = [], [], [], [], []
     backbone = config.backbone
@@ -148,7 +153,7 @@ def read_neighbourhoods(
         )
         if config.weights.dense > 0:
             seed = [config.seed & (2**64 - 1), step, volume, DENSE]
-            pairs.append(dense_pair(appearances, image, config.dense_view, config.dense_places, seed))
+            pairs.append(dense_pair(appearances, image, config.dense_view, config.dense_places, seed, device))
         jitters.append(
             (
                 _jitter(config.global_views, config.intensity_jitter, random),

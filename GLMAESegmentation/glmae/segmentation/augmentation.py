@@ -63,6 +63,12 @@ class SpatialChange:
     matrix: Tensor
     displacement: Tensor | None
 
+    def to(self, device: torch.device) -> SpatialChange:
+        """The same on `device`."""
+        return SpatialChange(
+            self.matrix.to(device), None if self.displacement is None else self.displacement.to(device)
+        )
+
 
 IDENTITY = SpatialChange(torch.eye(3), None)
 
@@ -99,16 +105,17 @@ def random_spatial_change(
 
 
 def source_coordinates(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """Source voxel coordinates of each crop voxel, [I, J, K, 3].
+    """Source voxel coordinates of each crop voxel, [I, J, K, 3], computed where `centre` and `change` are.
 
     Args:
         change: the spatial change.
         centre: source voxel under the middle of the crop, [3].
         patch: size of the crop.
     """
-    axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in patch]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # [I, J, K, 3]
-    coordinates = grid @ change.matrix.T + centre
+    axes = [torch.arange(side, dtype=torch.float32, device=centre.device) - (side - 1) / 2 for side in patch]
+    # Axis by axis: several times faster than a product of matrices.
+    i, j, k = (axis[:, None] * change.matrix[:, number] for number, axis in enumerate(axes))  # [side, 3] each
+    coordinates = i[:, None, None] + j[:, None] + (k + centre)  # [I, J, K, 3]
     if change.displacement is not None:
         smooth = F.interpolate(change.displacement[None], size=patch, mode="trilinear", align_corners=True)[0]
         coordinates = coordinates + smooth.permute(1, 2, 3, 0)

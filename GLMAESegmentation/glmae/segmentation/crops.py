@@ -25,6 +25,7 @@ from .augmentation import (
 POSITIONS_PER_CLASS = 4096
 # The share of the background crops that lie near the classes.
 NEAR_SHARE = 0.75
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class CropSampler:
         augmentation: None for plain crops.
         seed: seed of the run.
         near: for each scan, voxels [m, 3] of places where classes are looked for; None or empty: anywhere.
+        device: where crops are resampled and changed. The scans stay where they are.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class CropSampler:
         augmentation: AugmentationConfig | None,
         seed: int,
         near: Sequence[np.ndarray] | None = None,
+        device: torch.device = CPU,
     ) -> None:
+        self._device = device
         self._scans, self._patch, self._batch, self._foreground, self._seed = scans, patch, batch, foreground, seed
         self._near_classes, self._augmentation = near, augmentation
         self._intensity = None if augmentation is None else IntensityChange(augmentation)
@@ -107,7 +111,7 @@ class CropSampler:
         change = IDENTITY
         if self._augmentation is not None:
             change = random_spatial_change(self._augmentation, self._patch, scan.spacing, rng)
-        image, target = cut(scan, centre, self._patch, change)
+        image, target = cut(scan, centre, self._patch, change, self._device)
         if self._intensity is not None:
             image = self._intensity(image, seed=int(rng.integers(2**31)))
         return image, target, index
@@ -135,32 +139,42 @@ class CropSampler:
         return centre
 
 
+def crops_device(device: torch.device) -> torch.device:
+    """Where crops are made for a network on `device`: there, but not on Apple GPUs; some cannot resample in 3D."""
+    return device if device.type == "cuda" else CPU
+
+
 def cut(
-    scan: LabelledScan, centre: np.ndarray, patch: tuple[int, int, int], change: SpatialChange
+    scan: LabelledScan,
+    centre: np.ndarray,
+    patch: tuple[int, int, int],
+    change: SpatialChange,
+    device: torch.device = CPU,
 ) -> tuple[Tensor, Tensor]:
-    """Cut and resample one crop: image [C, I, J, K] linearly, target [I, J, K] nearest.
+    """Cut and resample one crop: image [C, I, J, K] linearly, target [I, J, K] nearest; both on `device`.
 
     Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.
     """
     middle = torch.as_tensor(centre, dtype=torch.float32)
-    coordinates = source_coordinates(change, middle, patch)  # [I, J, K, 3]
+    coordinates = source_coordinates(change.to(device), middle.to(device), patch)  # [I, J, K, 3]
     lowest, highest = source_box(change, middle, patch)
     shape = torch.tensor(scan.label.shape)
     low, high = lowest.floor().long(), highest.ceil().long() + 2
     low, high = torch.minimum(low.clamp(min=0), shape - 1), torch.minimum(torch.maximum(high, low + 1), shape)
     high = torch.maximum(high, low + 1)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    image = torch.from_numpy(np.asarray(scan.image[(slice(None), *box)], dtype=np.float32))
-    label = torch.from_numpy(np.asarray(scan.label[box], dtype=np.float32))
+    # Copies, because scans may be memory-mapped; in their own precision, which is the less to move.
+    image = torch.from_numpy(np.array(scan.image[(slice(None), *box)])).to(device).float()
+    label = torch.from_numpy(np.array(scan.label[box])).to(device).float()
 
-    local = coordinates - low
-    size = (high - low).float()
+    local = coordinates - low.to(device)
+    size = (high - low).float().to(device)
     # grid_sample wants (K, J, I) order and -1..1 from edge to edge of the box.
     grid = ((2 * local + 1) / size - 1).flip(-1)[None]
     crop = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     target = F.grid_sample(label[None, None], grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0]
     if bool((lowest < -0.5).any() or (highest > shape - 0.5).any()):
-        outside = ((coordinates < -0.5) | (coordinates > shape - 0.5)).any(dim=-1)
+        outside = ((coordinates < -0.5) | (coordinates > shape.to(device) - 0.5)).any(dim=-1)
         target = torch.where(outside, torch.full_like(target, IGNORE), target)
     return crop, target.round().to(torch.uint8)
 

@@ -30,7 +30,7 @@ from ..schedule import Schedule
 from .batches_ahead import BatchesAhead
 from .channels_last import pays, train_channels_last
 from .configuration import FinetuneConfig
-from .crops import Batch, CropSampler, LabelledScan
+from .crops import Batch, CropSampler, LabelledScan, crops_device
 from .location_prior import LocationPrior
 from .loss import segmentation_loss
 from .memory_ladder import MemoryLadder, MemoryUse, recompute
@@ -210,10 +210,17 @@ class Training:
         """What gives the batch of a step."""
         config = self.config
         sampler = CropSampler(
-            self._scans, config.patch, config.batch, config.foreground, config.augmentation, config.seed, self._near
+            self._scans,
+            config.patch,
+            config.batch,
+            config.foreground,
+            config.augmentation,
+            config.seed,
+            self._near,
+            crops_device(self.device),
         )
         # On the CPU, threads would only take turns with the network.
-        return sampler.batch if self.device.type == "cpu" else BatchesAhead(sampler.batch).batch
+        return sampler.batch if self.device.type == "cpu" else BatchesAhead(sampler.batch, device=self.device).batch
 
     def _adopt(self, use: MemoryUse) -> None:
         if use.patch != self.config.patch:

@@ -58,3 +58,22 @@ def test_a_backbone_without_a_trunk_gives_none_and_needs_no_word():
     said = []
     assert fitting_trunk({"cls_token": torch.zeros(1)}, trunk(), Events(said.append)) == {}
     assert said == []
+
+
+def test_rescaled_kernels_have_the_size_of_fresh_ones_and_give_the_same_maps():
+    torch.manual_seed(0)
+    network = trunk()
+    fresh = {name: float(kernel.detach().norm()) for name, kernel in network.named_parameters() if kernel.ndim == 5}
+    grown = [kernel for name, kernel in network.named_parameters() if kernel.ndim == 5 and "reducers" not in name]
+    with torch.no_grad():
+        for kernel in grown:
+            kernel *= 7
+    scan, tokens = torch.randn(1, 1, 32, 32, 32), [torch.randn(1, 192, 4, 4, 4) for _ in network.after]
+    before = network(scan, tokens)
+    network.rescale_kernels()
+    after = network(scan, tokens)
+    torch.testing.assert_close(after.fine, before.fine, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(after.coarse, before.coarse, atol=1e-3, rtol=1e-3)
+    for name, kernel in network.named_parameters():
+        if kernel.ndim == 5:
+            assert float(kernel.detach().norm()) == pytest.approx(fresh[name], rel=0.02), name

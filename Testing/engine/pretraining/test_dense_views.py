@@ -66,3 +66,21 @@ def test_they_are_made_only_where_the_term_is_on(weight, there):
     assert (batch.dense_pairs is not None) == there
     if batch.dense_pairs is not None:
         assert batch.dense_pairs.views.shape[:2] == (config.batch, 2)
+
+
+def test_pairs_are_made_on_the_device_asked_for_without_waiting_for_it():
+    """On torch's "meta" device, which has no values to wait for and refuses operations that mix devices."""
+    image = np.random.default_rng(0).normal(size=(1, 50, 50, 50)).astype(np.float16)
+    for seed in range(8):  # all kinds of pictures among them
+        views, places = dense_pair((image, -image), image, SIDE, PLACES, [seed], torch.device("meta"))
+        assert (views.device.type, places.device.type) == ("meta", "meta")
+        assert (views.shape, places.shape) == ((2, 1, SIDE, SIDE, SIDE), (2, PLACES, 3))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_makes_the_same_pairs():
+    image = SyntheticScans(1, side=48).image(0)
+    for seed in range(8):
+        here, there = (dense_pair(None, image, SIDE, PLACES, [seed], torch.device(name)) for name in ("cpu", "cuda"))
+        torch.testing.assert_close(there[0].cpu(), here[0], atol=1e-2, rtol=1e-2)
+        assert (there[1].cpu() == here[1]).float().mean() > 0.9  # but for places at the edge of air

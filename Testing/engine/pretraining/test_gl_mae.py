@@ -178,3 +178,22 @@ def test_pictures_keep_the_visible_patches(model, views):
     original = patches(view, places, masked)
     assert not torch.allclose(found, original)
     assert filled.shape == view.shape
+
+
+def test_the_spread_joins_the_loss_where_there_are_volumes_to_keep_apart(model, views):
+    apart = GLMAE(replace(model.config, weights=replace(model.config.weights, spread=0.5)))
+    apart.load_state_dict(model.state_dict())
+    with_it, without = apart(*views, masks()), model(*views, masks())
+    assert float(with_it.total) == pytest.approx(float(without.total + 0.5 * with_it.spread), rel=1e-5)
+    alone = apart(views[0][:1], views[1][:1], masks()[:1])
+    assert alone.spread is None, "one volume has no other"
+
+
+def test_the_teacher_alone_sees_the_other_appearance(model, views):
+    model.eval()
+    plain = model(*views, masks()).terms()
+    other = model(*views, masks(), teacher_views=views[0].flip(-1)).terms()
+    assert torch.equal(plain["local_reconstruction"], other["local_reconstruction"])
+    assert torch.equal(plain["global_reconstruction"], other["global_reconstruction"])
+    assert not torch.equal(plain["global_global"], other["global_global"])
+    assert not torch.equal(plain["global_local"], other["global_local"])

@@ -1,12 +1,16 @@
 """Each loss against a formula written out in float64 numpy."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 
 from glmae.pretraining.losses import (
     consistency_loss,
     normalise_patches,
     reconstruction_loss,
+    spread_loss,
     teacher_distribution,
     updated_centre,
 )
@@ -61,3 +65,27 @@ def test_centre_is_a_running_mean():
     centre, similarities = random(6), random(4, 2, 6)
     expected = 0.9 * centre.double().numpy() + 0.1 * similarities.double().numpy().reshape(8, 6).mean(0)
     np.testing.assert_allclose(updated_centre(centre, similarities, 0.9).numpy(), expected, atol=1e-6)
+
+
+def test_the_spread_is_koleo_between_volumes_and_not_between_views():
+    cls = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
+    points, expected = cls / cls.norm(dim=-1, keepdim=True), []
+    for view in range(2):
+        for volume in range(4):
+            others = [points[other, view] for other in range(4) if other != volume]
+            nearest = min(float((points[volume, view] - other).norm()) for other in others)
+            expected.append(-math.log(nearest))
+    assert float(spread_loss(cls)) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+
+
+def test_the_spread_of_equal_volumes_is_finite_and_drives_them_apart():
+    cls = (
+        torch.ones(2, 1, 8) + 1e-3 * torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(0))
+    ).requires_grad_()
+    before = spread_loss(cls)
+    before.backward()
+    after = spread_loss(cls.detach() - 1e-4 * cls.grad / cls.grad.norm())
+    assert float(after) < float(before.detach())
+    same = spread_loss(torch.ones(3, 2, 8, requires_grad=True))
+    same.backward()
+    assert bool(same.isfinite())

@@ -4,6 +4,7 @@ import torch
 from sample_scans import sample_scans, small_config
 from scipy.ndimage import map_coordinates
 
+from glmae.pretraining.configuration import LossWeights, pretrain_config
 from glmae.pretraining.views import ScanList, cut_views, generator, read_neighbourhoods, scan_of
 
 
@@ -120,3 +121,25 @@ def test_memory_mapped_scans_are_read(tmp_path, kind):
         read_neighbourhoods(small_config(), mapped, 0).regions,
         read_neighbourhoods(small_config(), ScanList([values]), 0).regions,
     )
+
+
+class TwoAppearances(ScanList):
+    """Scans that are there in a second appearance, the negative of the first."""
+
+    def appearances(self, index):
+        return self.image(index), -self.image(index)
+
+
+def test_the_teacher_sees_the_same_region_in_the_other_appearance():
+    arrays = [np.random.default_rng(n).normal(size=(1, 90, 90, 90)).astype(np.float32) for n in range(3)]
+    config = pretrain_config("tiny", batch=8)
+    batch = read_neighbourhoods(config, TwoAppearances(arrays), 0)
+    assert batch.anchors is not None
+    turned = [torch.equal(a, -r) for a, r in zip(batch.anchors, batch.regions, strict=True)]
+    kept = [torch.equal(a, r) for a, r in zip(batch.anchors, batch.regions, strict=True)]
+    assert any(turned)
+    assert any(kept)
+    assert all(a != b for a, b in zip(turned, kept, strict=True))
+    assert read_neighbourhoods(config, ScanList(arrays), 0).anchors is None
+    alone = pretrain_config("tiny", batch=8, weights=LossWeights(global_global=0, global_local=0))
+    assert read_neighbourhoods(alone, TwoAppearances(arrays), 0).anchors is None, "no teacher, no anchor"

@@ -13,12 +13,13 @@ from glmae.segmentation.crops import CropSampler, LabelledScan
 EVERYTHING = AugmentationConfig(spatial=1, elastic=1, intensity=1)
 
 
-def sampler() -> CropSampler:
+def sampler(device: str = "cpu") -> CropSampler:
     random = np.random.default_rng(0)
     image = random.normal(size=(1, 30, 30, 30)).astype(np.float32)
     label = np.zeros((30, 30, 30), np.uint8)
     label[5:20, 5:20, 5:20] = 1
-    return CropSampler([LabelledScan(image, label, (True,), (1.0, 1.0, 1.0))], (16, 16, 16), 2, 0.67, EVERYTHING, 0)
+    scan = LabelledScan(image, label, (True,), (1.0, 1.0, 1.0))
+    return CropSampler([scan], (16, 16, 16), 2, 0.67, EVERYTHING, 0, device=torch.device(device))
 
 
 def test_threads_change_nothing_in_the_batches():
@@ -53,3 +54,14 @@ def test_an_error_comes_with_its_step():
     assert ahead.batch(0) == 0
     with pytest.raises(OSError, match="gone"):
         ahead.batch(1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_streams_of_a_gpu_change_nothing_in_the_batches():
+    in_time = sampler("cuda")
+    ahead = BatchesAhead(sampler("cuda").batch, threads=4, device=torch.device("cuda"))
+    for step in range(30):
+        expected, made = in_time.batch(step), ahead.batch(step)
+        busy = torch.randn(2000, 2000, device="cuda") @ torch.randn(2000, 2000, device="cuda")
+        torch.testing.assert_close(made.image + 0 * busy[0, 0], expected.image)
+        assert torch.equal(made.target, expected.target)

@@ -12,7 +12,7 @@ from glmae.segmentation.augmentation import (
     source_box,
     source_coordinates,
 )
-from glmae.segmentation.crops import CropSampler, LabelledScan, cut
+from glmae.segmentation.crops import CropSampler, LabelledScan, crops_device, cut
 
 PATCH = (16, 16, 8)
 STILL = AugmentationConfig(spatial=0, elastic=0, intensity=0)
@@ -133,3 +133,34 @@ def test_crops_of_a_partly_labelled_scan_hold_something_known():
     for step in range(20):
         known = sampler.batch(step).target != IGNORE
         assert known.flatten(1).any(dim=1).all()
+
+
+def test_a_crop_is_computed_on_the_device_asked_for():
+    """On torch's "meta" device, which refuses operations that mix devices and computes shapes only."""
+    scan = coordinate_scan(shape=(40, 30, 4))  # smaller than the crop, so that the target is cut off, too
+    random = np.random.default_rng(3)
+    change = random_spatial_change(AugmentationConfig(spatial=1, elastic=1), PATCH, scan.spacing, random)
+    crop, target = cut(scan, np.array([15, 15, 2]), PATCH, change, torch.device("meta"))
+    assert (crop.device.type, target.device.type) == ("meta", "meta")
+    assert (crop.shape, target.shape) == ((3, *PATCH), PATCH)
+    assert (crop.dtype, target.dtype) == (torch.float32, torch.uint8)
+
+
+def test_apple_gpus_get_their_crops_from_the_cpu():
+    assert [crops_device(torch.device(name)).type for name in ("cpu", "cuda", "mps")] == ["cpu", "cuda", "cpu"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_makes_the_same_crops():
+    scan = coordinate_scan()
+    scan = LabelledScan(((scan.image - 15) / 10).astype(np.float16), scan.label, scan.annotated, scan.spacing)
+    everything = AugmentationConfig(spatial=1, elastic=1, intensity=0.5)
+    here, there = (
+        CropSampler([scan], PATCH, 2, 0.67, everything, seed=1, device=torch.device(name)) for name in ("cpu", "cuda")
+    )
+    for step in range(10):
+        expected, made = here.batch(step), there.batch(step)
+        assert made.image.is_cuda
+        assert made.target.is_cuda
+        assert (made.target.cpu() == expected.target).float().mean() > 0.995  # half-way between two voxels
+        torch.testing.assert_close(made.image.cpu(), expected.image, atol=0.02, rtol=0.01)

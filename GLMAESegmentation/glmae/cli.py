@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), help="size (default: tiny, the recipe's base)")
     pretrain.add_argument("--recipe", choices=("paper",), help="the paper's own pre-training on CT (docs/paper.md)")
     pretrain.add_argument(
-        "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: the preset's)"
+        "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: by device)"
     )
     _training_options(pretrain)
     _setting_option(pretrain, "PretrainConfig")

@@ -15,8 +15,9 @@ from ..files import last_line
 class LossWeights:
     """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
-    The paper does not give them; they are our choice. The fifth, `dense`, is our extension (`dense_consistency`), which
-    is off unless asked for: it takes two thirds of the steps and gave less than it took (docs/benchmarks.md).
+    The paper does not give them; they are our choice. Two terms are our extensions, off unless asked for or planned
+    (`planned_config`): `spread` keeps the CLS tokens of a batch's volumes apart (`losses.spread_loss`), which takes a
+    batch of many; `dense` (`dense_consistency`) takes two thirds of the steps of a CPU.
     """
 
     local_reconstruction: float = 1.0
@@ -201,3 +202,27 @@ def pretrain_config(
     """
     backbone = preset(name, channels=channels, patch_size=patch_size)
     return PretrainConfig(**({"backbone": backbone} | _BY_PRESET[name] | changes))
+
+
+# A CPU takes as long for a volume in a batch of many; a GPU does not.
+GPU_BATCH = {"tiny": 32, "small": 16}
+# With batches of 24 and more the two consistencies live on thanks to it; with 2 they do not (docs/benchmarks.md).
+SPREAD, LEAST_SPREAD = 0.1, 16
+
+
+def planned_config(
+    name: str, device: str, *, channels: int = 1, batch: int | None = None, seed: int = 0
+) -> PretrainConfig:
+    """The configuration of a preset for a kind of device.
+
+    Args:
+        name: tiny, small or base.
+        device: cpu, cuda or mps.
+        channels: input channels of the scans.
+        batch: volumes in a step; None: as many as are good for preset and device.
+        seed: of the run.
+    """
+    if batch is None and device == "cuda":
+        batch = GPU_BATCH.get(name)
+    config = pretrain_config(name, channels=channels, seed=seed, **({} if batch is None else {"batch": batch}))
+    return config if config.batch < LEAST_SPREAD else config.changed({"weights": {"spread": SPREAD}})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..devices import choose_device
 from ..errors import RequestError, Stopped
 from ..events import Events, silent
 from ..run_folder import RunFolder
@@ -16,7 +17,7 @@ from ..scans.fingerprint import measure
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left
-from .configuration import PretrainConfig, pretrain_config
+from .configuration import PretrainConfig, planned_config
 from .job import pretrain
 from .paper_recipe import BATCH, NAME, PRESET, paper_config, paper_preparation, paper_steps
 from .ranks import RankLost, joined
@@ -53,7 +54,7 @@ def pretrain_images(
         out: the backbone folder, made here; of several machines, on a disk that all of them see.
         preset: tiny, small or base; None: tiny, or the recipe's.
         recipe: "paper" for the paper's views, intensities, rates and length instead of the planned ones; None: planned.
-        batch: volumes in a step, of all processes together; None: the preset's.
+        batch: volumes in a step, of all processes together; None: as many as are good for preset and device.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, backbone written, after this time.
         seed: of everything random.
@@ -93,10 +94,11 @@ def pretrain_images(
     def config(channels: int = 1) -> PretrainConfig:
         if recipe is not None:
             return paper_config(preset, seed, batch or BATCH).changed(settings or {})
-        changes: dict[str, Any] = {} if batch is None else {"batch": batch}
-        return pretrain_config(preset, channels=channels, seed=seed, **changes).changed(settings or {})
+        planned = planned_config(preset, kind, channels=channels, batch=batch, seed=seed)
+        return planned.changed(settings or {})
 
     with joined(device) as ranks:
+        kind = choose_device(device)[0].type
         events = events if events is not None and ranks.first else silent()
         ranks.share(config().batch)
         job = ranks.decided(lambda: _prepared(images, RunFolder(out, request, resume), recipe, events, should_stop))

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from glmae.errors import RequestError
-from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
+from glmae.pretraining.configuration import SPREAD, LossWeights, PretrainConfig, planned_config, pretrain_config
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])
@@ -41,7 +41,16 @@ def test_every_preset_has_the_papers_four_terms_and_no_more(name):
     weights = pretrain_config(name).weights
     paper = (weights.local_reconstruction, weights.global_reconstruction, weights.global_global, weights.global_local)
     assert min(paper) > 0
-    assert weights.dense == 0
+    assert (weights.spread, weights.dense) == (0, 0)
+
+
+def test_a_gpu_gets_a_batch_of_many_and_such_batches_are_kept_apart():
+    assert (planned_config("tiny", "cpu").batch, planned_config("tiny", "cpu").weights.spread) == (2, 0)
+    assert (planned_config("tiny", "cuda").batch, planned_config("tiny", "cuda").weights.spread) == (32, SPREAD)
+    assert planned_config("tiny", "cuda", batch=4) == planned_config("tiny", "cpu", batch=4)
+    assert planned_config("base", "cpu", batch=64).weights.spread == SPREAD
+    two = planned_config("small", "cpu", channels=2, seed=3)
+    assert (two.backbone.channels, two.seed) == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def planned(
 def weights(variant: str) -> dict[str, float]:
     """What a variant changes in `LossWeights`: terms that are off, and the dense one, off unless asked for."""
     on = ON[_base(variant)]
-    return dict.fromkeys(TERMS[on:], 0.0) | ({"dense": 1.0} if on == len(TERMS) else {})
+    changes = dict.fromkeys(TERMS[on:], 0.0) | ({"dense": 1.0} if on == len(TERMS) else {})
+    # What keeps volumes apart in large batches (`planned_config`) belongs to the consistencies.
+    return changes if on > TERMS.index("global_global") else changes | {"spread": 0.0}
 
 
 def _base(variant: str) -> str:

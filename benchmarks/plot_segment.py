@@ -57,7 +57,8 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     ]
     for device in _values(rows, "device"):
         about = machine.get(machine_key(device, only(rows, device=device)[-1]["threads"]), {})
-        where = f"{about.get('gpu') or about.get('processor', device)}, {about.get('threads', '?')} threads"
+        threads = about.get("threads", "?")
+        where = f"{about.get('gpu') or about.get('processor', device)}, {threads} thread{'' if threads == 1 else 's'}"
         lines += ["", f"## {device}", "", f"{where}; torch {about.get('torch', '?')}.", ""]
         lines += [
             "| " + " | ".join(COLUMNS) + " |",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -50,6 +51,18 @@ def test_variants_differ_in_pretraining_only(sets: Path, tmp_path: Path) -> None
     assert [card["pretraining"]["weights"]["global_local"] for card in cards] == [0.1, 0.0]
     again = run(sets, tmp_path)
     assert (again.returncode, again.stdout) == (0, ""), again.stderr
+
+
+def test_only_variants_with_consistencies_keep_volumes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    weights = importlib.import_module("ablation").weights
+    assert {name: weights(name).get("spread") for name in ("mae", "mae_g", "mae_gg", "glmae", "glmae_dense")} == {
+        "mae": 0.0,
+        "mae_g": 0.0,
+        "mae_gg": None,
+        "glmae": None,
+        "glmae_dense": None,
+    }
 
 
 def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:

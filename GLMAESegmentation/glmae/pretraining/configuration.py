@@ -224,5 +224,7 @@ def planned_config(
     """
     if batch is None and device == "cuda":
         batch = GPU_BATCH.get(name)
-    config = pretrain_config(name, channels=channels, seed=seed, **({} if batch is None else {"batch": batch}))
+    config = pretrain_config(name, channels=channels, seed=seed)
+    if batch is not None:
+        config = config.changed({"batch": batch})
     return config if config.batch < LEAST_SPREAD else config.changed({"weights": {"spread": SPREAD}})

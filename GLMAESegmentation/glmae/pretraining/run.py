@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..backbone.thin_maps import guard_thin_maps
 from ..backbone.weights import DECODER_NAMES, PROJECTION, TRUNK, adapted, check_names, fitting_trunk
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
@@ -79,6 +80,8 @@ class Run:
         if config.weights.local_reconstruction == config.weights.global_reconstruction == 0:
             self.model.decoder.requires_grad_(False)
         self.model.to(device)
+        if device.type == "cpu":
+            guard_thin_maps(self.model)
         self.optimiser = _optimiser(self.model, config, device)
         self.history: list[list[float]] = []
         self._unread: list[tuple[list[float], Tensor]] = []

@@ -50,41 +50,6 @@ class InstanceNorm(nn.InstanceNorm3d):
         return torch.cat(found) if len(found) > 1 else found[0]
 
 
-class Convolution(nn.Conv3d):
-    """A convolution to be trained: maps of two planes are convolved in float32.
-
-    On CPUs that multiply bfloat16 without AMX, oneDNN (3.12, of torch 2.13) reads memory that nobody wrote when it
-    computes the gradient of a 3 x 3 x 3 kernel over a map that is two voxels long along I: results vary, NaN is among
-    them.
-
-    Args:
-        convolution: whose parameters it takes, not copies of them.
-    """
-
-    def __init__(self, convolution: nn.Conv3d) -> None:
-        super().__init__(
-            convolution.in_channels,
-            convolution.out_channels,
-            kernel_size=convolution.kernel_size,  # type: ignore[arg-type]
-            stride=convolution.stride,  # type: ignore[arg-type]
-            padding=convolution.padding,  # type: ignore[arg-type]
-            dilation=convolution.dilation,  # type: ignore[arg-type]
-            groups=convolution.groups,
-            bias=convolution.bias is not None,
-            padding_mode=convolution.padding_mode,
-            device="meta",
-        )
-        self.weight, self.bias = convolution.weight, convolution.bias
-        self.train(convolution.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, I, J, K] -> [B, D, I, J, K]."""
-        if x.shape[2] != 2 or not (self.weight.requires_grad and torch.is_autocast_enabled("cpu")):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float()).to(x.dtype)
-
-
 class Output(nn.Module):
     """A convolution of single voxels whose result has its channels first: what follows goes from class to class."""
 
@@ -109,15 +74,13 @@ def pays(device: torch.device) -> bool:
 def train_channels_last(network: nn.Module) -> None:
     """Change a network that is to be trained so that it leaves the channels of its input last.
 
-    Names, values and identity of its parameters stay; their order in memory, instance norms, convolutions are others.
+    Names, values and identity of its parameters stay; their order in memory and the instance norms are others.
     """
     for name, part in network.named_children():
         if isinstance(part, nn.InstanceNorm3d) and not part.track_running_stats:
             setattr(network, name, InstanceNorm(part))
         elif isinstance(part, nn.Conv3d):
             part.weight.data = _ordered(part, part.weight.data)
-            if math.prod(part.kernel_size) > 1:
-                setattr(network, name, Convolution(part))
         else:
             train_channels_last(part)
 

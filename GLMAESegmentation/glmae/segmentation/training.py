@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..backbone.thin_maps import guard_thin_maps
 from ..devices import autocast
 from ..errors import GLMAEError, Stopped
 from ..events import Events, silent
@@ -61,6 +62,8 @@ class Training:
         memory: MemoryLadder | None = None,
     ) -> None:
         self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
+        if device.type == "cpu":
+            guard_thin_maps(self.network)
         self._channels_last = pays(device)
         if self._channels_last:
             train_channels_last(self.network)

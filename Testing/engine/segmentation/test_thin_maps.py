@@ -1,0 +1,84 @@
+"""Training in bfloat16 on the CPU where maps are thin."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glmae.backbone.presets import preset
+from glmae.backbone.thin_maps import Convolution, guard_thin_maps
+from glmae.events import silent
+from glmae.pretraining.configuration import pretrain_config
+from glmae.pretraining.ranks import Ranks
+from glmae.pretraining.run import Run
+from glmae.schedule import Schedule
+from glmae.segmentation.channels_last import train_channels_last
+from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.heads import HEADS
+from glmae.segmentation.network import SegmentationNetwork
+from glmae.segmentation.training import Training
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("kind", HEADS)
+def test_gradients_do_not_depend_on_what_memory_held(kind, last):
+    """On some CPUs they do in bfloat16, where a map is two voxels long."""
+    torch.manual_seed(0)
+    head = HEADS[kind](1, 2, preset("tiny")).train()
+    guard_thin_maps(head)
+    x = torch.randn(2, 1, 16, 24, 32)
+    if last:
+        train_channels_last(head)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+    maps = [torch.randn(2, preset("tiny").width, 2, 3, 4) for _ in head.after]
+    found = []
+    for value in (float("nan"), 1e30, 1.0):
+        for parameter in head.parameters():
+            parameter.grad = None
+        waste = [torch.full((10**size,), value) for size in (3, 4, 5, 6) for _ in range(6)]
+        del waste
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = head(x, maps)[0]
+        logits.float().square().mean().backward()
+        found.append([parameter.grad for parameter in head.parameters() if parameter.grad is not None])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.isfinite(two).all()
+            assert torch.equal(one, two)
+
+
+def test_parameters_names_and_results_stay():
+    torch.manual_seed(0)
+    head = HEADS["subvoxel"](1, 2, preset("tiny")).eval()
+    parameters, state = list(head.parameters()), list(head.state_dict())
+    x, maps = torch.randn(1, 1, 16, 16, 24), [torch.randn(1, preset("tiny").width, 2, 2, 3) for _ in head.after]
+    before = head(x, maps)[0]
+    guard_thin_maps(head)
+    assert all(one is two for one, two in zip(parameters, head.parameters(), strict=True))
+    assert list(head.state_dict()) == state
+    assert torch.equal(head(x, maps)[0], before)
+
+
+def unguarded(network):
+    return [part for part in network.modules() if type(part) is nn.Conv3d and part.kernel_size != (1, 1, 1)]
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_whatever_is_trained_on_a_cpu_is_guarded(bfloat16, monkeypatch):
+    """Where bfloat16 is slow, too: with little memory it is used all the same."""
+    monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: bfloat16)
+    network = SegmentationNetwork(preset("tiny"), 1)
+    assert unguarded(network)
+    scan = LabelledScan(
+        np.zeros((1, 20, 18, 16), np.float16), np.ones((20, 18, 16), np.uint8), (True,), (1.0, 1.0, 1.0)
+    )
+    Training(network, FinetuneConfig(patch=(16, 16, 16)), [scan], Schedule(1), CPU, pretrained=False)
+    assert not unguarded(network)
+
+    config = pretrain_config("tiny").changed({"weights": {"dense": 1.0}})
+    run = Run(config, CPU, Schedule(1, None), initial_weights=None, checkpoint=None, ranks=Ranks(), events=silent())
+    assert any(isinstance(part, Convolution) for part in run.model.dense_consistency.modules())
+    assert not unguarded(run.model)

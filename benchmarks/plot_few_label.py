@@ -55,7 +55,8 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "Made by `benchmarks/plot_few_label.py` from `benchmarks/results/few_label.json`. Dice is the mean over the "
         "test scans of the mean over the classes, then mean ± standard deviation over the seeds (their number in "
         "brackets). 95 % Hausdorff distance (mm) is over the classes that were found. Seconds are training and, after "
-        "the plus, segmenting one scan.",
+        "the plus, segmenting one scan. In the plots, the points of a line are means over the seeds that all of them "
+        "have.",
         "",
         "![Dice over labels](few_label_labels.png)",
     ]
@@ -174,7 +175,7 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
         here = only(chosen, set=name)
         for number, method in enumerate(ORDER):
             points = [(x, only(here, method=method, **{axis: x})) for (x,) in _values(here, axis)]
-            points = [(x, cell) for x, cell in points if cell]
+            points = _of_same_seeds([(x, cell) for x, cell in points if cell])
             if points:
                 dice = [[row["dice"] for row in cell if row["dice"] is not None] for _, cell in points]
                 panel.errorbar(
@@ -199,6 +200,12 @@ def plot(rows: Sequence[Row], axis: str, path: Path) -> None:
     figure.suptitle(f"{fixed}: {shared[2]:g}; {machine_key(*shared[:2])}")
     writing(path, lambda file: figure.savefig(file, dpi=120))
     pyplot.close(figure)
+
+
+def _of_same_seeds(points: Sequence[tuple[float, list[Row]]]) -> list[tuple[float, list[Row]]]:
+    """Of a line's points the rows of the seeds that all of them have, where there are any: others show no trend."""
+    shared = set.intersection(*({row["seed"] for row in cell} for _, cell in points)) if points else set()
+    return [(x, [row for row in cell if row["seed"] in shared] if shared else cell) for x, cell in points]
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -231,3 +232,12 @@ def test_what_cannot_be_run_is_left_out_unless_nothing_else_is_asked_for(
     assert "nnunet_environment.py" in capsys.readouterr().err
     with pytest.raises(RequestError, match=r"nnunet_environment\.py"):
         few_label._possible(["nnunet"])
+
+
+def test_points_of_a_line_are_of_the_same_seeds(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    of_same_seeds = importlib.import_module("plot_few_label")._of_same_seeds
+    first, second, other = {"seed": 0, "dice": 0.5}, {"seed": 1, "dice": 0.6}, {"seed": 0, "dice": 0.7}
+    assert of_same_seeds([(2, [other]), (3, [first, second])]) == [(2, [other]), (3, [first])]
+    assert of_same_seeds([(2, [other]), (3, [second])]) == [(2, [other]), (3, [second])], "better apart than not at all"
+    assert of_same_seeds([]) == []

@@ -11,6 +11,8 @@ import numpy as np
 
 # A model of fewer steps says nothing about one of hundreds, and more steps than this are better spent on more folds.
 FEWEST_STEPS, GOOD_STEPS = 25, 250
+# Where the folds' time is taken from the model's: what folds of fewer steps said was mostly withheld (docs/method.md).
+FEWEST_TIMED_STEPS = 50
 MOST_FOLDS = 5
 # Groupings that are tried to keep the classes spread over the folds.
 _GROUPINGS = 64
@@ -40,22 +42,24 @@ class Fold:
         return Fold(tuple(content["training"]), tuple(content["held_out"]), float(content["part"]))
 
 
-def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int) -> tuple[Fold, ...]:
+def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int, *, timed: bool = False) -> tuple[Fold, ...]:
     """Divide the labelled scans; leave-one-out where they are few and the steps suffice, else halves, else one split.
 
     Args:
         annotated: for each scan, for each class, whether it was drawn in it.
         steps: what all the folds together may take.
         seed: of the run.
+        timed: whether these steps are lost to the model itself, so that they must be worth it.
 
     Returns:
         The folds; none with one scan or too few steps. Where steps are left over, each fold comes a second time with
         half of its training scans, for the learning curve.
     """
     scans = len(annotated)
-    if scans < 2 or steps < FEWEST_STEPS:
+    fewest = FEWEST_TIMED_STEPS if timed else FEWEST_STEPS
+    if scans < 2 or steps < fewest:
         return ()
-    if steps < 2 * FEWEST_STEPS:
+    if steps < 2 * fewest:
         held_out = max(1, scans // 4)
         return (_best(annotated, [(0, held_out)], seed)[0],)
     count = min(scans, MOST_FOLDS, max(2, steps // GOOD_STEPS))

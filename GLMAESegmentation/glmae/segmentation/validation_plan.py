@@ -92,7 +92,7 @@ def plan_seconds(
     # Each fold segments the scans that it holds out, and one that it was trained on.
     scored = int(SCORING_SHARE * total / scan_seconds)
     steps = int((total - min(scored, scans + 2) * scan_seconds) / step_seconds)
-    folds = plan_folds(annotated, steps, seed)
+    folds = plan_folds(annotated, steps, seed, timed=True)
     if folds and scored < 2 * len(folds):
         folds = folds[:1]
     if not folds or scored < 2:

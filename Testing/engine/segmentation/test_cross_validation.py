@@ -34,6 +34,7 @@ def short_folds():
     """Folds of two steps: what is tested does not depend on their length."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folds, "FEWEST_STEPS", 2)
+        patch.setattr(folds, "FEWEST_TIMED_STEPS", 2)
         yield
 
 

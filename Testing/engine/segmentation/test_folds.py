@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmae.segmentation.folds import FEWEST_STEPS, GOOD_STEPS, plan_folds
+from glmae.segmentation.folds import FEWEST_STEPS, FEWEST_TIMED_STEPS, GOOD_STEPS, plan_folds
 
 DRAWN = (True, True)
 
@@ -29,6 +29,13 @@ def test_many_steps_leave_one_out_and_few_make_two_halves():
 def test_one_scan_or_too_few_steps_give_none():
     assert plan_folds([DRAWN], 10_000, 0) == ()
     assert plan_folds([DRAWN] * 4, FEWEST_STEPS - 1, 0) == ()
+
+
+def test_folds_that_cost_the_model_time_must_be_longer():
+    assert FEWEST_TIMED_STEPS > FEWEST_STEPS
+    assert plan_folds([DRAWN] * 8, FEWEST_TIMED_STEPS - 1, 0, timed=True) == ()
+    assert len(plan_folds([DRAWN] * 8, FEWEST_TIMED_STEPS, 0, timed=True)) == 1
+    assert len(plan_folds([DRAWN] * 8, 2 * FEWEST_TIMED_STEPS, 0, timed=True)) == 2
 
 
 def test_steps_that_are_left_over_train_on_half_of_the_scans_with_the_same_ones_held_out():

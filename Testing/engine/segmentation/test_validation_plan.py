@@ -36,6 +36,12 @@ def test_a_long_run_has_folds_and_a_short_one_says_why_not():
     assert "1 minutes are too few" in short.without
 
 
+def test_three_minutes_of_slow_steps_go_to_the_model_alone():
+    """200 steps: of the folds' 40 nothing could be said."""
+    assert not plan_seconds(DRAWN, 0.2, 180, 0.9, 1.0, seed=0).folds
+    assert plan_seconds(DRAWN, 0.2, 180, 0.3, 1.0, seed=0).folds
+
+
 def test_it_can_be_switched_off_and_one_scan_is_said_plainly():
     assert not plan_steps(DRAWN, 0, 10_000, 0).folds
     assert "validation is 0" in plan_steps(DRAWN, 0, 10_000, 0).without

@@ -95,12 +95,18 @@ def _called(name: str) -> str:
     return f"the CPU ({threads} thread{'s' if threads > 1 else ''})"
 
 
+def has_matrix_units() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 in units of their own (AMX)."""
+    return _cpu_has("_is_amx_tile_supported")
+
+
 def _cpu_multiplies_bfloat16() -> bool:
+    return has_matrix_units() or _cpu_has("_is_avx512_bf16_supported")
+
+
+def _cpu_has(query: str) -> bool:
     # These queries are young and private in torch; without them the answer is the safe one.
-    for query in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        try:
-            if getattr(torch.cpu, query)():
-                return True
-        except (AttributeError, RuntimeError):
-            continue
-    return False
+    try:
+        return bool(getattr(torch.cpu, query)())
+    except (AttributeError, RuntimeError):
+        return False

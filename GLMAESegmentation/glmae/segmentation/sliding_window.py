@@ -56,12 +56,18 @@ class Slab:
     @torch.inference_mode()
     def winners(self) -> tuple[np.ndarray, np.ndarray]:
         """The number of the most probable class, uint8, and its probability, float16; both [I, J, planes]."""
-        best = self.sums[0].clone()
-        numbers = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-        for number in range(1, len(self.sums)):
-            numbers.masked_fill_(self.sums[number] > best, number)
-            torch.maximum(best, self.sums[number], out=best)
-        largest = (best / self.weights).half()
+        # Half-precision numbers that are not negative are in the order of their bits; with the class behind them one
+        # maximum finds both, and of equal ones the first class.
+        bits = self.sums.view(torch.int16)
+        classes = torch.arange(255, 255 - len(bits), -1, dtype=torch.int32, device=bits.device)
+        numbers = torch.empty(bits.shape[1:], dtype=torch.uint8, device=bits.device)
+        largest = torch.empty(bits.shape[1:], dtype=torch.float16, device=bits.device)
+        thickness = len(numbers) if bits.device.type != "cpu" else max(1, CACHED // max(1, bits[:, 0].numel()))
+        for start in range(0, len(numbers), thickness):
+            rows = slice(start, start + thickness)
+            highest = bits[:, rows].int().mul_(256).add_(classes.view(-1, 1, 1, 1)).amax(dim=0)
+            numbers[rows] = 255 - (highest & 255)
+            largest[rows] = highest.bitwise_right_shift_(8).short().view(torch.float16) / self.weights[rows]
         return np.asarray(numbers.cpu().numpy()), np.asarray(largest.cpu().numpy())
 
     @torch.inference_mode()
@@ -215,10 +221,10 @@ class _Accumulation:
         return logits.to(self.sums.device)
 
     def _weighted(self, logits: Tensor, planes: slice) -> Tensor:
-        """The weighted probabilities of some planes of a window's logits [n+1, ...patch], float32."""
+        """The weighted probabilities of some planes of a window's logits [n+1, ...patch], float16 like the sums."""
         shares = logits[:, planes].float()
         shares = (shares - shares.amax(dim=0)).exp_()
-        return shares.mul_(self._importance[planes] / shares.sum(dim=0))
+        return shares.mul_(self._importance[planes] / shares.sum(dim=0)).half()
 
     def _begin(self, outputs: int) -> None:
         """Make the sums, once it is known how many classes there are."""

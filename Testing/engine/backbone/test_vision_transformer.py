@@ -212,9 +212,11 @@ def test_weights_learn_but_positions_do_not(backbone, scan):
     assert not backbone.pos_embed.requires_grad
 
 
+@pytest.mark.parametrize("units", [True, False])
 @pytest.mark.parametrize("tokens", [1, 27, 130])
-def test_attention_written_out_in_bfloat16_is_attention(tokens, monkeypatch):
+def test_attention_written_out_in_bfloat16_is_attention(tokens, units, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr("glmae.backbone.vision_transformer.has_matrix_units", lambda: units)
     query, key, value = torch.randn(3, 2, 3, tokens, 16).bfloat16().unbind(0)
     expected = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
     written = attend(query, key, value)

@@ -9,7 +9,7 @@ from torch import nn
 from glmae.backbone.presets import BackboneConfig
 from glmae.devices import autocast
 from glmae.segmentation.network import SegmentationNetwork
-from glmae.segmentation.sliding_window import class_probabilities, probability_slabs
+from glmae.segmentation.sliding_window import Slab, class_probabilities, probability_slabs
 
 CPU = torch.device("cpu")
 
@@ -132,6 +132,20 @@ def test_slabs_follow_each_other_and_are_thin(network, scan):
     assert at == 44
     whole = class_probabilities(network, scan, (16, 16, 16), CPU).argmax(axis=0)
     assert np.mean(np.concatenate(numbers, axis=-1) != whole) < 1e-2, "equal but for ties within rounding"
+
+
+@pytest.mark.parametrize("classes", [1, 52, 255])
+def test_the_winner_is_the_most_probable_class_and_of_equal_ones_the_first(classes):
+    generator = torch.Generator().manual_seed(classes)
+    sums = torch.rand((classes, 9, 7, 6), generator=generator).half()
+    sums[:, 0] = sums[:1, 0]  # all equal
+    sums[-1, 1] = 8.0  # more than one window's weight
+    weights = torch.rand((9, 7, 4), generator=generator) + 0.5
+    # As it comes: some planes of a larger array.
+    numbers, largest = Slab(0, sums[..., 1:5], weights).winners()
+    expected = sums[..., 1:5].numpy()
+    np.testing.assert_array_equal(numbers, expected.argmax(axis=0))
+    np.testing.assert_allclose(largest, expected.max(axis=0) / weights.numpy(), rtol=2e-3)
 
 
 def test_several_windows_at_once_change_nothing(network, scan, in_float32):

@@ -1,11 +1,14 @@
-"""Table and plot of ablation.json: `python benchmarks/plot_ablation.py` writes docs/ablation.md and its picture."""
+"""Tables and plots of the ablation: `python benchmarks/plot_ablation.py` writes docs/ablation.md and its pictures.
+
+Equal time is read from benchmarks/results/ablation.json, equal steps, where they were run, from ablation_steps.json.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -23,16 +26,22 @@ SETTING = ("device", "threads", "pretrain_minutes", "finetune_steps", "test_scan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: both files are written."""
-    parser = argparse.ArgumentParser(description="Make a table and a plot of the ablation.")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    """0: all files are written."""
+    parser = argparse.ArgumentParser(description="Make tables and plots of the ablation.")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FILE", help="of equal time; equal steps beside it"
+    )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="DIR")
     options = parser.parse_args(arguments)
     try:
-        rows = read_rows(options.results)
-        text = page(rows)
+        parts = {"ablation": read_rows(options.results)}
+        equal_steps = options.results.with_name("ablation_steps.json")
+        if equal_steps.exists():
+            parts["ablation_steps"] = read_rows(equal_steps)
+        text = page(parts)
         writing(options.out / "ablation.md", lambda path: path.write_text(text, encoding="utf-8"))
-        plot(rows, options.out / "ablation.png")
+        for name, rows in parts.items():
+            plot(rows, options.out / f"{name}.png")
     except GLMAEError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -56,8 +65,9 @@ def read_rows(path: Path) -> list[Row]:
     return [row for row, setting in zip(rows, settings, strict=True) if setting == most]
 
 
-def page(rows: Sequence[Row]) -> str:
-    """Dice of each set, number of labels and variant, and what each variant gains over training from scratch."""
+def page(parts: Mapping[str, Sequence[Row]]) -> str:
+    """The page; `parts` gives the rows of `ablation`, equal time, and of `ablation_steps`, equal steps, if any."""
+    rows = parts["ablation"]
     device, threads, minutes, steps, scans = (rows[0][name] for name in SETTING)
     lines = [
         "# Which part of the pre-training helps?",
@@ -68,34 +78,49 @@ def page(rows: Sequence[Row]) -> str:
         "number in brackets). The second number is the Dice of the same model when its transformer's tokens are set to "
         "zero: what is left of it does not come from the transformer.",
         "",
-        "![Dice points over training from scratch](ablation.png)",
-        "",
-        "| set | labels | variant | steps of pre-training | Dice | without tokens |",
-        "|---|---|---|---|---|---|",
+        *tables(rows, "ablation"),
     ]
+    equal = parts.get("ablation_steps")
+    if equal:
+        lines += [
+            "",
+            "## At equal steps",
+            "",
+            "The same from `benchmarks/results/ablation_steps.json`, whose rows were all made anew, scratch and glmae "
+            f"too: glmae is pre-trained for {equal[0]['pretrain_minutes']:g} minutes, and each variant with `_steps` "
+            "for as many steps as glmae reached on that set, which takes the simpler ones less time.",
+            "",
+            *tables(equal, "ablation_steps"),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def tables(rows: Sequence[Row], picture: str) -> Iterator[str]:
+    """Lines: the picture; Dice of each set, number of labels and variant; what each variant gains over scratch."""
+    yield f"![Dice points over training from scratch]({picture}.png)"
+    yield ""
+    yield "| set | labels | variant | steps of pre-training | Dice | without tokens |"
+    yield "|---|---|---|---|---|---|"
     for name, labels in cells(rows):
         for variant in variants(rows):
             cell = only(rows, set=name, labels=labels, variant=variant)
             if cell:
                 done = cell[0]["pretrain_steps"] or "–"
-                lines.append(
-                    f"| {name} | {labels} | {variant} | {done} | {spread(cell, 'dice')} "
-                    f"| {spread(cell, 'zeroed_dice')} |"
-                )
-    lines += [
-        "",
+                dice, zeroed = spread(cell, "dice"), spread(cell, "zeroed_dice")
+                yield f"| {name} | {labels} | {variant} | {done} | {dice} | {zeroed} |"
+    yield ""
+    yield (
         "Dice points over training from scratch with the same set, labels and seed: mean over the pairs, and their "
-        "standard deviation.",
-        "",
-        "| variant | 1 label | 2 labels | all | pairs |",
-        "|---|---|---|---|---|",
-    ]
+        "standard deviation."
+    )
+    yield ""
+    yield "| variant | 1 label | 2 labels | all | pairs |"
+    yield "|---|---|---|---|---|"
     for variant in variants(rows):
         if variant != SCRATCH:
             parts = [gains(only(rows, labels=labels), variant) for labels in (1, 2)]
             every = gains(rows, variant)
-            lines.append(f"| {variant} | {' | '.join(map(_points, [*parts, every]))} | {len(every)} |")
-    return "\n".join(lines) + "\n"
+            yield f"| {variant} | {' | '.join(map(_points, [*parts, every]))} | {len(every)} |"
 
 
 def gains(rows: Sequence[Row], variant: str) -> list[float]:

@@ -88,7 +88,17 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
     text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
     assert "| glmae | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in text
     assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) |" in text
+    assert "At equal steps" not in text
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+    steps = [row | {"variant": row["variant"].replace("glmae", "mae_steps")} for row in rows]
+    (tmp_path / "ablation_steps.json").write_text(json.dumps({"machine": {}, "rows": steps}), encoding="utf-8")
+    subprocess.run(command, check=True)
+    first, second = (tmp_path / "ablation.md").read_text(encoding="utf-8").split("## At equal steps")
+    assert first.strip() == text.strip()
+    assert "| mae_steps | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in second
+    assert (tmp_path / "ablation_steps.png").read_bytes().startswith(b"\x89PNG")
+
     empty = tmp_path / "empty.json"
     empty.write_text('{"rows": []}', encoding="utf-8")
     refused = subprocess.run([*command[:3], str(empty)], capture_output=True, text=True, check=False)

@@ -11,8 +11,9 @@ import numpy as np
 
 # A model of fewer steps says nothing about one of hundreds, and more steps than this are better spent on more folds.
 FEWEST_STEPS, GOOD_STEPS = 25, 250
-# Where the folds' time is taken from the model's: what folds of fewer steps said was mostly withheld (docs/method.md).
-FEWEST_TIMED_STEPS = 50
+# Where the folds' time is taken from the model's: what folds of fewer than 50 steps said was mostly withheld
+# (docs/method.md), and beginning and ending a fold takes the time of up to ten.
+FEWEST_TIMED_STEPS = 60
 MOST_FOLDS = 5
 # Groupings that are tried to keep the classes spread over the folds.
 _GROUPINGS = 64

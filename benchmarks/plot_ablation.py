@@ -88,7 +88,8 @@ def page(parts: Mapping[str, Sequence[Row]]) -> str:
             "",
             "The same from `benchmarks/results/ablation_steps.json`, whose rows were all made anew, scratch and glmae "
             f"too: glmae is pre-trained for {equal[0]['pretrain_minutes']:g} minutes, and each variant with `_steps` "
-            "for as many steps as glmae reached on that set, which takes the simpler ones less time.",
+            "for as many steps as glmae reached on that set, which takes the simpler ones less time. The linear probe "
+            "is the Dice of a linear head on the frozen backbone's tokens (`benchmarks/linear_probe.py`).",
             "",
             *tables(equal, "ablation_steps"),
         ]
@@ -99,15 +100,18 @@ def tables(rows: Sequence[Row], picture: str) -> Iterator[str]:
     """Lines: the picture; Dice of each set, number of labels and variant; what each variant gains over scratch."""
     yield f"![Dice points over training from scratch]({picture}.png)"
     yield ""
-    yield "| set | labels | variant | steps of pre-training | Dice | without tokens |"
-    yield "|---|---|---|---|---|---|"
+    # Rows made before there was a linear probe have none.
+    probed = all("probe_dice" in row for row in rows)
+    yield f"| set | labels | variant | steps of pre-training | Dice | without tokens |{' linear probe |' * probed}"
+    yield f"|---|---|---|---|---|---|{'---|' * probed}"
     for name, labels in cells(rows):
         for variant in variants(rows):
             cell = only(rows, set=name, labels=labels, variant=variant)
             if cell:
                 done = cell[0]["pretrain_steps"] or "–"
                 dice, zeroed = spread(cell, "dice"), spread(cell, "zeroed_dice")
-                yield f"| {name} | {labels} | {variant} | {done} | {dice} | {zeroed} |"
+                probe = f" {spread(cell, 'probe_dice')} |" if probed else ""
+                yield f"| {name} | {labels} | {variant} | {done} | {dice} | {zeroed} |{probe}"
     yield ""
     yield (
         "Dice points over training from scratch with the same set, labels and seed: mean over the pairs, and their "

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -47,6 +49,8 @@ def test_variants_differ_in_pretraining_only(sets: Path, tmp_path: Path) -> None
     assert rows["scratch"]["pretrain_steps"] is None
     assert rows["mae_steps"]["pretrain_steps"] == rows["glmae"]["pretrain_steps"] > 0
     assert all(0 <= row["dice"] <= 1 and 0 <= row["zeroed_dice"] <= 1 for row in rows.values())
+    assert len({row["probe_dice"] for row in rows.values()}) > 1
+    assert all(0 <= row["probe_dice"] <= 1 for row in rows.values())
     cards = [json.loads(file.read_text("utf-8")) for file in sorted((tmp_path / "work" / "tiny").glob("*/model.json"))]
     assert [card["pretraining"]["weights"]["global_local"] for card in cards] == [0.1, 0.0]
     again = run(sets, tmp_path)
@@ -91,12 +95,13 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
     assert "At equal steps" not in text
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
-    steps = [row | {"variant": row["variant"].replace("glmae", "mae_steps")} for row in rows]
+    steps = [row | {"variant": row["variant"].replace("glmae", "mae_steps"), "probe_dice": 0.2} for row in rows]
     (tmp_path / "ablation_steps.json").write_text(json.dumps({"machine": {}, "rows": steps}), encoding="utf-8")
     subprocess.run(command, check=True)
     first, second = (tmp_path / "ablation.md").read_text(encoding="utf-8").split("## At equal steps")
     assert first.strip() == text.strip()
     assert "| mae_steps | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in second
+    assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) | 0.200 ± 0.000 (3) |" in second
     assert (tmp_path / "ablation_steps.png").read_bytes().startswith(b"\x89PNG")
 
     empty = tmp_path / "empty.json"
@@ -104,3 +109,18 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
     refused = subprocess.run([*command[:3], str(empty)], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "run benchmarks/ablation.py first" in refused.stderr
+
+
+def test_a_linear_probe_finds_what_the_tokens_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    probe = importlib.import_module("linear_probe")
+    torch.manual_seed(0)
+    tokens = torch.randn(400, 8)
+    shares = torch.nn.functional.one_hot((tokens[:, 3] > 0.5).long() + (tokens[:, 5] > 1.5).long(), 3).float()
+    unknown = torch.zeros_like(shares)  # patches that nobody labelled say nothing, whatever their tokens
+    head = probe.fit(torch.cat([tokens, -tokens]), torch.cat([shares, unknown]))
+    assert (head(tokens).argmax(1) == shares.argmax(1)).float().mean() > 0.8
+    label = np.zeros((8, 8, 16), dtype=np.uint8)
+    label[:4, :, :8], label[:, :, 8:] = 1, 255
+    parts = probe.shares_in_patches(label, (8, 8, 8), 1)
+    assert parts.flatten().tolist() == [0.5, 0.0, 0.5, 0.0]

@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parts["ablation_steps"] = read_rows(equal_steps)
         text = page(parts)
         writing(options.out / "ablation.md", lambda path: path.write_text(text, encoding="utf-8"))
-        for name, rows in parts.items():
-            plot(rows, options.out / f"{name}.png")
+        plot(parts["ablation"], options.out / "ablation.png")
+        if "ablation_steps" in parts:
+            plot(parts["ablation_steps"], options.out / "ablation_steps.png")
     except GLMAEError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -78,7 +79,9 @@ def page(parts: Mapping[str, Sequence[Row]]) -> str:
         "number in brackets). The second number is the Dice of the same model when its transformer's tokens are set to "
         "zero: what is left of it does not come from the transformer.",
         "",
-        *tables(rows, "ablation"),
+        "![Dice points over training from scratch](ablation.png)",
+        "",
+        *tables(rows),
     ]
     equal = parts.get("ablation_steps")
     if equal:
@@ -91,15 +94,15 @@ def page(parts: Mapping[str, Sequence[Row]]) -> str:
             "for as many steps as glmae reached on that set, which takes the simpler ones less time. The linear probe "
             "is the Dice of a linear head on the frozen backbone's tokens (`benchmarks/linear_probe.py`).",
             "",
-            *tables(equal, "ablation_steps"),
+            "![Dice points over training from scratch](ablation_steps.png)",
+            "",
+            *tables(equal),
         ]
     return "\n".join(lines) + "\n"
 
 
-def tables(rows: Sequence[Row], picture: str) -> Iterator[str]:
-    """Lines: the picture; Dice of each set, number of labels and variant; what each variant gains over scratch."""
-    yield f"![Dice points over training from scratch]({picture}.png)"
-    yield ""
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines: Dice of each set, number of labels and variant; what each variant gains over scratch."""
     # Rows made before there was a linear probe have none.
     probed = all("probe_dice" in row for row in rows)
     yield f"| set | labels | variant | steps of pre-training | Dice | without tokens |{' linear probe |' * probed}"

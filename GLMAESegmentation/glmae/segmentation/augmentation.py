@@ -136,6 +136,10 @@ def source_box(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int
     return found.amin(dim=0), found.amax(dim=0)
 
 
+# What differs by less, in standard deviations of a scan, is one value and rounding: air, padding.
+ONE_VALUE = 1e-3
+
+
 class IntensityChange:
     """MONAI's random intensity transforms for one normalised crop, seeded per call; safe in several threads."""
 
@@ -143,12 +147,13 @@ class IntensityChange:
         self._probability = config.intensity
 
     def __call__(self, crop: Tensor, seed: int) -> Tensor:
-        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels."""
+        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels.
+
+        A channel of one value is left as it is: changes that divide by its range would make NaN of it.
+        """
         transforms = self._transforms()
         transforms.set_random_state(seed=seed)
-        # As plain tensors: MONAI's own, passed through a network, make its layers copy what they give.
-        changed = [convert_to_tensor(transforms(channel[None]), track_meta=False) for channel in crop]
-        return torch.cat(changed).float()
+        return torch.stack([_changed(channel, transforms) for channel in crop]).float()
 
     def _transforms(self) -> Compose:
         """New ones, since they hold what they draw."""
@@ -165,3 +170,12 @@ class IntensityChange:
                 RandHistogramShift(prob=p, num_control_points=(5, 10)),
             ]
         )
+
+
+def _changed(channel: Tensor, transforms: Compose) -> Tensor:
+    if bool(channel.max() - channel.min() < ONE_VALUE):
+        return channel
+    # As a plain tensor: MONAI's own, passed through a network, makes its layers copy what they give.
+    changed: Tensor = convert_to_tensor(transforms(channel[None]), track_meta=False)[0]
+    # A change on the way may have left one value, too.
+    return changed if bool(changed.isfinite().all()) else channel

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import Stopped
+from ..errors import GLMAEError, Stopped, StorageError
 from ..events import Events
 from ..files import write_json
 from ..schedule import Schedule
@@ -71,6 +71,8 @@ def cross_validate(
         deadline: `time.monotonic` at which it has to be over; what came before may have taken longer than planned.
         finish: begin no fold; those that are in `folder` are all.
 
+    A fold that cannot be trained is named in a warning and left out.
+
     Raises:
         Stopped: `should_stop` said so; calling again goes on.
     """
@@ -82,7 +84,14 @@ def cross_validate(
             seconds = _seconds(plan, deadline, len(plan.folds) - number)
             if finish or (seconds is not None and seconds <= 0):
                 continue
-            result = _run_fold(place, plan, number, seconds, labelled, train, events, should_stop, previews)
+            try:
+                result = _run_fold(place, plan, number, seconds, labelled, train, events, should_stop, previews)
+            except (Stopped, StorageError):
+                raise
+            except GLMAEError as error:
+                # A score is not worth a run: the model of all labelled scans is there already.
+                events.warning(f"Part {number + 1} of {len(plan.folds)} of the held-out score is left out: {error}.")
+                continue
             _write(place, result)
         results.append(result)
         dice = report(result.held_out)["mean_dice"]

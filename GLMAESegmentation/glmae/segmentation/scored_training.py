@@ -120,6 +120,8 @@ def train_and_score(
         without = (
             "The run was stopped before any scan was held out: how well the model does is not known; train longer."
         )
+    elif plan.folds and not results:
+        without = "No model without some of the scans could be trained in time: how well the model does is not known."
     scores = held_out_score(
         results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=without
     )

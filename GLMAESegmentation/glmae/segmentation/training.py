@@ -40,7 +40,7 @@ from .network import SegmentationNetwork
 CHECKPOINT_SECONDS = 20.0
 # Crops of the background are cut where the location prior leaves some class more than this.
 NEAR = 0.05
-# Steps one after another with a gradient that is not finite.
+# Steps one after another whose loss or gradient is not finite.
 MOST_SKIPPED = 20
 
 
@@ -100,7 +100,7 @@ class Training:
 
         Raises:
             Stopped: `should_stop` said so; the state is in `checkpoint`.
-            GLMAEError: the loss is not finite any more, or memory is not enough; then the state is in `checkpoint`.
+            GLMAEError: the loss stays not finite, or memory is not enough; then the state is in `checkpoint`.
         """
         self._events = events
         if checkpoint.exists():
@@ -121,7 +121,7 @@ class Training:
                 if self._whole and self.schedule.done:
                     self._save(checkpoint)
                 raise
-            if not math.isfinite(loss) or self._skipped > MOST_SKIPPED:
+            if self._skipped > MOST_SKIPPED:
                 raise GLMAEError(
                     f"training failed at step {self.schedule.done}: the loss is not finite; "
                     "check the scans for extreme values, or try another --seed"
@@ -132,7 +132,8 @@ class Training:
                 saved = time.monotonic()
             total = self.schedule.steps or self.schedule.done + 1
             left = self.schedule.seconds_left
-            events.progress(stage, self.schedule.done, total, left, loss=round(loss, 4), **fields)
+            shown = {"loss": round(loss, 4)} if math.isfinite(loss) else {}
+            events.progress(stage, self.schedule.done, total, left, **shown, **fields)
         self._save(checkpoint)
 
     def end(self) -> None:
@@ -167,7 +168,7 @@ class Training:
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         # Half precision overflows at times, in small crops above all; one such step must not spoil all weights.
-        self._skipped = 0 if bool(norm.isfinite()) else self._skipped + 1
+        self._skipped = 0 if bool((norm + loss.detach()).isfinite()) else self._skipped + 1
         self._whole = False
         if not self._skipped:
             self.optimiser.step()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glmae.errors import Stopped
+from glmae.errors import GLMAEError, Stopped
 from glmae.events import recorded
 from glmae.schedule import RESERVE_SECONDS
 from glmae.segmentation import folds
@@ -259,3 +259,23 @@ def test_the_terminal_shows_a_table_and_names_a_failed_training(capfd):
     assert shown[-1] == "Expect Dice 0.81 +- 0.06 from 4 scans."
     show.emit("score", mean_dice=None, classes=classes, message="training failed: nothing is found")
     assert capfd.readouterr().out == "training failed: nothing is found\n"
+
+
+def test_a_fold_that_cannot_be_trained_costs_no_model(scans, whole, monkeypatch, tmp_path):
+    original = Training.run
+
+    def run(self, checkpoint, events, should_stop, stage="finetune", **fields):
+        if fields.get("fold") == 1:
+            raise GLMAEError("training failed at step 1: the loss is not finite")
+        original(self, checkpoint, events, should_stop, stage, **fields)
+
+    monkeypatch.setattr(Training, "run", run)
+    heard: list[dict] = []
+    model = finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, events=recorded(heard))
+    assert same_weights(model, whole.model)
+    assert [event["fold"] for event in heard if event["event"] == "fold"] == [2]
+    assert [event["message"] for event in heard if event["event"] == "warning" and "held-out" in event["message"]] == [
+        "Part 1 of 2 of the held-out score is left out: training failed at step 1: the loss is not finite."
+    ]
+    scored, all_scored = (scores_of(folder)["cases"] for folder in (model, whole.model))
+    assert 0 < len(scored) < len(all_scored)

@@ -1,4 +1,4 @@
-"""The training loop interrupted in the midst of a step: what the steps before it have learnt is in the checkpoint."""
+"""The training loop: interrupted in the midst of a step, and steps whose loss is not finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from test_memory_ladder import training
 
-from glmae.events import silent
+from glmae.errors import GLMAEError
+from glmae.events import recorded, silent
 from glmae.segmentation import training as loop
 
 
@@ -58,3 +59,32 @@ def test_nothing_is_kept_of_a_first_step_that_was_interrupted(monkeypatch, tmp_p
     with pytest.raises(KeyboardInterrupt):
         run.run(checkpoint, silent(), lambda: False)
     assert not checkpoint.exists()
+
+
+def not_finite(run, monkeypatch, steps) -> None:
+    """Batches of these steps hold a NaN."""
+    original = run._batch
+
+    def batch(step):
+        made = original(step)
+        if step in steps:
+            made.image[0, 0, 0, 0, 0] = torch.nan
+        return made
+
+    monkeypatch.setattr(run, "_batch", batch)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(monkeypatch, tmp_path):
+    run, heard = training(4), []
+    not_finite(run, monkeypatch, {1, 2})
+    run.run(tmp_path / "checkpoint.safetensors", recorded(heard), lambda: False)
+    assert run.schedule.finished
+    assert all(bool(value.isfinite().all()) for value in run.network.state_dict().values())
+    assert ["loss" in event for event in heard if event["event"] == "progress"] == [True, False, False, True]
+
+
+def test_a_training_that_stays_not_finite_ends_with_a_sentence(monkeypatch, tmp_path):
+    run = training(100)
+    not_finite(run, monkeypatch, range(100))
+    with pytest.raises(GLMAEError, match=f"step {loop.MOST_SKIPPED}: the loss is not finite; check the scans"):
+        run.run(tmp_path / "checkpoint.safetensors", silent(), lambda: False)

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
     finetune.add_argument(
-        "--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels to adapt the backbone to"
+        "--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels; used with --setting adaptation=0.2"
     )
     finetune.add_argument(
         "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"

@@ -18,8 +18,6 @@ PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
 # Voxels of the median prepared scan above which its spacing is coarsened.
 SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
 
-# Minutes of adaptation; in less the backbone learns less than the steps would have taught that it takes away.
-LEAST_ADAPTATION = 4.0
 # A score that costs more of the run than this spoils what it measures.
 LARGEST_VALIDATION = 0.25
 
@@ -41,8 +39,8 @@ class FinetuneConfig:
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
-        adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any; left
-            out where that is less than `LEAST_ADAPTATION`.
+        adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any. None
+            by default: the steps that it took away would have taught more (docs/benchmarks.md).
         validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
             at most 0.25, 0 for none.
         location: whether a class is expected where the labelled scans show it, see `location_prior`.
@@ -62,7 +60,7 @@ class FinetuneConfig:
     warm_up: float = 0.05
     clip: float = 1.0
     average: float = 0.1
-    adaptation: float = 0.2
+    adaptation: float = 0.0
     validation: float = 0.2
     location: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -140,7 +140,7 @@ def finetune(
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
     if others and not wanted.adaptation:
         events.info(
-            "The scans without labels are not used: adapting the backbone to them was not worth its time in benchmarks; "
+            "Scans without labels are not used: adapting the backbone to them was not worth its time in benchmarks; "
             "--setting adaptation=0.2 gives it a fifth of the run."
         )
         others = []

@@ -160,7 +160,7 @@ def test_an_unlabelled_scan_that_cannot_be_used_is_status_1_and_the_model_is_the
     (folder / "broken.nii.gz").write_text("no image", encoding="utf-8")
     words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--unlabelled", folder)
     words += ("--backbone", "none", "--device", "cpu", "--steps", 2, "--out", tmp_path / "model", "--events")
-    assert run(*words) == 1
+    assert run(*words, "--setting", "adaptation=0.5") == 1
     last = events_of(capfd.readouterr().out)[-1]
     assert (last["event"], last["failed"]) == ("finished", ["broken"])
     assert (tmp_path / "model" / "model.json").exists()

@@ -116,12 +116,12 @@ def train_and_score(
     finally:
         run.note_seconds(time.monotonic() - began)
     without = plan.without
-    if finish and plan.folds and not results:
+    if plan.folds and not results:
         without = (
             "The run was stopped before any scan was held out: how well the model does is not known; train longer."
+            if finish
+            else "No model without some of the scans could be trained in time: how well the model does is not known."
         )
-    elif plan.folds and not results:
-        without = "No model without some of the scans could be trained in time: how well the model does is not known."
     scores = held_out_score(
         results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=without
     )

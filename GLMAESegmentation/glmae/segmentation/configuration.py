@@ -40,7 +40,7 @@ class FinetuneConfig:
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
         adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any. None
-            by default: the steps that it took away would have taught more (docs/benchmarks.md).
+            by default: nothing was gained by it (docs/benchmarks.md).
         validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
             at most 0.25, 0 for none.
         location: whether a class is expected where the labelled scans show it, see `location_prior`.

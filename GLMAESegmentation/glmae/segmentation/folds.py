@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-# A model of fewer steps says nothing about one of hundreds, and more steps than this are better spent on more folds.
-FEWEST_STEPS, GOOD_STEPS = 25, 250
+# A model of fewer steps says nothing about one of hundreds. One of 120 says more than two of 60, and more steps than
+# 250 are better spent on more folds (docs/method.md).
+FEWEST_STEPS, ENOUGH_STEPS, GOOD_STEPS = 25, 120, 250
 # Where the folds' time is taken from the model's: what folds of fewer than 50 steps said was mostly withheld
 # (docs/method.md), and beginning and ending a fold takes the time of up to ten.
 FEWEST_TIMED_STEPS = 60
 MOST_FOLDS = 5
+# So many folds hold out each scan once; of fewer each holds out a quarter at most, so that it resembles the model.
+FOLDS_FOR_ALL = 4
 # Groupings that are tried to keep the classes spread over the folds.
 _GROUPINGS = 64
 
@@ -44,7 +47,7 @@ class Fold:
 
 
 def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int, *, timed: bool = False) -> tuple[Fold, ...]:
-    """Divide the labelled scans; leave-one-out where they are few and the steps suffice, else halves, else one split.
+    """Choose the folds: leave-one-out where the scans are few and the steps suffice, else a quarter held out by each.
 
     Args:
         annotated: for each scan, for each class, whether it was drawn in it.
@@ -60,12 +63,11 @@ def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int, *, ti
     fewest = FEWEST_TIMED_STEPS if timed else FEWEST_STEPS
     if scans < 2 or steps < fewest:
         return ()
-    if steps < 2 * fewest:
-        held_out = max(1, scans // 4)
-        return (_best(annotated, [(0, held_out)], seed)[0],)
-    count = min(scans, MOST_FOLDS, max(2, steps // GOOD_STEPS))
+    count = min(scans, MOST_FOLDS, max(1, steps // GOOD_STEPS, min(2, steps // ENOUGH_STEPS)))
     edges = [round(part * scans / count) for part in range(count + 1)]
-    folds = _best(annotated, list(itertools.pairwise(edges)), seed)
+    most = scans if count >= FOLDS_FOR_ALL else max(1, scans // 4)
+    spans = [(low, min(high, low + most)) for low, high in itertools.pairwise(edges)]
+    folds = _best(annotated, spans, seed)
     if steps // (2 * count) < GOOD_STEPS or min(len(fold.training) for fold in folds) < 2:
         return folds
     rng = np.random.default_rng(seed)

@@ -17,8 +17,9 @@ from .evaluation import Score, report
 # Of what the model segments its own training scans better than the models of the folds did theirs, this much is
 # expected on new scans, too; on the careful side of what was measured (docs/method.md).
 CREDITED = 0.85
-# Standard deviation of Dice between scans that is assumed before any was seen, and how many scans that is worth.
-USUAL_SPREAD, USUAL_WEIGHT = 0.06, 2
+# Standard deviation of Dice between scans that is assumed before any was seen, as a share of what is lacking to Dice 1,
+# and how many scans that is worth.
+USUAL_SPREAD, USUAL_WEIGHT = 0.3, 4
 CONFIDENCE = 0.95
 # Models that segment their own training scans less than so well as the finished one does say nothing about it.
 LEAST_PROGRESS = 0.8
@@ -180,17 +181,18 @@ def _estimate(rows: Sequence[Score], corrected: Sequence[Score]) -> dict[str, An
         return {"dice": None, "interval": None}
     values = _case_means(corrected)
     mean = float(np.mean(values))
+    before = float(np.mean(_case_means(rows)))
     # Half of the correction is taken to be in doubt.
-    half = math.hypot(_half_width(values), (mean - float(np.mean(_case_means(rows)))) / 2)
+    half = math.hypot(_half_width(values, USUAL_SPREAD * (1 - before)), (mean - before) / 2)
     return {"dice": _rounded(mean), "interval": [_rounded(max(0.0, mean - half)), _rounded(min(1.0, mean + half))]}
 
 
-def _half_width(values: Sequence[float]) -> float:
+def _half_width(values: Sequence[float], usual: float) -> float:
     """Student's interval of a mean, the spread being pooled with the usual one, because few scans tell little of it."""
     count = len(values)
     squares = float(np.sum((np.asarray(values) - np.mean(values)) ** 2))
     freedom = count - 1 + USUAL_WEIGHT
-    spread = math.sqrt((squares + USUAL_WEIGHT * USUAL_SPREAD**2) / freedom)
+    spread = math.sqrt((squares + USUAL_WEIGHT * usual**2) / freedom)
     return float(student_t.ppf(0.5 + CONFIDENCE / 2, freedom)) * spread / math.sqrt(count)
 
 

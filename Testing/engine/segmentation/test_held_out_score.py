@@ -93,8 +93,9 @@ def test_the_interval_is_wide_where_scans_are_few_or_differ():
         return high - low
 
     assert width([0.8, 0.8]) > 1.5 * width([0.8] * 6)
-    assert width([0.6, 0.8, 0.9, 0.7]) > 2 * width([0.75] * 4)
+    assert width([0.5, 0.8, 0.95, 0.75]) > 2 * width([0.75] * 4)
     assert width([0.8]) > 0.1, "agreement of one scan with itself is no certainty"
+    assert width([0.5]) > 1.5 * width([0.8]), "where more is lacking, scans differ more"
 
 
 def test_a_corrected_score_is_less_certain():

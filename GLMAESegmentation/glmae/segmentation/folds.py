@@ -16,8 +16,9 @@ FEWEST_STEPS, ENOUGH_STEPS, GOOD_STEPS = 25, 120, 250
 # (docs/method.md), and beginning and ending a fold takes the time of up to ten.
 FEWEST_TIMED_STEPS = 60
 MOST_FOLDS = 5
-# So many folds hold out each scan once; of fewer each holds out a quarter at most, so that it resembles the model.
-FOLDS_FOR_ALL = 4
+# So many folds hold out each scan once. Of fewer, each holds out a quarter, so that it resembles the model, but two scans
+# where there are four, because one scan says little of others.
+FOLDS_FOR_ALL, GOOD_SCANS = 4, 2
 # Groupings that are tried to keep the classes spread over the folds.
 _GROUPINGS = 64
 
@@ -47,7 +48,7 @@ class Fold:
 
 
 def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int, *, timed: bool = False) -> tuple[Fold, ...]:
-    """Choose the folds: leave-one-out where the scans are few and the steps suffice, else a quarter held out by each.
+    """Choose the folds: leave-one-out where the scans are few and the steps suffice, else few scans held out.
 
     Args:
         annotated: for each scan, for each class, whether it was drawn in it.
@@ -65,7 +66,7 @@ def plan_folds(annotated: Sequence[Sequence[bool]], steps: int, seed: int, *, ti
         return ()
     count = min(scans, MOST_FOLDS, max(1, steps // GOOD_STEPS, min(2, steps // ENOUGH_STEPS)))
     edges = [round(part * scans / count) for part in range(count + 1)]
-    most = scans if count >= FOLDS_FOR_ALL else max(1, scans // 4)
+    most = scans if count >= FOLDS_FOR_ALL else max(scans // 4, min(GOOD_SCANS, scans // 2))
     spans = [(low, min(high, low + most)) for low, high in itertools.pairwise(edges)]
     folds = _best(annotated, spans, seed)
     if steps // (2 * count) < GOOD_STEPS or min(len(fold.training) for fold in folds) < 2:

@@ -16,8 +16,8 @@ FEWEST_STEPS, ENOUGH_STEPS, GOOD_STEPS = 25, 120, 250
 # (docs/method.md), and beginning and ending a fold takes the time of up to ten.
 FEWEST_TIMED_STEPS = 60
 MOST_FOLDS = 5
-# So many folds hold out each scan once. Of fewer, each holds out a quarter, so that it resembles the model, but two scans
-# where there are four, because one scan says little of others.
+# So many folds hold out each scan once. Of fewer, each holds out a quarter, so that it resembles the model, but two
+# scans where there are four, because one scan says little of others.
 FOLDS_FOR_ALL, GOOD_SCANS = 4, 2
 # Groupings that are tried to keep the classes spread over the folds.
 _GROUPINGS = 64

@@ -61,7 +61,7 @@ class FinetuneConfig:
     clip: float = 1.0
     average: float = 0.1
     adaptation: float = 0.0
-    validation: float = 0.2
+    validation: float = 0.25
     location: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
-from .folds import Fold, plan_folds
+from .folds import GOOD_SCANS, Fold, plan_folds
 
 # Most of the time for the folds goes into training.
 SCORING_SHARE = 0.4
@@ -89,10 +89,13 @@ def plan_seconds(
     """
     total, scans = share * seconds, len(annotated)
     without = _without(scans, share, f"{seconds / 60:.3g} minutes are")
-    # Each fold segments the scans that it holds out, and one that it was trained on.
+    # Each fold segments the scans that it holds out, and one that it was trained on. A single fold holds out fewer.
     scored = int(SCORING_SHARE * total / scan_seconds)
-    steps = int((total - min(scored, scans + 2) * scan_seconds) / step_seconds)
-    folds = plan_folds(annotated, steps, seed, timed=True)
+    for scorings in (scans + 2, GOOD_SCANS + 1):
+        steps = int((total - min(scored, scorings) * scan_seconds) / step_seconds)
+        folds = plan_folds(annotated, steps, seed, timed=True)
+        if folds:
+            break
     if folds and scored < 2 * len(folds):
         folds = folds[:1]
     if not folds or scored < 2:

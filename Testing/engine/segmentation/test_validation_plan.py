@@ -42,6 +42,14 @@ def test_three_minutes_of_slow_steps_go_to_the_model_alone():
     assert plan_seconds(DRAWN, 0.2, 180, 0.3, 1.0, seed=0).folds
 
 
+def test_a_single_fold_is_planned_with_what_a_single_fold_scores():
+    """Ten minutes of slow steps: with the scoring of all five scans no fold would have steps enough."""
+    plan = plan_seconds(DRAWN, 0.25, 600, 1.7, 10.0, seed=0)
+    assert [len(fold.held_out) for fold in plan.folds] == [2]
+    assert plan.seconds is not None
+    assert (plan.seconds - plan.scoring_seconds) / 1.7 > 60
+
+
 def test_it_can_be_switched_off_and_one_scan_is_said_plainly():
     assert not plan_steps(DRAWN, 0, 10_000, 0).folds
     assert "validation is 0" in plan_steps(DRAWN, 0, 10_000, 0).without

@@ -12,6 +12,7 @@ to benchmarks/results/held_out.json; what is there already is not run again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from results_file import ResultsFile
 from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.segmentation.cross_validation import FoldResult
-from glmae.segmentation.evaluation import Score, evaluate
+from glmae.segmentation.evaluation import Score, evaluate, report
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.folds import Fold
 from glmae.segmentation.held_out_score import held_out_score, withheld
@@ -62,16 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = ResultsFile(options.out, KEY)
         use(options.threads or torch.get_num_threads(), ())
-        for data in find_data_sets(options.data, options.sets):
-            for seed in options.seeds:
-                for model in MODELS:
-                    row = {"set": data.name, "seed": seed, "model": model, "device": options.device}
-                    row |= {"steps": round(MODELS[model][1] * options.steps), "threads": torch.get_num_threads()}
-                    if row in results:
-                        continue
-                    row |= trained(data, seed, model, row["steps"], options.device)
-                    results.add(row, describe_machine(options.device))
-                    print(f"{data.name}, seed {seed}, {model}: done", flush=True)
+        for data, seed, model in itertools.product(find_data_sets(options.data, options.sets), options.seeds, MODELS):
+            row = {"set": data.name, "seed": seed, "model": model, "device": options.device}
+            row |= {"steps": round(MODELS[model][1] * options.steps), "threads": torch.get_num_threads()}
+            if row in results:
+                continue
+            row |= trained(data, seed, model, row["steps"], options.device)
+            results.add(row, describe_machine(options.device))
+            print(f"{data.name}, seed {seed}, {model}: done", flush=True)
         print("\n".join(table(results.rows)))
     except GLMAEError as error:
         print(error, file=sys.stderr)
@@ -154,7 +153,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         runs += 1
         whole = models["whole"]
-        measured = float(np.mean([np.mean(list(whole["dice"][scan].values())) for scan in whole["new"]]))
+        measured = report(_scores(whole["dice"], whole["new"], range(len(whole["new"]))))["mean_dice"]
         cells = []
         for way in WAYS:
             scores = forecast(models, way)

@@ -1,4 +1,7 @@
-"""The losses of GL-MAE: reconstruction of masked patches, agreement with the teacher, and our spread of volumes."""
+"""The losses of GL-MAE: reconstruction of masked patches, agreement with the teacher, and our spread of volumes.
+
+All are computed in float32, within autocast too.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,8 @@ def spread_loss(cls: Tensor) -> Tensor:
         cls: of V views of B volumes, B at least 2, [B, V, width]. Views with the same number are compared.
     """
     points = F.normalize(cls.float().transpose(0, 1), dim=-1)  # [V, B, width]
-    with torch.no_grad():
+    # Near collapse, bfloat16 rounds the cosines of all volumes to the same few numbers.
+    with torch.no_grad(), torch.autocast(cls.device.type, enabled=False):
         similar = points @ points.transpose(1, 2)
         similar.diagonal(dim1=1, dim2=2).fill_(-2.0)
         nearest = similar.argmax(dim=-1)[..., None].expand_as(points)

@@ -66,7 +66,8 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balanc
     cross_entropy = -(own * weight).sum() / weight.sum().clamp(min=1e-8)
 
     # Sums are taken as products with `counted`: masks as large as the logits would take most of the loss's time.
-    size = torch.einsum("bcv,bv->bc", log_probability.exp().flatten(2), counted.flatten(1))
+    with torch.autocast(logits.device.type, enabled=False):
+        size = torch.einsum("bcv,bv->bc", log_probability.exp().flatten(2), counted.flatten(1))
     overlap = _summed(own.exp() * known, index, channels)
     drawn = torch.cat([torch.zeros_like(annotated[:, :1]), annotated], dim=1)
     overlap, size, size_truth = ((part * drawn).sum(dim=0) for part in (overlap, size, size_truth))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -28,8 +29,14 @@ def pairs(count=2):
     return DensePairs(torch.stack([views for views, _ in made]), torch.stack([places for _, places in made]))
 
 
-def test_it_is_the_cross_entropy_of_finding_each_place_among_the_others():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_it_is_the_cross_entropy_of_finding_each_place_among_the_others(autocast):
     _, dense = parts()
+
+    def projector(vectors):
+        with torch.autocast("cpu", enabled=False):  # the loss alone is looked at, which is float32 within autocast
+            return dense.fine_projector(vectors)
+
     features, places = torch.randn(4, dense.trunk.fine_width, 16, 16, 16), torch.rand(2, 2, PLACES, 3) * 1.6 - 0.8
     expected = []
     for volume in range(2):
@@ -46,7 +53,9 @@ def test_it_is_the_cross_entropy_of_finding_each_place_among_the_others():
         one = -(exponentials.diag() / exponentials.sum(dim=1)).log().mean()
         other = -(exponentials.diag() / exponentials.sum(dim=0)).log().mean()
         expected.append((one + other) / 2)
-    torch.testing.assert_close(dense._contrast(features, dense.fine_projector, places), torch.stack(expected).mean())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = dense._contrast(features, projector, places)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
 def test_transformer_and_trunk_learn_from_it():

@@ -1,4 +1,4 @@
-"""Each loss against a formula written out in float64 numpy."""
+"""Each loss against a formula written out in float64 numpy, alone and within autocast, as training computes it."""
 
 import math
 
@@ -14,6 +14,12 @@ from glmae.pretraining.losses import (
     teacher_distribution,
     updated_centre,
 )
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["float32", "autocast"])
+def precision(request):
+    with torch.autocast("cpu", torch.bfloat16, enabled=request.param):
+        yield
 
 
 def random(*shape):
@@ -76,6 +82,24 @@ def test_the_spread_is_koleo_between_volumes_and_not_between_views():
             nearest = min(float((points[volume, view] - other).norm()) for other in others)
             expected.append(-math.log(nearest))
     assert float(spread_loss(cls)) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.05, 0.02])
+def test_near_collapse_the_spread_still_finds_the_nearest_volume(noise):
+    generator = torch.Generator().manual_seed(0)
+    cls = torch.randn(1, 1, 192, generator=generator) + noise * torch.randn(32, 2, 192, generator=generator)
+    cls.requires_grad_()
+    loss = spread_loss(cls)
+    (gradient,) = torch.autograd.grad(loss, cls)
+
+    exact = cls.detach().double().requires_grad_()
+    points = exact / exact.norm(dim=-1, keepdim=True)
+    apart = (points[:, None] - points[None]).square().sum(dim=-1)  # [32, 32, 2]
+    nearest = (apart + 9 * torch.eye(32, dtype=torch.float64)[..., None]).amin(dim=1)
+    expected = -0.5 * (nearest + 1e-8).log().mean()
+    (right,) = torch.autograd.grad(expected, exact)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
+    assert float(torch.cosine_similarity(gradient.double().flatten(), right.flatten(), dim=0)) > 0.999
 
 
 def test_the_spread_of_equal_volumes_is_finite_and_drives_them_apart():

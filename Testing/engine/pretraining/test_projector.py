@@ -1,14 +1,16 @@
 import numpy as np
+import pytest
 import torch
 
 from glmae.pretraining.projector import Projector
 
 
-def test_gives_cosines_between_bottleneck_and_prototypes():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_gives_cosines_between_bottleneck_and_prototypes(autocast):
     torch.manual_seed(0)
     projector = Projector(width=12, hidden=20, bottleneck=8, prototypes=30)
     cls = torch.randn(5, 12)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = projector(cls).numpy()
         bottleneck = projector.mlp(cls).double().numpy()
         rows = projector.prototypes.double().numpy()

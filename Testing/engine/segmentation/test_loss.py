@@ -1,4 +1,4 @@
-"""The loss against a plain float64 formula, and its behaviour where annotation is missing."""
+"""The loss against a plain float64 formula, and its behavior where annotation is missing; within autocast, too."""
 
 import numpy as np
 import pytest
@@ -34,6 +34,12 @@ def plain_loss(logits: np.ndarray, target: np.ndarray, annotated: np.ndarray, ba
                     truth[c] += value == c
     terms = [1 - (2 * overlap[c] + 1e-5) / (predicted[c] + truth[c] + 1e-5) for c in range(1, channels) if truth[c]]
     return cross_entropy / weights + (sum(terms) / len(terms) if terms else 0.0)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["float32", "autocast"])
+def precision(request):
+    with torch.autocast("cpu", torch.bfloat16, enabled=request.param):
+        yield
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from ...backbone.presets import BackboneConfig
 from ...backbone.trunk import Trunk
-from .head import Head
 
 
-class SubvoxelHead(Head):
+class SubvoxelHead(nn.Module):
     """The trunk (`backbone.trunk`), and classes for each of its places.
 
     Args:
@@ -27,7 +26,7 @@ class SubvoxelHead(Head):
     """
 
     def __init__(self, channels: int, classes: int, backbone: BackboneConfig) -> None:
-        super().__init__(channels, classes, backbone)
+        super().__init__()
         self.trunk = Trunk(channels, backbone)
         self.after = self.trunk.after
         a, b, c = self.trunk.subvoxels

@@ -8,12 +8,11 @@ from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, U
 from torch import Tensor, nn
 
 from ...backbone.presets import BackboneConfig
-from .head import Head
 
 FEATURE_SIZE = 48
 
 
-class UnetrHead(Head):
+class UnetrHead(nn.Module):
     """UNETR's decoder for any isotropic patch 2^L: L levels, skips from L - 1 inner blocks and from the scan itself.
 
     With patch 16 and depth 12 this is the paper's: skips after blocks 3, 6, 9 (1-based) and the last.
@@ -26,7 +25,7 @@ class UnetrHead(Head):
     """
 
     def __init__(self, channels: int, classes: int, backbone: BackboneConfig, feature_size: int = FEATURE_SIZE) -> None:
-        super().__init__(channels, classes, backbone)
+        super().__init__()
         side = backbone.patch_size[0]
         levels = side.bit_length() - 1
         if len(set(backbone.patch_size)) != 1 or 2**levels != side or levels < 2:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .normalisation import own_scale
+from .normalisation import own_scale, sampled
 
 # Hounsfield units: air is -1000, and scanners pad with that or less.
 _AIR = -500.0
@@ -22,7 +22,7 @@ class Brightness:
 
     Attributes:
         hounsfield: whether the values look like Hounsfield units.
-        body: some voxels, evenly taken; without the air where the unit is Hounsfield's.
+        body: some voxels, drawn at random; without the air where the unit is Hounsfield's.
         mean: of the picture (without its background), within its 0.5 and 99.5 percentiles.
         std: of the same; the scan's own scale is (value - mean) / std.
     """
@@ -34,10 +34,10 @@ class Brightness:
 
     @staticmethod
     def of(image: sitk.Image, kept: int = SAMPLES) -> Brightness:
-        """Measure one channel, from about `kept` of its voxels."""
+        """Measure one channel, from at most `kept` of its voxels."""
         voxels = sitk.GetArrayViewFromImage(image)
         lowest, highest = float(voxels.min()), float(voxels.max())
-        some = thinned(voxels.reshape(-1), kept).astype(np.float32)
+        some = sampled(voxels, kept).astype(np.float32)
         # MR, PET and ultrasound start at or near 0; integers or a peak at air tell CT from, say, phase images.
         whole = bool(np.array_equal(some, np.rint(some)))
         air = float(np.mean((some > -1100) & (some < -900)))
@@ -53,8 +53,3 @@ class Brightness:
         """The values below which `QUANTILES` of the voxels lie, scaled."""
         values = self.body if len(self.body) else np.zeros(1)
         return tuple(self.scaled(float(value), modality) for value in np.quantile(values, QUANTILES))
-
-
-def thinned(values: np.ndarray, kept: int = SAMPLES) -> np.ndarray:
-    """At most about `kept` of the values, evenly taken: the same ones each time."""
-    return values[:: max(1, len(values) // kept)]

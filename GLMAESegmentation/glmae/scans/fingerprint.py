@@ -12,12 +12,13 @@ import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
-from .brightness import SAMPLES, Brightness, thinned
+from .brightness import SAMPLES, Brightness
 from .cases import Case
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
 from .image import read_channels
 from .labels import read_label
+from .normalisation import sampled
 from .parallel import in_parallel
 from .structures import Spread, Structure, StructureSpread, measure_structures
 
@@ -244,7 +245,7 @@ def _sample(image: sitk.Image, numbers: np.ndarray | None, kept: int) -> _Sample
     if numbers is not None:
         # Slice by slice: a boolean index over a whole CT would copy more than the scan.
         slabs = [v[(n > 0) & (n != IGNORE)] for v, n in zip(voxels, numbers, strict=True)]
-        foreground = thinned(np.concatenate(slabs), kept).astype(np.float32)
+        foreground = sampled(np.concatenate(slabs), kept).astype(np.float32)
     return _Sample(Brightness.of(image, kept), foreground)
 
 

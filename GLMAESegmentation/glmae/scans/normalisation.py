@@ -8,6 +8,7 @@ import numpy as np
 
 # Lungs are denser, and a window that holds nothing denser is no part of a patient.
 AIR_HU = -950.0
+_SAMPLES = 500_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class Normalisation:
         return Normalisation("ct", low, high, mean=low, std=high - low)
 
 
+def sampled(values: np.ndarray, most: int) -> np.ndarray:
+    """Values drawn at random, the same ones each time: [min(m, most)] of an array of m values in any shape.
+
+    Every n-th value would be from the same few columns or slices wherever n and the length of a row agree.
+    """
+    flat = values.reshape(-1)
+    if flat.size <= most:
+        return flat
+    return np.asarray(flat[np.random.default_rng(0).integers(flat.size, size=most)])
+
+
 def own_scale(values: np.ndarray) -> tuple[float, float, float, float]:
     """The scale of a scan from its own values: 0.5 and 99.5 percentile of the picture without its background, and mean
     and standard deviation within these.
@@ -65,8 +77,7 @@ def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
     """
     low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
     if normalisation.kind == "zscore":
-        some = values.reshape(-1)
-        low, high, mean, std = own_scale(some[:: max(1, some.size // 500_000)])
+        low, high, mean, std = own_scale(sampled(values, _SAMPLES))
     np.clip(values, low, high, out=values)
     values -= mean
     values /= std if std > 0 else 1.0

@@ -25,7 +25,7 @@ from .parallel import in_parallel
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.
-_RECIPE = 3
+_RECIPE = 4
 
 
 class ScanStore:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..files import writing
 from ..scans.classes import ClassTable
 from ..scans.geometry import Geometry
+from ..scans.normalisation import sampled
 from .report import CaseRecord, Report
 
 SIDE = 220  # pixels of the square that a slice fits in
@@ -45,8 +46,7 @@ def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: C
     for entry in classes.with_colors():
         assert entry.color is not None
         colors[entry.value] = entry.color
-    some = voxels.reshape(-1)
-    low, high = np.percentile(some[:: max(1, some.size // 500_000)], [1, 99.5])
+    low, high = np.percentile(sampled(voxels, 500_000), [1, 99.5])
     picture = Image.new("RGB", (3 * SIDE, SIDE), _BACKGROUND)
     areas = _areas(numbers)
     for number, (down, across, along) in enumerate(_VIEWS):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import psutil
 import torch
 
-# Version 2 of Linux's control groups: what a container may use.
-_GROUP = Path("/sys/fs/cgroup")
+from .ram import free_ram
 
 
 def free_memory(device: torch.device) -> int:
@@ -18,9 +14,7 @@ def free_memory(device: torch.device) -> int:
         # What this process holds and does not use is free for it, too.
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     # An Apple GPU shares the RAM.
-    available = int(psutil.virtual_memory().available)
-    limit = _group_limit()
-    return available if limit is None else min(available, limit)
+    return free_ram()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -45,15 +39,3 @@ def release(device: torch.device) -> None:
 def gigabytes(number: float) -> str:
     """For people: `3.2 GB`."""
     return f"{number / 1e9:.1f} GB"
-
-
-def _group_limit() -> int | None:
-    """What is left of a container's RAM; None without such a limit. Cached files do not count as used."""
-    try:
-        most = int((_GROUP / "memory.max").read_text())
-        used = int((_GROUP / "memory.current").read_text())
-        lines = (line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
-        cached = sum(int(value) for name, value in lines if name in ("active_file", "inactive_file"))
-    except (OSError, ValueError):  # no control group, or no limit ("max")
-        return None
-    return max(0, most - max(0, used - cached))

@@ -4,7 +4,7 @@ import psutil
 import pytest
 import torch
 
-from glmae import memory
+from glmae import memory, ram
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ def test_free_memory_of_the_cpu_is_what_the_system_says():
 
 
 def test_the_limit_of_a_container_counts_and_cached_files_do_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(ram, "_GROUP", tmp_path)
     without = memory.free_memory(CPU)
     for name, text in (("memory.max", "3000000\n"), ("memory.current", "2500000\n")):
         (tmp_path / name).write_text(text, encoding="utf-8")

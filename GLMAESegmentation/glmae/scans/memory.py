@@ -9,6 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import TooLargeError
+from ..ram import free_ram
 from .dicom import DicomSeries, read_dicom_header, series_in
 from .geometry import Geometry
 from .image import read_header
@@ -43,7 +44,7 @@ def check_memory(
     headers = [_header(image) for image in images]
     size, spacing, _ = headers[0]
     needed = memory_needed(size, spacing, [depth for _, _, depth in headers], preparation, classes, planes)
-    free = free_memory()
+    free = free_ram()
     if needed > share * free:
         sides, mm = "x".join(map(str, size)), "x".join(f"{side:.3g}" for side in spacing)
         coarse = " x ".join(f"{side:.3g}" for side in preparation.spacing)
@@ -78,13 +79,6 @@ def memory_needed(
     slab = prepared.size[0] * prepared.size[1] * min(planes, prepared.size[2]) * (2 * classes + 6)
     labels = 3 * grid.voxels
     return _BASE + scan + network + slab + labels
-
-
-def free_memory() -> int:
-    """Bytes that programs can still have without the system moving others to the disk."""
-    import psutil  # here, because Slicer's own process does without it
-
-    return int(psutil.virtual_memory().available)
 
 
 def _header(image: Path | DicomSeries) -> tuple[tuple[int, ...], tuple[float, ...], int]:

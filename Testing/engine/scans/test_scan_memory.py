@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glmae.errors import ScanError
-from glmae.scans.memory import check_memory, free_memory, memory_needed
+from glmae.scans.memory import check_memory, memory_needed
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation
 
@@ -27,12 +27,22 @@ def micro_ct(folder):
 
 def test_a_micro_ct_is_refused_with_an_estimate(folder, monkeypatch, said):
     path = micro_ct(folder)
-    monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 8_000_000_000)
     with pytest.raises(ScanError, match=r"1500x1500x1500 voxels of 0\.1x0\.1x0\.1 mm need about 25 GB") as caught:
         check_memory("bone", [path], MILLIMETRE, 5, 64)
     assert "8 GB are free" in said(caught, "bone")
-    monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 64_000_000_000)
+    monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 64_000_000_000)
     check_memory("bone", [path], MILLIMETRE, 5, 64)
+
+
+def test_a_container_may_use_less_than_the_computer_has(folder, samples, monkeypatch):
+    scan = [samples / "images" / "hippocampus_003.nii.gz"]
+    check_memory("a", scan, MILLIMETRE, 2, 64)
+    for name, text in (("memory.max", "3000000000\n"), ("memory.current", "2500000000\n"), ("memory.stat", "anon 5\n")):
+        (folder / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr("glmae.ram._GROUP", folder)
+    with pytest.raises(ScanError, match="need about 2 GB of memory and 0 GB are free"):
+        check_memory("a", scan, MILLIMETRE, 2, 64)
 
 
 def test_a_whole_ct_takes_what_the_project_promises():
@@ -45,7 +55,6 @@ def test_a_whole_ct_takes_what_the_project_promises():
 
 def test_more_channels_take_more(samples):
     path = samples / "images" / "hippocampus_003.nii.gz"
-    assert free_memory() > 10_000_000
     check_memory("a", [path], MILLIMETRE, 2, 64)
     one = memory_needed((300, 300, 300), (1.0, 1.0, 1.0), [2], MILLIMETRE, 2, 64)
     assert memory_needed((300, 300, 300), (1.0, 1.0, 1.0), [2, 4], MILLIMETRE, 2, 64) > one + 300**3 * 4

@@ -134,13 +134,13 @@ def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, sca
         asked.append(beside)
         return read_ahead.read_scan(opened, case, silent(), beside)
 
-    monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 2_000_000_000)
     with read_ahead.ReadAhead(read) as ahead:
         ahead.begin(case)
         assert ahead.take(case).image.ndim == 4
         ahead.begin(None)
         assert asked == [True, False]
-        monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 8_000_000_000)
+        monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 8_000_000_000)
         ahead.begin(case)
         ahead.take(case)
         assert asked == [True, False, True]
@@ -166,7 +166,7 @@ def test_a_scan_too_large_is_refused_before_it_is_read(untrained_model, scan, tm
         encoding="utf-8",
     )
     (tmp_path / "bone.raw").touch()
-    monkeypatch.setattr("glmae.scans.memory.free_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 8_000_000_000)
     events: list[dict] = []
     scans = [tmp_path / "bone.mhd", scan]
     out = tmp_path / "out"

@@ -21,19 +21,14 @@ def backbone_is_shipped() -> bool:
 
 
 def run(task: Task) -> Outcome:
-    """Fine-tune with all defaults, and segment. `glmae` is given the pool, as a user would; `glmae_scratch` is not."""
+    """Fine-tune with all defaults, and segment. `glmae` starts from the shipped backbone, `glmae_scratch` from none."""
     began = time.monotonic()
     data, scratch = task.data, task.method == "glmae_scratch"
-    unlabelled = None
-    if not scratch and set(task.pool) > set(task.labelled):
-        unlabelled = Path(task.work) / "pool.txt"
-        unlabelled.write_text("\n".join(str(data.image(name).resolve()) for name in task.pool), encoding="utf-8")
     model = finetune(
         images=data.images,
         labels=data.labels,
         out=Path(task.work) / "model",
         cases=task.labelled,
-        unlabelled=unlabelled,
         backbone="none" if scratch else None,
         minutes=task.minutes,
         seed=task.seed,

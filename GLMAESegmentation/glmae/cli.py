@@ -88,9 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
     finetune.add_argument(
-        "--unlabelled", type=Path, metavar="DIR|LIST", help="scans without labels; used with --setting adaptation=0.2"
-    )
-    finetune.add_argument(
         "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
     )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
@@ -258,13 +255,6 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
 def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
     from .segmentation.finetuning import finetune
 
-    failed: list[str] = []
-
-    def relay(event: dict[str, Any]) -> None:
-        if event["event"] == "finished":
-            failed.extend(event.get("failed", ()))
-        events.emit(**event)
-
     finetune(
         images=options.images,
         labels=options.labels,
@@ -272,15 +262,14 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         recipe=options.recipe,
         cases=options.cases,
         classes=options.classes,
-        unlabelled=options.unlabelled,
         backbone=options.backbone,
         settings=dict(options.setting),
         finish=options.finish,
         **_training(options),
-        events=Events(relay),
+        events=events,
         should_stop=stopped,
     )
-    return 1 if failed else 0
+    return 0
 
 
 def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:

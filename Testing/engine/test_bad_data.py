@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from command_line import events_of, run
+from command_line import run
 
 
 def as_text_file(folder: Path) -> str:
@@ -151,16 +151,3 @@ def test_a_label_that_is_a_fraction_of_a_voxel_off_is_resampled_with_a_warning(f
     assert run(*words, "--backbone", "none", "--steps", 1, "--out", tmp_path / "model") == 0
     warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning:")]
     assert any(path.name in line for line in warnings)
-
-
-def test_an_unlabelled_scan_that_cannot_be_used_is_status_1_and_the_model_is_there(few_scans, tmp_path, capfd):
-    folder = tmp_path / "unlabelled"
-    folder.mkdir()
-    shutil.copy(few_scans / "images" / "hippocampus_003.nii.gz", folder)
-    (folder / "broken.nii.gz").write_text("no image", encoding="utf-8")
-    words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--unlabelled", folder)
-    words += ("--backbone", "none", "--device", "cpu", "--steps", 2, "--out", tmp_path / "model", "--events")
-    assert run(*words, "--setting", "adaptation=0.5") == 1
-    last = events_of(capfd.readouterr().out)[-1]
-    assert (last["event"], last["failed"]) == ("finished", ["broken"])
-    assert (tmp_path / "model" / "model.json").exists()

@@ -56,8 +56,8 @@ def run(*words):
     status = main([str(word) for word in words] + ["--events"])
     assert status == 0, (status, words)
 run("pretrain", "--images", root / "more", "--out", root / "backbone", "--steps", 1, "--device", "cpu")
-run("finetune", "--images", root / "images", "--labels", root / "labels", "--unlabelled", root / "more",
-    "--setting", "adaptation=0.5", "--backbone", root / "backbone", "--steps", 2, "--device", "cpu",
+run("finetune", "--images", root / "images", "--labels", root / "labels",
+    "--backbone", root / "backbone", "--steps", 2, "--device", "cpu",
     "--out", root / "model")
 run("segment", "--model", root / "model", "--images", root / "more", "--out", root / "results", "--device", "cpu")
 run("suggest", "--model", root / "model", "--images", root / "more", "--out", root / "ranking.json")

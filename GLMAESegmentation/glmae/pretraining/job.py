@@ -51,7 +51,6 @@ def pretrain(
     device: str = "auto",
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-    initial_weights: Mapping[str, Tensor] | None = None,
     card: Mapping[str, Any] | None = None,
     events: Events | None = None,
     checkpoint_seconds: float = 60.0,
@@ -69,7 +68,6 @@ def pretrain(
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
         should_stop: asked after each step.
-        initial_weights: encoder (and decoder, where there) to start from, by name.
         card: further entries of model.json (preparation, training cases).
         events: where progress goes.
         checkpoint_seconds: time between checkpoints.
@@ -105,7 +103,6 @@ def pretrain(
             config,
             chosen,
             Schedule(steps, minutes),
-            initial_weights=initial_weights,
             checkpoint=folder.checkpoint if folder.checkpoint.exists() else None,
             ranks=ranks,
             events=events,

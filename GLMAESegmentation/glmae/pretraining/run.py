@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone.thin_maps import guard_thin_maps
-from ..backbone.weights import DECODER_NAMES, PROJECTION, TRUNK, adapted, check_names, fitting_trunk
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
 from ..events import Events
@@ -49,13 +47,12 @@ class Run:
         config: what to train.
         device: where.
         schedule: how long; only the first process's counts.
-        initial_weights: encoder and decoder to start from, by name.
         checkpoint: to go on from; None: from the start.
         ranks: the processes that share the work.
         events: where progress goes.
 
     Raises:
-        ModelError: the checkpoint or the weights are damaged or do not fit.
+        ModelError: the checkpoint is damaged or does not fit.
         RequestError: the checkpoint belongs to another configuration; there are more processes than volumes.
     """
 
@@ -65,7 +62,6 @@ class Run:
         device: torch.device,
         schedule: Schedule,
         *,
-        initial_weights: Mapping[str, Tensor] | None,
         checkpoint: Path | None,
         ranks: Ranks,
         events: Events,
@@ -75,8 +71,6 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = GLMAE(config)
-        if initial_weights is not None:
-            _start_from(self.model, initial_weights, events)
         if config.weights.local_reconstruction == config.weights.global_reconstruction == 0:
             self.model.decoder.requires_grad_(False)
         self.model.to(device)
@@ -189,28 +183,6 @@ class Run:
         restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
         self.schedule.restore(checkpoint.state["schedule"])
         self.history = checkpoint.tensors["history"].tolist()
-
-
-def _start_from(model: GLMAE, weights: Mapping[str, Tensor], events: Events) -> None:
-    """Load an encoder, fitted to the channels of the scans, and the decoder if it is there and fits."""
-    config, origin = model.config.backbone, "the starting weights"
-    beside = (*DECODER_NAMES, TRUNK)
-    encoder = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(beside)}
-    if PROJECTION in encoder:
-        source = replace(config, channels=encoder[PROJECTION].shape[1])
-        _, encoder = adapted(encoder, source, config.channels, config.patch_size, events, origin)
-    check_names(encoder, model.student.state_dict(), origin)
-    model.student.load_state_dict(encoder)
-    decoder = {name: tensor.float() for name, tensor in weights.items() if name.startswith(DECODER_NAMES)}
-    shapes = {name: tensor.shape for name, tensor in model.decoder.state_dict().items()}
-    if {name: tensor.shape for name, tensor in decoder.items()} == shapes:
-        model.decoder.load_state_dict(decoder)
-    else:
-        events.info("The starting weights hold no fitting decoder; it is trained from scratch.")
-    if model.dense_consistency is not None:
-        trunk = model.dense_consistency.trunk
-        trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
-    model.reset_teacher()
 
 
 def _optimiser(model: GLMAE, config: PretrainConfig, device: torch.device) -> torch.optim.AdamW:

@@ -39,8 +39,6 @@ class FinetuneConfig:
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
-        adaptation: share of the run in which the backbone is adapted to scans without labels, where there are any. None
-            by default: nothing was gained by it (docs/benchmarks.md).
         validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
             at most 0.25, 0 for none.
         location: whether a class is expected where the labelled scans show it, see `location_prior`.
@@ -60,7 +58,6 @@ class FinetuneConfig:
     warm_up: float = 0.05
     clip: float = 1.0
     average: float = 0.1
-    adaptation: float = 0.0
     validation: float = 0.25
     location: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -19,14 +19,13 @@ from ..devices import choose_device
 from ..errors import RequestError, Stopped
 from ..events import Events, checked, silent
 from ..run_folder import RunFolder
-from ..scans.cases import Case, alias_and_hash, find_cases, find_images
+from ..scans.cases import Case, alias_and_hash, find_cases
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import measure
 from ..scans.label_check import warn_of_labels
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
-from .adaptation import adapt_backbone
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
 from .features import scan_features
@@ -47,7 +46,6 @@ def finetune(
     recipe: str | None = None,
     cases: Sequence[str] | None = None,
     classes: Path | None = None,
-    unlabelled: Path | None = None,
     backbone: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
@@ -68,8 +66,6 @@ def finetune(
         recipe: the paper's setting for a data set, a name in `recipes.RECIPES`, instead of the planned one.
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
-        unlabelled: folder or list of scans without labels to which the backbone is adapted first; those that cannot be
-            used are passed over and named in the events, last in `failed` of `finished`.
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, model written, after this time.
@@ -97,7 +93,7 @@ def finetune(
         steps = paper.steps if steps is None and minutes is None else steps
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
-    wanted = FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
+    FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
     if paper is None:
         labelled, table = _labelled_cases(images, labels, cases, classes, events)
     else:
@@ -108,7 +104,6 @@ def finetune(
         "labels": str(labels),
         "recipe": recipe,
         "cases": None if cases is None else sorted(cases),
-        "unlabelled": None if unlabelled is None else str(unlabelled),
         "classes": table.to_json(),
         "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
         "backbone": backbone,
@@ -129,7 +124,6 @@ def finetune(
         if should_stop():
             raise Stopped("stopped while the scans were looked at; add --resume to go on")
 
-    others = [] if unlabelled is None else find_images([unlabelled], unique=False)
     source = _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
@@ -138,31 +132,10 @@ def finetune(
     warn_of_labels(labelled, table, looking)
     fingerprint = measure(labelled, table, looking)
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
-    if others and not wanted.adaptation:
-        events.info(
-            "Scans without labels are not used: adapting the backbone to them was not worth its time in benchmarks; "
-            "--setting adaptation=0.2 gives it a fifth of the run."
-        )
-        others = []
-    origin = {"recipe": recipe, "pretrained": None if source is None else source.name, "adapted": bool(others)}
-    failed: list[str] = []
+    origin = {"recipe": recipe, "pretrained": None if source is None else source.name}
     began -= run.seconds_spent
     run.begin()
     try:
-        if others:
-            source, failed = adapt_backbone(
-                run.unfinished / "backbone",
-                others,
-                preparation,
-                preset=wanted.preset,
-                source=source,
-                steps=None if steps is None else max(1, round(wanted.adaptation * steps)),
-                minutes=None if minutes is None else wanted.adaptation * minutes,
-                seed=seed,
-                device=device,
-                events=events,
-                should_stop=should_stop,
-            )
         store = ScanStore.prepare(
             run.unfinished / "scans", labelled, preparation, table, events, should_stop=should_stop
         )
@@ -206,7 +179,6 @@ def finetune(
     events.finished(
         "finetune",
         model=str(out),
-        failed=failed,
         steps=schedule.done,
         seconds=round(time.monotonic() - began, 1),
         message=f"Model written to {out} after {schedule.done} steps{_but(result.scores)}.",

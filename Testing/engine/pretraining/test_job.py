@@ -204,24 +204,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         pretrain(config, scans, out, steps=4, device="cpu", resume=True)
 
 
-def test_training_goes_on_from_given_weights(tmp_path):
-    """With a rate of zero the result is what it started from, adapted to a second channel."""
-    first = pretrain(small_config(), sample_scans(1), tmp_path / "first", steps=2, device="cpu")
-    still = small_config(learning_rate=0.0)
-    second = pretrain(still, sample_scans(1), tmp_path / "b", steps=1, device="cpu", initial_weights=weights(first))
-    assert equal(weights(first), weights(second))
-
-    wide = ScanList([np.repeat(sample_scans(1).image(0), 2, axis=0)])
-    still = replace(still, backbone=small_backbone(channels=2))
-    third = pretrain(still, wide, tmp_path / "c", steps=1, device="cpu", initial_weights=weights(first))
-    kernel, wider = weights(first)["patch_embed.proj.weight"], weights(third)["patch_embed.proj.weight"]
-    torch.testing.assert_close(wider, kernel.expand(-1, 2, -1, -1, -1) / 2)
-
-    less = {name: tensor for name, tensor in weights(first).items() if name != "norm.weight"}
-    with pytest.raises(ModelError, match=r"missing norm\.weight"):
-        pretrain(small_config(), sample_scans(1), tmp_path / "d", steps=1, device="cpu", initial_weights=less)
-
-
 def test_plain_mae_trains_without_a_teacher(tmp_path):
     plain = LossWeights(local_reconstruction=0, global_global=0, global_local=0)
     out = pretrain(small_config(weights=plain), sample_scans(1), tmp_path / "run", steps=2, device="cpu")

@@ -26,7 +26,6 @@ def run():
         small_config(),
         torch.device("cpu"),
         Schedule(4, None),
-        initial_weights=None,
         checkpoint=None,
         ranks=Ranks(),
         events=silent(),

@@ -17,7 +17,6 @@ def started(config, device="cpu"):
         config,
         torch.device(device),
         Schedule(20, None),
-        initial_weights=None,
         checkpoint=None,
         ranks=Ranks(),
         events=silent(),

@@ -79,6 +79,6 @@ def test_whatever_is_trained_on_a_cpu_is_guarded(bfloat16, monkeypatch):
     assert not unguarded(network)
 
     config = pretrain_config("tiny").changed({"weights": {"dense": 1.0}})
-    run = Run(config, CPU, Schedule(1, None), initial_weights=None, checkpoint=None, ranks=Ranks(), events=silent())
+    run = Run(config, CPU, Schedule(1, None), checkpoint=None, ranks=Ranks(), events=silent())
     assert any(isinstance(part, Convolution) for part in run.model.dense_consistency.modules())
     assert not unguarded(run.model)

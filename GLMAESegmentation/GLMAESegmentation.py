@@ -25,8 +25,8 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 if TYPE_CHECKING:
-    from GLMAESegmentationLib.case_folder import CaseFolder
-    from GLMAESegmentationLib.panel import Panel
+    from GLMAESegmentationLib.jobs.case_folder import CaseFolder
+    from GLMAESegmentationLib.panel.panel import Panel
 
 
 class GLMAESegmentation(ScriptedLoadableModule):
@@ -51,7 +51,7 @@ class GLMAESegmentation(ScriptedLoadableModule):
 
 def registerSampleData() -> None:
     """Offer the bundled scans in the Sample Data module, when all modules are there."""
-    from GLMAESegmentationLib.sample_data import register_sample_data
+    from GLMAESegmentationLib.scene.sample_data import register_sample_data
 
     register_sample_data()
 
@@ -155,7 +155,7 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         Args:
             folder: for models and jobs; None: beside Slicer's settings.
         """
-        from GLMAESegmentationLib.panel import Panel
+        from GLMAESegmentationLib.panel.panel import Panel
         from GLMAESegmentationLib.widgets.qt_process import QtProcess
         from GLMAESegmentationLib.widgets.slicer_application import open_editor, settings_folder
 
@@ -164,8 +164,8 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
         from glmae.errors import RequestError
-        from GLMAESegmentationLib.case_folder import export_cases
-        from GLMAESegmentationLib.scene_cases import find_cases
+        from GLMAESegmentationLib.jobs.case_folder import export_cases
+        from GLMAESegmentationLib.scene.scene_cases import find_cases
 
         if not folder:
             raise RequestError(_("No folder is chosen; choose the folder to write to."))
@@ -179,7 +179,7 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
     def importResult(self, file: str, volume: Any) -> Any:
         """Add a `.seg.nrrd` made from `volume` to the scene as a new vtkMRMLSegmentationNode."""
         from glmae.errors import RequestError
-        from GLMAESegmentationLib.segmentation_import import import_segmentation
+        from GLMAESegmentationLib.scene.segmentation_import import import_segmentation
 
         if volume is None or not file:
             raise RequestError(_("Choose both the result file and the volume that it was made from."))

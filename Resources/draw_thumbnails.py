@@ -58,7 +58,7 @@ def mosaic(names: list[str], columns: int, labelled: bool) -> Image.Image:
 def main() -> None:
     """Write both."""
     # Read as text: importing the Slicer side needs slicer-core.
-    source = (MODULE / "GLMAESegmentationLib" / "sample_data.py").read_text(encoding="utf-8")
+    source = (MODULE / "GLMAESegmentationLib" / "scene" / "sample_data.py").read_text(encoding="utf-8")
     labelled = re.findall(r'"(hippocampus_\d+)"', source)
     others = [f"hippocampus_{number}" for number in re.findall(r'"(\d{3})"', source)]
     icons = MODULE / "Resources" / "Icons"

@@ -109,8 +109,8 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
 
 def measure_large(window: ModuleWindow) -> Iterator[dict[str, Any]]:
     """A CT and its label, as they are written for a training: single calls of Slicer."""
-    from GLMAESegmentationLib.case_folder import CaseFolder
-    from GLMAESegmentationLib.scene_cases import SceneCase
+    from GLMAESegmentationLib.jobs.case_folder import CaseFolder
+    from GLMAESegmentationLib.scene.scene_cases import SceneCase
 
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
     array = np.random.default_rng(0).integers(-1000, 1000, LARGE[::-1], dtype=np.int16)

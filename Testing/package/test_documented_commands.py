@@ -145,7 +145,7 @@ def test_the_tutorial_names_what_is_on_the_screen() -> None:
     named = {" ".join(words.split()) for words in re.findall(r"\*\*([^*]+)\*\*", text)}
     layout = ElementTree.parse(MODULE / "Resources" / "UI" / "GLMAESegmentation.ui")
     shown = {element.text for element in layout.iter("string")}
-    sources = (MODULE / "GLMAESegmentationLib" / "sample_data.py").read_text(encoding="utf-8")
+    sources = (MODULE / "GLMAESegmentationLib" / "scene" / "sample_data.py").read_text(encoding="utf-8")
     assert len(named) > 12
     assert {name for name in named - shown - {"GLMAE", "PyTorch"} if f'_("{name}")' not in sources} == set()
 

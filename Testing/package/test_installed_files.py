@@ -26,7 +26,7 @@ ENTRY_POINTS = ("GLMAESegmentation", "glmae.__main__")
 FOR_SCRIPTS = (
     "glmae.segmentation.overview",
     "glmae.pretraining.synthetic_volumes",
-    "GLMAESegmentationLib.segment_classes",
+    "GLMAESegmentationLib.scene.segment_classes",
 )
 
 
@@ -241,7 +241,7 @@ from standins.application import ModuleParent, load_module
 scene = new_scene()
 module = load_module(INSTALLED / "GLMAESegmentation.py")
 module.description(ModuleParent())
-from GLMAESegmentationLib.sample_data import load_group, sample_groups
+from GLMAESegmentationLib.scene.sample_data import load_group, sample_groups
 volumes = load_group(sample_groups()[0], scene)
 cases = module.logic().exportLabelled(str(OUT / "cases"))
 assert len(cases.cases) == 2

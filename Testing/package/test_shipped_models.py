@@ -19,7 +19,7 @@ from glmae.backbone.weights import SHIPPED, load_backbone, write_weights
 from glmae.errors import GLMAEError
 from glmae.model_folder import CARD, WEIGHTS, write_model
 from glmae.segmentation.configuration import FinetuneConfig
-from GLMAESegmentationLib.shipped_backbone import NAME
+from GLMAESegmentationLib.setup.shipped_backbone import NAME
 
 LARGEST = 12_000_000  # bytes of weights
 NOTICE, PAGE = "LICENSE.md", "README.md"

@@ -12,7 +12,7 @@ from cmake_text import MODULE, REPOSITORY
 
 from glmae import errors
 from glmae.pretraining import ranks
-from GLMAESegmentationLib.installation_ending import EndingName
+from GLMAESegmentationLib.setup.installation_ending import EndingName
 
 PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 LIBRARY = MODULE / "GLMAESegmentationLib"

@@ -11,7 +11,8 @@ import pytest
 from module_window import ModuleWindow
 from mrml_scene import new_scene
 
-from GLMAESegmentationLib import engine_command, label_check
+from GLMAESegmentationLib.engine import command as engine_command
+from GLMAESegmentationLib.jobs import label_check
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Child processes run `stand_in_engine.py` instead of the engine; the file that says how it behaves."""
     folder = tmp_path / "engine" / "glmae"
     library = tmp_path / "engine" / "GLMAESegmentationLib"
-    for package in (folder, library):
+    for package in (folder, library, library / "engine"):
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
     shutil.copy(Path(__file__).parent / "stand_in_engine.py", folder / "__main__.py")
-    shutil.copy(engine_command.MODULE_FOLDER / "GLMAESegmentationLib" / "engine_child.py", library)
+    shutil.copy(engine_command.MODULE_FOLDER / "GLMAESegmentationLib" / "engine" / "child.py", library / "engine")
     (folder / "behaviour").write_text("run", encoding="utf-8")
     monkeypatch.setattr(engine_command, "MODULE_FOLDER", tmp_path / "engine")
     return folder / "behaviour"

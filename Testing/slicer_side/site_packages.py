@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from GLMAESegmentationLib.packages import requirements
+from GLMAESegmentationLib.setup.packages import requirements
 
 # What the extension installs itself, in its order.
 OWN = tuple(line.split(">=")[0] for line in requirements())

@@ -11,8 +11,8 @@ from scene_content import GRIDS, add_segmentation, add_volume, sample
 
 from glmae.errors import RequestError, ScanError, StorageError
 from glmae.scans.cases import find_cases as find_engine_cases
-from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
-from GLMAESegmentationLib.scene_cases import PARTLY_ATTRIBUTE, SceneCase, find_cases
+from GLMAESegmentationLib.jobs.case_folder import CaseFolder, export_cases
+from GLMAESegmentationLib.scene.scene_cases import PARTLY_ATTRIBUTE, SceneCase, find_cases
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from glmae.scans.classes import ClassTable
 from glmae.scans.image import read_image
 from glmae.scans.labels import read_label
 from glmae.scans.segmentation_file import read_segmentation, write_segmentation
-from GLMAESegmentationLib.case_folder import CaseFolder, export_cases
-from GLMAESegmentationLib.scene_cases import SceneCase
-from GLMAESegmentationLib.segment_classes import class_table, segment_id_of
-from GLMAESegmentationLib.segmentation_import import import_segmentation
+from GLMAESegmentationLib.jobs.case_folder import CaseFolder, export_cases
+from GLMAESegmentationLib.scene.scene_cases import SceneCase
+from GLMAESegmentationLib.scene.segment_classes import class_table, segment_id_of
+from GLMAESegmentationLib.scene.segmentation_import import import_segmentation
 
 
 def through_the_engine(folder: CaseFolder, volume: Any, classes: ClassTable | None = None) -> tuple[Any, sitk.Image]:

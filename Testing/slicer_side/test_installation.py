@@ -11,10 +11,10 @@ import slicer.util
 from site_packages import GOOD, OWN, SitePackages
 from standins.package_installers import Installers, pytorch_extension, slicer_5_10, slicer_5_12
 
-from GLMAESegmentationLib import installation
-from GLMAESegmentationLib.installation import Plan, install, offer_restart, plan_installation
-from GLMAESegmentationLib.installation_ending import Ending, failure_of
-from GLMAESegmentationLib.packages import installed_packages, requirements
+from GLMAESegmentationLib.setup import installation
+from GLMAESegmentationLib.setup.installation import Plan, install, offer_restart, plan_installation
+from GLMAESegmentationLib.setup.installation_ending import Ending, failure_of
+from GLMAESegmentationLib.setup.packages import installed_packages, requirements
 
 OTHERS = " ".join(requirements())
 

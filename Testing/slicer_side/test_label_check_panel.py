@@ -11,9 +11,9 @@ import pytest
 import slicer
 from panel_scene import load_scan, new_panel
 
-from GLMAESegmentationLib import label_check
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.panel import Panel
+from GLMAESegmentationLib.jobs import label_check
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.panel import Panel
 
 
 @pytest.fixture

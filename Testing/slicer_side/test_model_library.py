@@ -10,7 +10,7 @@ import pytest
 from panel_scene import write_model as model
 
 from glmae.errors import ModelError, RequestError, StorageError
-from GLMAESegmentationLib.model_library import ENDING, ModelLibrary
+from GLMAESegmentationLib.models.library import ENDING, ModelLibrary
 
 
 @pytest.fixture

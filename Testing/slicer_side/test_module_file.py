@@ -17,7 +17,7 @@ from standins.application import ModuleParent, install_application, load_module
 from standins.sample_data_module import install as install_sample_data
 
 from glmae.errors import RequestError, ScanError
-from GLMAESegmentationLib.segmentation_export import export_segmentation
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
 SCRIPTS = [MODULE, *(MODULE.parent / "GLMAESegmentationLib").rglob("*.py")]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from site_packages import GOOD, OWN, SitePackages
 
-from GLMAESegmentationLib import packages
-from GLMAESegmentationLib.packages import (
+from GLMAESegmentationLib.setup import packages
+from GLMAESegmentationLib.setup.packages import (
     TORCH,
     installed_packages,
     lacking,

@@ -16,11 +16,11 @@ import pytest
 from panel_scene import follow, load_scan, new_panel, write_model
 
 from glmae.errors import StorageError
-from GLMAESegmentationLib import engine_command as engine
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.engine_process import PlainProcess
-from GLMAESegmentationLib.job_folder import all_jobs
-from GLMAESegmentationLib.panel import Panel
+from GLMAESegmentationLib.engine import command as engine
+from GLMAESegmentationLib.engine.process import PlainProcess
+from GLMAESegmentationLib.jobs.folder import all_jobs
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.panel import Panel
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_a_disk_that_is_full_while_the_job_runs(
         raise StorageError("job.json could not be written: the disk is full; free some space.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("GLMAESegmentationLib.job_folder.write_json", full)
+        broken.setattr("GLMAESegmentationLib.jobs.folder.write_json", full)
         panel.do(action.PAUSE)
         follow(panel)
     assert panel.state.failure is not None

@@ -10,10 +10,10 @@ import pytest
 import slicer
 from panel_scene import follow, load_scan, new_panel, write_model
 
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.panel import Panel
-from GLMAESegmentationLib.segmentation_export import export_segmentation
-from GLMAESegmentationLib.segmentation_import import is_result
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
+from GLMAESegmentationLib.scene.segmentation_import import is_result
 
 NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_155")
 

@@ -11,9 +11,9 @@ import pytest
 import slicer
 from module_window import ModuleWindow
 
-from GLMAESegmentationLib import installation, set_up_report
-from GLMAESegmentationLib.installation_ending import Ending
-from GLMAESegmentationLib.packages import Package, installed_packages
+from GLMAESegmentationLib.setup import installation, set_up_report
+from GLMAESegmentationLib.setup.installation_ending import Ending
+from GLMAESegmentationLib.setup.packages import Package, installed_packages
 
 ALL = installed_packages()
 TORCH = Package("torch", "2.8", None, "missing")
@@ -68,7 +68,7 @@ def test_installing_from_a_folder_and_the_restart(
 
     def install(plan: installation.Plan) -> Ending:
         wheels.append(plan.wheels)
-        monkeypatch.setattr("GLMAESegmentationLib.set_up.installed_packages", lambda: WHOLE)
+        monkeypatch.setattr("GLMAESegmentationLib.setup.set_up.installed_packages", lambda: WHOLE)
         return Ending("installed", "Everything is installed.", "Restart Slicer.", restart=True)
 
     monkeypatch.setattr("GLMAESegmentationLib.widgets.slicer_application.install", install)
@@ -90,7 +90,7 @@ def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
     monkeypatch.setattr(set_up_report, "slicer_version", lambda: "3D Slicer 5.12")
     # Its help only: Testing/engine/test_set_up_check.py runs all of it.
     monkeypatch.setattr(
-        "GLMAESegmentationLib.running_check.check_command", lambda: ("-m", "glmae.set_up_check", "--help")
+        "GLMAESegmentationLib.setup.running_check.check_command", lambda: ("-m", "glmae.set_up_check", "--help")
     )
     ui = window.ui
     ui.advancedSection.collapsed = False
@@ -108,7 +108,7 @@ def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
 
 
 def test_a_python_that_cannot_check_is_a_sentence(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("GLMAESegmentationLib.running_check.interpreter", lambda: "/no/such/PythonSlicer")
+    monkeypatch.setattr("GLMAESegmentationLib.setup.running_check.interpreter", lambda: "/no/such/PythonSlicer")
     window.ui.advancedSection.collapsed = False
     window.click("checkButton")
     assert window.ui.failureLabel.text.startswith("The engine could not be started: ")

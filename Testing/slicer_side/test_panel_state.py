@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.case_folder import ExportedCase
-from GLMAESegmentationLib.class_overview import ClassRow
-from GLMAESegmentationLib.event_stream import EventStream
-from GLMAESegmentationLib.failures import Failure, failure_of
-from GLMAESegmentationLib.job_progress import CURVE_POINTS, JobProgress
-from GLMAESegmentationLib.label_findings import findings_of
-from GLMAESegmentationLib.model_scores import advice, model_scores, origin
-from GLMAESegmentationLib.panel_state import panel_state
-from GLMAESegmentationLib.result_check import FoundStructure, doubts, training_volumes
-from GLMAESegmentationLib.scan_choice import next_to_label, scan_to_preview, scans_to_segment
-from GLMAESegmentationLib.scan_table import Scan
-from GLMAESegmentationLib.segmentation_queue import QueuedScan, SegmentationQueue
-from GLMAESegmentationLib.sentences import duration, listed
-from GLMAESegmentationLib.shipped_backbone import shipped_backbone
-from GLMAESegmentationLib.situation import Situation
+from GLMAESegmentationLib.engine.event_stream import EventStream
+from GLMAESegmentationLib.engine.failures import Failure, failure_of
+from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
+from GLMAESegmentationLib.jobs.case_folder import ExportedCase
+from GLMAESegmentationLib.jobs.label_findings import findings_of
+from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
+from GLMAESegmentationLib.jobs.result_check import FoundStructure, doubts, training_volumes
+from GLMAESegmentationLib.models.scores import advice, model_scores, origin
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.sentences import duration, listed
+from GLMAESegmentationLib.panel.situation import Situation
+from GLMAESegmentationLib.panel.state import panel_state
+from GLMAESegmentationLib.scene.class_overview import ClassRow
+from GLMAESegmentationLib.scene.scan_choice import next_to_label, scan_to_preview, scans_to_segment
+from GLMAESegmentationLib.scene.scan_table import Scan
+from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
 
 def labelled(name: str, **changes: Any) -> Scan:

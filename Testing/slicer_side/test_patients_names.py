@@ -12,9 +12,9 @@ import pytest
 import slicer
 from panel_scene import follow, load_scan, new_panel
 
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.aliases import Aliases
-from GLMAESegmentationLib.panel import Panel
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.aliases import Aliases
+from GLMAESegmentationLib.panel.panel import Panel
 
 NAMES = {
     "hippocampus_003": "Musterfrau^Erika 19640812",

@@ -16,10 +16,10 @@ from glmae.errors import RequestError
 from glmae.scans.cases import find_cases
 from glmae.scans.image import read_image
 from glmae.scans.labels import read_label
-from GLMAESegmentationLib.case_folder import CaseFolder
-from GLMAESegmentationLib.region_box import region_box
-from GLMAESegmentationLib.scene_cases import SceneCase
-from GLMAESegmentationLib.training_job import box_of
+from GLMAESegmentationLib.jobs.case_folder import CaseFolder
+from GLMAESegmentationLib.jobs.training import box_of
+from GLMAESegmentationLib.scene.region_box import region_box
+from GLMAESegmentationLib.scene.scene_cases import SceneCase
 
 
 def add_roi(center: np.ndarray, size: tuple[float, float, float]) -> Any:

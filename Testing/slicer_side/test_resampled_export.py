@@ -25,8 +25,8 @@ from scene_content import (
 )
 
 from glmae.errors import ScanError
-from GLMAESegmentationLib.segmentation_export import export_segmentation
-from GLMAESegmentationLib.volume_export import export_volume, volume_image
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
+from GLMAESegmentationLib.scene.volume_export import export_volume, volume_image
 
 MARGIN = 0.02  # voxels: closer than this to the border of two voxels, either of them is the nearest
 

@@ -29,9 +29,9 @@ from scene_content import (
     segment_points,
 )
 
-from GLMAESegmentationLib.segmentation_export import export_segmentation
-from GLMAESegmentationLib.segmentation_import import import_segmentation
-from GLMAESegmentationLib.volume_export import export_volume
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
+from GLMAESegmentationLib.scene.segmentation_import import import_segmentation
+from GLMAESegmentationLib.scene.volume_export import export_volume
 
 
 def halves(label: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,9 +6,9 @@ import numpy as np
 from scene_content import GRIDS, HIPPOCAMPUS, add_segmentation, add_volume
 
 from glmae.scans.classes import SegmentClass
-from GLMAESegmentationLib.scene_cases import find_cases, scan_volumes
-from GLMAESegmentationLib.segment_classes import class_table, segment_id_of
-from GLMAESegmentationLib.segmentation_import import RESULT_ATTRIBUTE, accept_result
+from GLMAESegmentationLib.scene.scene_cases import find_cases, scan_volumes
+from GLMAESegmentationLib.scene.segment_classes import class_table, segment_id_of
+from GLMAESegmentationLib.scene.segmentation_import import RESULT_ATTRIBUTE, accept_result
 
 VOXELS = np.ones((4, 5, 6), np.uint8)
 

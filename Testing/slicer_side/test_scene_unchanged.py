@@ -11,9 +11,9 @@ import vtk
 from scene_content import GRIDS, add_segmentation, add_transform, add_volume, add_warp, oblique, sample
 
 from glmae.errors import ScanError
-from GLMAESegmentationLib.case_folder import export_cases
-from GLMAESegmentationLib.scene_cases import SceneCase, find_cases
-from GLMAESegmentationLib.segmentation_import import import_segmentation
+from GLMAESegmentationLib.jobs.case_folder import export_cases
+from GLMAESegmentationLib.scene.scene_cases import SceneCase, find_cases
+from GLMAESegmentationLib.scene.segmentation_import import import_segmentation
 
 
 def state(scene: Any) -> dict[str, Any]:

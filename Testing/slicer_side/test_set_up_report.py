@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import slicer
 
-from GLMAESegmentationLib import set_up_report as report
-from GLMAESegmentationLib.packages import Package
-from GLMAESegmentationLib.set_up_report import run_check, set_up_report
+from GLMAESegmentationLib.setup import set_up_report as report
+from GLMAESegmentationLib.setup.packages import Package
+from GLMAESegmentationLib.setup.set_up_report import run_check, set_up_report
 
 FOUND = [Package("torch", "2.8", "2.5.1", "too old"), Package("numpy", "1.26", "2.4.6", "installed")]
 

@@ -11,9 +11,9 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import follow, load_scan, new_panel
 
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.panel import Panel
-from GLMAESegmentationLib.segmentation_export import export_segmentation
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 SCANS = ("hippocampus_003", "hippocampus_039", "hippocampus_057")
 

@@ -9,8 +9,8 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import load_scan
 
-from GLMAESegmentationLib import panel_state as action
-from GLMAESegmentationLib.shipped_backbone import shipped_backbone
+from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
 SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "155", "175")]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import qt
 
-from ..class_overview import ClassRow
-from ..label_findings import Finding
+from ..jobs.label_findings import Finding
+from ..scene.class_overview import ClassRow
 from ..translation import tr as _
 from .tables import color_icon, show_rows
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import qt
 
-from .. import panel_state as action
-from ..job_folder import SEGMENT, SUGGEST, TRAIN
-from ..panel import Panel
-from ..panel_choices import DEVICES, NORMAL, QUICK, THOROUGH
-from ..panel_state import PanelState
-from ..segmentation_queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
-from ..sentences import listed
+from ..jobs.folder import SEGMENT, SUGGEST, TRAIN
+from ..jobs.queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
+from ..panel import state as action
+from ..panel.panel import Panel
+from ..panel.sentences import listed
+from ..panel.state import PanelState
+from ..scene.choices import DEVICES, NORMAL, QUICK, THOROUGH
 from ..translation import tr as _
 from .class_rows import ClassRows
 from .questions import ask_export, ask_import, ask_name, ask_wheels

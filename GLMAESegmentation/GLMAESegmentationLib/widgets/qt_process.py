@@ -6,7 +6,7 @@ from typing import Any
 
 import qt
 
-from ..engine_command import EngineCommand
+from ..engine.command import EngineCommand
 
 START_MILLISECONDS = 5000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt
 
-from ..model_library import ENDING
+from ..models.library import ENDING
 from ..translation import tr as _
 
 

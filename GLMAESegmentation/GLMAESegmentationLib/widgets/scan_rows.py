@@ -7,8 +7,8 @@ from typing import Any
 
 import qt
 
-from ..panel_choices import LEAVE_OUT, ROLES, SEGMENT, TRAIN
-from ..scan_table import CORRECTED, FAILED, LABELLED, PARTLY, SEGMENTED, UNLABELLED, Scan
+from ..scene.choices import LEAVE_OUT, ROLES, SEGMENT, TRAIN
+from ..scene.scan_table import CORRECTED, FAILED, LABELLED, PARTLY, SEGMENTED, UNLABELLED, Scan
 from ..translation import tr as _
 from .tables import show_rows
 

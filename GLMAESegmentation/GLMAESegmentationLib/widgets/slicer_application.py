@@ -8,9 +8,9 @@ from typing import Any
 import qt
 import slicer
 
-from ..installation import install, offer_restart, plan_installation
-from ..installation_ending import Ending
-from ..packages import installed_packages
+from ..setup.installation import install, offer_restart, plan_installation
+from ..setup.installation_ending import Ending
+from ..setup.packages import installed_packages
 
 
 class SlicerApplication:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from ..installation_ending import Ending
+from ..setup.installation_ending import Ending
 
 
 class Surroundings(Protocol):

@@ -1,0 +1,130 @@
+"""What went wrong with a job, in words: a name, a cause, a remedy, whatever way the engine's process ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..translation import tr as _
+
+LAST_LINES = 6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure, for the user.
+
+    Attributes:
+        name: a few words.
+        cause: a sentence.
+        remedy: a sentence that says what to do now; "" where the cause says it.
+    """
+
+    name: str
+    cause: str
+    remedy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        return " ".join(part for part in (f"{self.name}:", self.cause, self.remedy) if part)
+
+
+def failure_of(event: Mapping[str, Any] | None, exit_status: int | None, log: Sequence[str]) -> Failure:
+    """The failure that a job ended with.
+
+    Args:
+        event: its last event, `failed`, if it came to sending one.
+        exit_status: of the process; None when it could not be started or was ended by force.
+        log: the lines that the process wrote beside its events.
+    """
+    tail = [line for line in log if line.strip()][-40:]
+    if event is not None:
+        name, message = str(event.get("name", "")), str(event.get("message", ""))
+        if name == "MemoryError":
+            return _out_of_memory(on_gpu=False)
+        known = _known(message)
+        return known or Failure(_named(name), _sentence(message))
+    known = _known("\n".join(tail))
+    if known is not None:
+        return known
+    last = " / ".join(line.strip() for line in tail[-LAST_LINES:])
+    status = _("without a status") if exit_status is None else _("with status {n}").format(n=exit_status)
+    return Failure(
+        _("The engine ended unexpectedly"),
+        _("It ended {status}. Its last lines: {lines}").format(status=status, lines=last or _("(none)")),
+        _("Try again; if it happens again, copy the log and report it."),
+    )
+
+
+def not_started(program: str, reason: str = "") -> Failure:
+    """The process could not be started at all."""
+    return Failure(
+        _("The engine could not be started"),
+        _("{program} did not start {reason}").format(program=program, reason=f"({reason})." if reason else "."),
+        _("Restart Slicer; if that does not help, install Slicer again."),
+    )
+
+
+def _named(name: str) -> str:
+    """A few words for an error of the engine."""
+    names = {
+        "RequestError": _("This cannot be done as it is"),
+        "ScanError": _("A scan cannot be used"),
+        "ModelError": _("The model cannot be used"),
+        "StorageError": _("A result could not be written"),
+        "Stopped": _("Stopped"),
+    }
+    return names.get(name, _("The job failed"))
+
+
+def _known(text: str) -> Failure | None:
+    missing = re.search(r"No module named '([\w.]+)'", text)
+    if missing:
+        return Failure(
+            _("A Python package is missing"),
+            _("The package {name} is not installed.").format(name=missing[1].split(".")[0]),
+            _("Press Install, then try again."),
+        )
+    if re.search(r"No space left on device|disk is full|not enough space on the disk", text, re.IGNORECASE):
+        return Failure(
+            _("No space on the disk"),
+            _("The disk with Slicer's settings folder is full."),
+            _("Free some space, then press Continue."),
+        )
+    if re.search(r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory", text):
+        return _out_of_memory(on_gpu=True)
+    if re.search(r"MemoryError|can't allocate memory|not enough memory", text):
+        return _out_of_memory(on_gpu=False)
+    if re.search(r"no kernel image|CUDA error|CUDA driver|cuDNN|device '\w+' cannot be used", text):
+        return Failure(
+            _("The GPU cannot be used"),
+            _("The graphics card or its driver does not work with the installed PyTorch."),
+            _("Choose the device cpu under Advanced, or update the driver."),
+        )
+    return None
+
+
+def _out_of_memory(on_gpu: bool) -> Failure:
+    if on_gpu:
+        return Failure(
+            _("Out of GPU memory"),
+            _("The graphics card has too little free memory for this job."),
+            _("Close other programs that use it, or choose the device cpu under Advanced."),
+        )
+    return Failure(
+        _("Out of memory"),
+        _("The computer has too little free memory for this job."),
+        _("Close other programs, or bound the scans with a region of interest."),
+    )
+
+
+def _sentence(message: str) -> str:
+    message = message.strip()
+    if not message:
+        return ""
+    if message.split()[0].isalpha():  # the name of a file or scan stays as it is
+        message = message[0].upper() + message[1:]
+    return message if message.endswith((".", "!", "?")) else message + "."

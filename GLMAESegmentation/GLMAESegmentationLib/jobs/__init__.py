@@ -1,0 +1,1 @@
+"""What runs in the engine for minutes or hours: training, segmenting, checking labels."""

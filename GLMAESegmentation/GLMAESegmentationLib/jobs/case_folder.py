@@ -1,0 +1,169 @@
+"""A job's folder of cases exported from a scene, and the way back from a case's name to its nodes.
+
+    FOLDER/images/case-01.nrrd           or images/case-01/channel-01.nrrd, channel-02.nrrd ...
+    FOLDER/labels/case-01.seg.nrrd       for labelled cases
+    FOLDER/labels/classes.json           which of them were labelled in part, where some were
+    FOLDER/nodes.json                    which nodes each case came from
+
+Files carry neutral names, because node names are often patients' names and may hold what a file name cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import RequestError
+from glmae.files import write_json
+from glmae.scans.class_file import CLASS_FILE
+from glmae.scans.region import LABELLED
+
+from ..scene.region_box import Box
+from ..scene.scene_cases import SceneCase, is_partly_labelled
+from ..scene.segmentation_export import export_segmentation
+from ..scene.volume_export import export_volume
+
+
+@dataclass(frozen=True)
+class ExportedCase:
+    """One case of the folder.
+
+    Attributes:
+        name: the case's name for the engine, `case-01` and so on.
+        title: the name of its first volume node when it was exported, for messages to the user.
+        volumes: IDs of its volume nodes, one a channel.
+        segmentation: ID of its segmentation node, None for an unlabelled case.
+        partly: whether only the slices, or the box, that hold labels were looked at.
+    """
+
+    name: str
+    title: str
+    volumes: tuple[str, ...]
+    segmentation: str | None
+    partly: bool = False
+
+
+class CaseFolder:
+    """Cases are added one at a time, so that a front end stays responsive between two of them."""
+
+    def __init__(self, folder: Path, cases: Iterable[ExportedCase] = ()) -> None:
+        self.folder = Path(folder)
+        self._cases = {case.name: case for case in cases}
+
+    @classmethod
+    def read(cls, folder: Path) -> CaseFolder:
+        """The folder as an earlier session left it.
+
+        Raises:
+            RequestError: there is no readable `nodes.json` in it.
+        """
+        try:
+            content = json.loads((Path(folder) / "nodes.json").read_text(encoding="utf-8"))
+            cases = [ExportedCase(**{**entry, "volumes": tuple(entry["volumes"])}) for entry in content["cases"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RequestError(
+                f"{folder} holds no cases of a scene (nodes.json is missing or damaged); export the cases again."
+            ) from error
+        return cls(folder, cases)
+
+    @property
+    def images(self) -> Path:
+        """The folder to give the engine as `--images`."""
+        return self.folder / "images"
+
+    @property
+    def labels(self) -> Path:
+        """The folder to give the engine as `--labels`."""
+        return self.folder / "labels"
+
+    @property
+    def cases(self) -> tuple[ExportedCase, ...]:
+        """What was exported, in order."""
+        return tuple(self._cases.values())
+
+    def add(self, case: SceneCase, box: Box | None = None) -> ExportedCase:
+        """Write the files of `case` under the next free name; on failure nothing of it stays behind.
+
+        Args:
+            case: of one channel when there is a box.
+            box: the part of the scan to write, see `region_box`; None: all of it.
+
+        Raises:
+            RequestError: `case` has no volume.
+            ScanError: a node of `case` cannot be exported; the message names the node.
+            StorageError: the folder cannot be written.
+        """
+        if not case.volumes:
+            raise RequestError("A case needs at least one volume; choose the volume that was segmented.")
+        exported = ExportedCase(
+            name=f"case-{len(self._cases) + 1:02d}",
+            title=case.volumes[0].GetName(),
+            volumes=tuple(volume.GetID() for volume in case.volumes),
+            segmentation=None if case.segmentation is None else case.segmentation.GetID(),
+            partly=is_partly_labelled(case.segmentation),
+        )
+        try:
+            self._write(case, exported.name, box)
+            partly = [one.name for one in (*self.cases, exported) if one.partly]
+            if partly:
+                write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELLED)})
+            write_json(self.folder / "nodes.json", {"cases": [asdict(one) for one in (*self.cases, exported)]})
+        except BaseException:
+            for path in self._paths(case, exported.name):
+                with suppress(OSError):  # the reason why it failed is the one to report
+                    path.unlink(missing_ok=True)
+            shutil.rmtree(self.images / exported.name, ignore_errors=True)
+            raise
+        self._cases[exported.name] = exported
+        return exported
+
+    def volume(self, scene: Any, name: str) -> Any:
+        """The first volume node of the case `name`, looked up again: the user may have deleted it meanwhile.
+
+        Raises:
+            RequestError: no such case, or its volume is no longer in the scene.
+        """
+        if name not in self._cases:
+            raise RequestError(f"{self.folder} has no case {name}; export the cases again.")
+        node = scene.GetNodeByID(self._cases[name].volumes[0])
+        if node is None:
+            raise RequestError(
+                f'Volume "{self._cases[name].title}" ({name}) is no longer in the scene; load it again and segment it.'
+            )
+        return node
+
+    def _write(self, case: SceneCase, name: str, box: Box | None) -> None:
+        for volume, path in zip(case.volumes, self._image_paths(case, name), strict=True):
+            export_volume(volume, path, frame=case.volumes[0], box=box)
+        if case.segmentation is not None:
+            export_segmentation(case.segmentation, case.volumes[0], self._label_path(name))
+
+    def _paths(self, case: SceneCase, name: str) -> list[Path]:
+        return [*self._image_paths(case, name), self._label_path(name)]
+
+    def _image_paths(self, case: SceneCase, name: str) -> list[Path]:
+        if len(case.volumes) == 1:
+            return [self.images / f"{name}.nrrd"]
+        return [self.images / name / f"channel-{number:02d}.nrrd" for number in range(1, len(case.volumes) + 1)]
+
+    def _label_path(self, name: str) -> Path:
+        return self.labels / f"{name}.seg.nrrd"
+
+
+def export_cases(cases: Iterable[SceneCase], folder: Path) -> CaseFolder:
+    """Write all of `cases` into `folder`; see `CaseFolder.add`.
+
+    Raises:
+        RequestError: `folder` already holds cases.
+    """
+    if (Path(folder) / "nodes.json").exists():
+        raise RequestError(f"{folder} already holds exported cases; choose an empty folder.")
+    exported = CaseFolder(folder)
+    for case in cases:
+        exported.add(case)
+    return exported

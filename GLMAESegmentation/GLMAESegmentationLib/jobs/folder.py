@@ -1,0 +1,171 @@
+"""Jobs on disk, outside of any scene, so that they outlive a crash: one folder a job.
+
+JOBS/20260131-101500-1/job.json     what was asked, and how far it came
+JOBS/20260131-101500-1/alive        touched by the engine's process while it runs
+JOBS/20260131-101500-1/log.txt      every event and every other line of that process
+JOBS/20260131-101500-1/cases/       see `case_folder`
+JOBS/20260131-101500-1/out/         the model or the segmentations
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import StorageError
+from glmae.files import storage_error, write_json
+
+from ..engine.child import HEARTBEAT_SECONDS
+
+FORMAT = 1
+TRAIN, SEGMENT, SUGGEST, CHECK = "train", "segment", "suggest", "check"
+PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
+_DEAD_AFTER = 5 * HEARTBEAT_SECONDS
+_LONGEST_LOG = 2_000_000
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The content of a job.json.
+
+    Attributes:
+        kind: TRAIN, SEGMENT, SUGGEST or CHECK.
+        title: for the user, when the job is offered for resuming.
+        words: the engine's command line, without `--events`; empty before the cases are written.
+        state: PREPARING, RUNNING, STOPPED, FAILED or FINISHED.
+        details: what the panel needs to know again: the model's name, for one.
+    """
+
+    kind: str
+    title: str
+    words: tuple[str, ...] = ()
+    state: str = PREPARING
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class JobFolder:
+    """One job's folder. Opened by `create` or found by `all_jobs`."""
+
+    def __init__(self, folder: Path, record: JobRecord) -> None:
+        self.folder, self.record = Path(folder), record
+        self._logged = self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    @classmethod
+    def create(cls, jobs: Path, record: JobRecord) -> JobFolder:
+        """A new folder in `jobs` for `record`.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        stem = time.strftime("%Y%m%d-%H%M%S")
+        try:
+            Path(jobs).mkdir(parents=True, exist_ok=True)
+            for number in range(1, 1000):
+                folder = Path(jobs) / f"{stem}-{number}"
+                try:
+                    folder.mkdir()
+                except FileExistsError:
+                    continue
+                job = cls(folder, record)
+                job.alive.touch()
+                job.save()
+                return job
+        except OSError as error:
+            raise storage_error(Path(jobs), error) from error
+        raise StorageError(f"{jobs} holds too many jobs of this second; try again.")
+
+    @property
+    def cases(self) -> Path:
+        """Where the exported cases are."""
+        return self.folder / "cases"
+
+    @property
+    def out(self) -> Path:
+        """Where the engine writes to."""
+        return self.folder / "out"
+
+    @property
+    def alive(self) -> Path:
+        """Touched while the engine's process runs."""
+        return self.folder / "alive"
+
+    @property
+    def log_path(self) -> Path:
+        """The whole log."""
+        return self.folder / "log.txt"
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the job says that it is under way while nothing keeps it alive: Slicer or the process crashed."""
+        return self.record.state in (PREPARING, RUNNING) and self.abandoned
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether no process has touched it for a while."""
+        try:
+            return time.time() - self.alive.stat().st_mtime > _DEAD_AFTER
+        except OSError:
+            return True
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the engine can go on: it was asked to begin and did not end by itself. Others are begun anew."""
+        begun = bool(self.record.words) and self.record.kind in (TRAIN, SEGMENT)
+        return begun and (self.interrupted or self.record.state in (STOPPED, FAILED))
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the record and save it."""
+        self.record = replace(self.record, **changes)
+        self.save()
+
+    def save(self) -> None:
+        """Write job.json.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_json(self.folder / "job.json", {"format": FORMAT, **asdict(self.record)})
+
+    def log(self, text: str) -> None:
+        """Append lines to the log; beyond two million characters they are dropped."""
+        if self._logged > _LONGEST_LOG:
+            return
+        try:
+            with self.log_path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(text if text.endswith("\n") else text + "\n")
+        except OSError:
+            return  # a full disk shows itself in the job
+        self._logged += len(text)
+
+    def read_log(self) -> str:
+        """The whole log; "" when there is none."""
+        try:
+            return self.log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def remove_cases(self) -> None:
+        """Remove the exported scans; record, log and results stay."""
+        shutil.rmtree(self.cases, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove all of the job."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def all_jobs(jobs: Path) -> Iterator[JobFolder]:
+    """The jobs in a folder, the oldest first; what cannot be read is passed over."""
+    for path in sorted(Path(jobs).glob("*/job.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                continue
+            record = JobRecord(**{**content, "words": tuple(content["words"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        yield JobFolder(path.parent, record)

@@ -1,0 +1,70 @@
+"""The jobs on disk that were stopped or cut off, and what can still be done with the newest of them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from glmae.errors import GLMAEError
+
+from ..models.library import ModelLibrary
+from .folder import FINISHED, TRAIN, JobFolder, all_jobs
+from .training import can_be_finished, keep_model
+
+# How often the folder of jobs is looked through.
+_SECONDS = 5.0
+
+
+class InterruptedJobs:
+    """The jobs that can be gone on with, the newest first.
+
+    Args:
+        jobs: the folder of all jobs.
+        library: where models go whose training was over when Slicer crashed.
+    """
+
+    def __init__(self, jobs: Path, library: ModelLibrary) -> None:
+        self._folder, self._library = jobs, library
+        self._jobs: list[JobFolder] = []
+        self._looked = float("-inf")
+
+    @property
+    def titles(self) -> list[str]:
+        """What they were about."""
+        return [job.record.title for job in self._jobs]
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the newest has learnt something that a model can be made of."""
+        return bool(self._jobs) and can_be_finished(self._jobs[0])
+
+    def take(self) -> JobFolder:
+        """The newest, which is under way from now on."""
+        return self._jobs.pop(0)
+
+    def discard(self) -> None:
+        """Remove the newest and all that it has learnt."""
+        self._jobs.pop(0).remove()
+
+    def look(self, current: JobFolder | None, at_once: bool = False) -> None:
+        """Look through the folder, if that is long ago; jobs that came to nothing are removed.
+
+        Args:
+            current: the job under way.
+            at_once: look now.
+        """
+        if not at_once and time.monotonic() - self._looked < _SECONDS:
+            return
+        self._looked = time.monotonic()
+        self._jobs = []
+        for job in all_jobs(self._folder):
+            if current is not None and job.folder == current.folder:
+                continue
+            if job.resumable:
+                self._jobs.insert(0, job)
+            elif job.record.state == FINISHED and job.record.kind == TRAIN and job.abandoned:
+                with suppress(GLMAEError):  # Slicer crashed before the model was moved
+                    keep_model(job, self._library)
+            elif job.abandoned:
+                job.remove()

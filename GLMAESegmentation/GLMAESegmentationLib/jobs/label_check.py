@@ -1,0 +1,147 @@
+"""The check of the labels before a training: in a process of its own, whenever they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError
+
+from ..engine.command import EngineCommand
+from ..engine.process import EngineProcess
+from ..scene.choices import PanelChoices
+from ..scene.scan_table import Scan
+from ..scene.scene_cases import is_partly_labelled
+from ..scene.segment_voxels import stamp_of
+from ..translation import tr as _
+from .case_folder import CaseFolder
+from .folder import CHECK, JobFolder, JobRecord
+from .label_findings import Finding, findings_of
+from .running import RunningJob
+from .training import write_labelled
+
+# Scans of more voxels are checked only when asked to: Slicer stands still while it writes such a label.
+SMALL_SCAN = 20_000_000
+
+
+class LabelCheck:
+    """The check under way, or what the last one found.
+
+    Args:
+        scene: the vtkMRMLScene.
+        jobs: the folder of all jobs.
+        start: starts a process. Raises OSError if it cannot.
+
+    Attributes:
+        findings: what is odd about the labels.
+        device_reason: the device that a training would use, and why; "" while unknown.
+        memory: bytes that a training would take, and bytes that are free; None while unknown.
+        problem: why a training would not begin, beside what is wrong with labels; "" for nothing.
+    """
+
+    def __init__(self, scene: Any, jobs: Path, start: Callable[[EngineCommand], EngineProcess]) -> None:
+        self.findings: list[Finding] = []
+        self.device_reason, self.problem = "", ""
+        self.memory: tuple[int, int] | None = None
+        self._scene, self._jobs, self._start = scene, jobs, start
+        self._folder: JobFolder | None = None
+        self._writing: Iterator[int] | None = None
+        self._running: RunningJob | None = None
+        self._checked: object = None
+        self._seen: object = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a check is under way."""
+        return self._folder is not None
+
+    def holds(self, scans: Sequence[Scan], choices: PanelChoices) -> bool:
+        """Whether the last check was of the labels of `scans` as they are now, and is over."""
+        return self._state(scans, choices) == self._checked and not self.running
+
+    def look(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
+        """Move on by one small piece; begin when nobody is at work on the labels of `scans` and they are not checked.
+
+        Scans of many voxels are left to `begin`.
+        """
+        state = self._state(scans, choices)
+        settled, self._seen = state == self._seen, state
+        if self.running:
+            self._tick()
+        elif scans and settled and state != self._checked and all(map(self._small, scans)):
+            with suppress(GLMAEError):  # nobody has asked for it
+                self.begin(scans, choices)
+
+    def begin(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
+        """Begin with the labels of `scans`, those to train on; a check under way is given up.
+
+        Raises:
+            StorageError: there is no room.
+        """
+        self.leave()
+        self._checked = self._state(scans, choices)
+        self.findings, self.device_reason, self.memory, self.problem = [], "", None, ""
+        self._folder = JobFolder.create(self._jobs, JobRecord(CHECK, _("Checking the labels")))
+        self._writing = self._write(self._folder, scans, choices.region, choices.device)
+
+    def leave(self) -> None:
+        """Give it up; nothing of it stays on the disk."""
+        if self.running:
+            self._checked = None
+        if self._running is not None:
+            self._running.kill()
+        self._close()
+
+    def _tick(self) -> None:
+        try:
+            if self._writing is not None:
+                if next(self._writing, None) is None:
+                    self._writing = None
+            elif self._running is not None:
+                self._follow(self._running)
+        except GLMAEError:  # a scan cannot be written: training says so
+            self._close()
+
+    def _write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None, device: str) -> Iterator[int]:
+        cases = CaseFolder(folder.cases)
+        for number in write_labelled(cases, scans, self._scene, region):
+            folder.alive.touch()
+            yield number
+        words = ("check", "--images", str(cases.images), "--labels", str(cases.labels), "--device", device)
+        folder.update(words=words)
+        self._running = RunningJob(folder, self._start)
+
+    def _follow(self, running: RunningJob) -> None:
+        for event in running.poll():
+            if event["event"] in ("warning", "info") and event.get("check"):
+                self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
+        self.device_reason, self.memory = running.progress.device_reason, running.progress.memory
+        if running.ended:
+            self.problem = "" if running.failure is None else running.failure.sentence
+            self._close()
+
+    def _close(self) -> None:
+        if self._folder is not None:
+            self._folder.remove()
+        self._folder, self._writing, self._running = None, None, None
+
+    def _state(self, scans: Sequence[Scan], choices: PanelChoices) -> object:
+        """What tells these labels from others, and from what they will be after the next stroke of the brush."""
+        nodes = [(scan.volume_id, self._scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
+        drawn = tuple(
+            (volume, node.GetID(), stamp_of(node), _names(node), is_partly_labelled(node))
+            for volume, node in nodes
+            if node is not None
+        )
+        region = choices.region
+        return drawn, choices.device, None if region is None else (region.GetID(), region.GetMTime())
+
+    def _small(self, scan: Scan) -> bool:
+        return bool(self._scene.GetNodeByID(scan.volume_id).GetImageData().GetNumberOfPoints() <= SMALL_SCAN)
+
+
+def _names(segmentation: Any) -> tuple[str, ...]:
+    source = segmentation.GetSegmentation()
+    return tuple(source.GetNthSegment(index).GetName() or "" for index in range(source.GetNumberOfSegments()))

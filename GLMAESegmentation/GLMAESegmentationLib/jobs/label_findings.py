@@ -1,0 +1,46 @@
+"""What the engine finds odd about the labels, as it warns at the start of a training, for the scans of the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..translation import tr as _
+from .case_folder import ExportedCase
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something suspicious about a label.
+
+    Attributes:
+        volume_id: of the scan in question.
+        name: of the class; "" for all.
+        sentence: what it is.
+        part: whether it asks if only a part of the scan was labelled.
+    """
+
+    volume_id: str
+    name: str
+    sentence: str
+    part: bool = False
+
+
+def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list[Finding]:
+    """The findings in a `warning`: one for each scan that it names; none when it speaks of no label.
+
+    Args:
+        event: with `message`, and `case` or `cases`, sometimes `classes`.
+        cases: what the engine's names of cases stand for.
+    """
+    named = [event.get("case"), *(event["cases"] if isinstance(event.get("cases"), list) else [])]
+    classes = event["classes"] if isinstance(event.get("classes"), list) else []
+    meant = [case for case in cases if case.name in named]
+    sentence = str(event.get("message") or "")
+    part = event.get("check") == "region"
+    if part and ", unless classes.json" in sentence:  # the panel writes the class file
+        sentence = sentence.split(", unless classes.json")[0] + _(", unless you press the button below.")
+    for case in meant:  # the neutral name means nothing to the user
+        sentence = sentence.replace(case.name, case.title)
+    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence, part) for case in meant]

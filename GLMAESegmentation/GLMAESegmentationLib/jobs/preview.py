@@ -1,0 +1,92 @@
+"""A look at a training under way: a scan goes to the engine, and comes back as a segmentation that is not kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError
+from glmae.files import write_json
+
+from ..scene.scene_cases import PREVIEW_ATTRIBUTE, SceneCase
+from ..scene.segment_voxels import segment_arrays
+from ..scene.segmentation_import import RESULT_ATTRIBUTE, import_segmentation
+from ..translation import tr as _
+from .case_folder import CaseFolder, ExportedCase
+from .folder import JobFolder
+from .training import box_of
+
+# In these stages the engine answers between two steps.
+STAGES = ("finetune", "cross-validation")
+
+
+class TrainingPreview:
+    """At most one preview at a time, of one job.
+
+    Attributes:
+        asked: whether an answer is still to come.
+        sentence: what there is to say about it; "" for nothing.
+        node_id: of the segmentation that shows it; "" while there is none.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.sentence, self.node_id = False, "", ""
+        self._case: ExportedCase | None = None
+
+    def ask(self, job: JobFolder, volume: Any, region: Any | None) -> None:
+        """Write a scan for the engine and ask for its segmentation.
+
+        Raises:
+            GLMAEError: the scan cannot be written, or lies outside of the region.
+        """
+        folder = job.folder / "preview"
+        shutil.rmtree(folder, ignore_errors=True)
+        cases = CaseFolder(folder)
+        self._case = cases.add(SceneCase((volume,)), box_of(region, volume))
+        write_json(job.out / "unfinished" / "preview.json", {"image": str(cases.images / f"{self._case.name}.nrrd")})
+        self.asked = True
+        self.sentence = _("A preview of {scan} is being made.").format(scan=volume.GetName())
+
+    def take(self, event: Mapping[str, Any], scene: Any) -> None:
+        """Show what came of it, instead of the preview before."""
+        case, self._case, self.asked, self.sentence = self._case, None, False, ""
+        if case is None:
+            return
+        if not event.get("file"):
+            message = str(event.get("message") or "")
+            self.sentence = (message[:1].upper() + message[1:]).replace(case.name, case.title)
+            return
+        volume = scene.GetNodeByID(case.volumes[0])
+        if volume is None:
+            return
+        self._remove_node(scene)
+        try:
+            name = _("{scan} preview").format(scan=volume.GetName())
+            node = import_segmentation(Path(str(event["file"])), volume, name)
+        except GLMAEError:  # the training ended meanwhile, and its files are gone
+            return
+        node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
+        node.RemoveAttribute(RESULT_ATTRIBUTE)
+        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(True)
+        self.node_id = node.GetID()
+        found = any(segment.mask.any() for segment in segment_arrays(node))
+        text = (
+            _("Shown: {scan} after {n} steps. The preview goes when the training ends.")
+            if found
+            else _("Nothing is found in {scan} yet, after {n} steps.")
+        )
+        self.sentence = text.format(scan=volume.GetName(), n=event.get("step"))
+
+    def remove(self, scene: Any) -> None:
+        """Nothing of it stays."""
+        self._remove_node(scene)
+        self._case, self.asked, self.sentence = None, False, ""
+
+    def _remove_node(self, scene: Any) -> None:
+        node = scene.GetNodeByID(self.node_id) if self.node_id else None
+        self.node_id = ""
+        if node is not None and node.GetAttribute(PREVIEW_ATTRIBUTE):
+            scene.RemoveNode(node)

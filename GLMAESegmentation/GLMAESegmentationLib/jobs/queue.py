@@ -1,0 +1,93 @@
+"""The scans that are being segmented, each with its state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ..translation import tr as _
+
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+
+
+@dataclass(frozen=True)
+class QueuedScan:
+    """One scan of the queue.
+
+    Attributes:
+        volume_id: ID of its volume node.
+        name: of the volume.
+        state: WAITING, RUNNING, DONE, FAILED or CANCELLED.
+        case: its name for the engine; "" before it is exported.
+        note: why it failed, or what is doubtful about its result.
+        result_id: ID of the new segmentation node; "" while there is none.
+    """
+
+    volume_id: str
+    name: str
+    state: str = WAITING
+    case: str = ""
+    note: str = ""
+    result_id: str = ""
+
+
+class SegmentationQueue:
+    """The scans in the order in which they were asked for."""
+
+    def __init__(self, scans: Iterable[QueuedScan] = ()) -> None:
+        self._scans = list(scans)
+
+    @property
+    def scans(self) -> tuple[QueuedScan, ...]:
+        """All of them."""
+        return tuple(self._scans)
+
+    @property
+    def open(self) -> tuple[QueuedScan, ...]:
+        """Those that are waiting or running."""
+        return tuple(scan for scan in self._scans if scan.state in (WAITING, RUNNING))
+
+    def with_state(self, *states: str) -> tuple[QueuedScan, ...]:
+        """Those in one of these states."""
+        return tuple(scan for scan in self._scans if scan.state in states)
+
+    def of_case(self, case: str) -> QueuedScan | None:
+        """The scan that the engine knows as `case`."""
+        return next((scan for scan in self._scans if scan.case == case), None)
+
+    def of_volume(self, volume_id: str) -> QueuedScan | None:
+        """The scan of a volume node."""
+        return next((scan for scan in self._scans if scan.volume_id == volume_id), None)
+
+    def update(self, volume_id: str, **changes: str) -> None:
+        """Change fields of one scan."""
+        self._scans = [replace(scan, **changes) if scan.volume_id == volume_id else scan for scan in self._scans]
+
+    def case_event(self, case: str, state: str, message: str) -> None:
+        """Follow the engine: a case is running or has failed. DONE is for the caller, when the result is in the scene.
+
+        A scan that the user cancelled stays so.
+        """
+        scan = self.of_case(case)
+        if scan is None or scan.state not in (WAITING, RUNNING):
+            return
+        if state == "running":
+            self.update(scan.volume_id, state=RUNNING)
+        elif state == "failed":
+            self.update(scan.volume_id, state=FAILED, note=message)
+
+    def close(self, state: str, note: str = "") -> None:
+        """Nothing more comes: what is still open gets this state."""
+        for scan in self.open:
+            self.update(scan.volume_id, state=state, note=note)
+
+    @property
+    def sentence(self) -> str:
+        """How far it is."""
+        counts = {state: len(self.with_state(state)) for state in (DONE, FAILED, CANCELLED)}
+        parts = [_("{done} of {total} scans are segmented.").format(done=counts[DONE], total=len(self._scans))]
+        if counts[FAILED]:
+            parts.append(_("{n} failed.").format(n=counts[FAILED]))
+        if counts[CANCELLED]:
+            parts.append(_("{n} were cancelled.").format(n=counts[CANCELLED]))
+        return " ".join(parts)

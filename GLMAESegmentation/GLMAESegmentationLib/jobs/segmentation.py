@@ -1,0 +1,147 @@
+"""Segmenting as a job: writes the scans, says what the engine is to do, brings the results into the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError, RequestError
+
+from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, Scan
+from ..scene.scene_cases import SceneCase, scan_volumes
+from ..scene.segmentation_import import import_segmentation, is_result
+from ..translation import tr as _
+from .case_folder import CaseFolder, ExportedCase
+from .folder import SEGMENT, JobFolder, JobRecord
+from .queue import CANCELLED, DONE, FAILED, QueuedScan, SegmentationQueue
+from .training import box_of
+
+
+def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, scans: Sequence[Scan]) -> JobFolder:
+    """The folder of a segmentation of `scans` with a model."""
+    title = _("Segmenting with {model}").format(model=model)
+    details = {
+        "model": model,
+        "options": ["--model", str(model_folder), "--device", device],
+        "imported": [],
+        "scans": len(scans),
+    }
+    return JobFolder.create(jobs, JobRecord(SEGMENT, title, details=details))
+
+
+def write_scans(job: JobFolder, queue: SegmentationQueue, scene: Any, region: Any | None) -> Iterator[int]:
+    """Write one scan of the queue after the other, then the engine's words; yields the number written after each.
+
+    A scan that cannot be written fails by itself.
+
+    Raises:
+        RequestError: none of them can be written.
+    """
+    folder = CaseFolder(job.cases)
+    for number, scan in enumerate(queue.open, start=1):
+        volume = scene.GetNodeByID(scan.volume_id)
+        try:
+            if volume is None:
+                raise RequestError(_("The scan is no longer in the scene."))
+            case = folder.add(SceneCase((volume,)), box_of(region, volume))
+            queue.update(scan.volume_id, case=case.name)
+        except GLMAEError as error:
+            queue.update(scan.volume_id, state=FAILED, note=str(error))
+        yield number
+    if not queue.open:
+        raise RequestError(_("No scan can be segmented; see the reasons in the list."))
+    words = ["segment", "--images", str(folder.images), "--out", str(job.out), *job.record.details["options"]]
+    job.update(words=tuple(words))
+
+
+def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:
+    """The queue of an interrupted job, for the scene as it is now; results that were imported count as done."""
+    imported = set(job.record.details.get("imported", ()))
+    scans = []
+    for case in CaseFolder.read(job.cases).cases:
+        volume = volume_of_case(case, scene)
+        done = case.name in imported
+        identifier = volume.GetID() if volume is not None else case.volumes[0]
+        scan = QueuedScan(identifier, case.title, case=case.name)
+        if done:
+            scan = replace(scan, state=DONE)
+        elif volume is None:
+            scan = replace(scan, state=CANCELLED, note=_gone(case.title))
+        scans.append(scan)
+    return SegmentationQueue(scans)
+
+
+def volume_of_case(case: ExportedCase, scene: Any) -> Any | None:
+    """The volume that a case was written from: by its ID, else, in a scene that was loaded again, by its name."""
+    node = scene.GetNodeByID(case.volumes[0])
+    if node is not None and node.GetName() == case.title:
+        return node
+    named = [volume for volume in scan_volumes(scene) if volume.GetName() == case.title]
+    return named[0] if len(named) == 1 else None
+
+
+def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> None:
+    """Take one waiting scan out of the queue. Without its image the engine passes over it."""
+    scan = queue.of_volume(volume_id)
+    if scan is None or scan.state != "waiting":
+        return
+    queue.update(volume_id, state=CANCELLED)
+    if scan.case:
+        (CaseFolder(job.cases).images / f"{scan.case}.nrrd").unlink(missing_ok=True)
+
+
+def import_result(
+    job: JobFolder,
+    queue: SegmentationQueue,
+    case: str,
+    file: Path,
+    scene: Any,
+    check: Callable[[Any, Any], Sequence[str]],
+) -> Any | None:
+    """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
+
+    Older results of the scan that were not accepted are hidden, not removed.
+
+    Args:
+        job: the segmentation.
+        queue: of its scans.
+        case: the engine's name of the scan.
+        file: the result.
+        scene: where its scan is.
+        check: what is doubtful about a result node made of a volume node, a sentence each.
+    """
+    scan = queue.of_case(case)
+    if scan is None or scan.state == DONE:
+        return None
+    volume = scene.GetNodeByID(scan.volume_id)
+    if volume is None:
+        queue.update(scan.volume_id, state=FAILED, note=_gone(scan.name))
+        return None
+    try:
+        node = import_segmentation(file, volume)
+    except GLMAEError as error:
+        queue.update(scan.volume_id, state=FAILED, note=str(error))
+        return None
+    node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
+    doubt = " ".join(check(node, volume))
+    if doubt:
+        node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
+    _hide_older(node, volume, scene)
+    queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
+    details = dict(job.record.details)
+    job.update(details={**details, "imported": [*details.get("imported", ()), case]})
+    return node
+
+
+def _hide_older(node: Any, volume: Any, scene: Any) -> None:
+    role = node.GetReferenceImageGeometryReferenceRole()
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
+        other = scene.GetNthNodeByClass(number, "vtkMRMLSegmentationNode")
+        if other is not node and is_result(other) and other.GetNodeReferenceID(role) == volume.GetID():
+            other.SetDisplayVisibility(False)
+
+
+def _gone(name: str) -> str:
+    return _("{scan} is no longer in the scene; load it again and segment it.").format(scan=name)

@@ -1,0 +1,340 @@
+"""The panel without its widgets: what each click does, and what is shown after it.
+
+A front end makes one `Panel`, calls `do` for clicks and `tick` several times a second, and shows `state`. Nothing here
+waits: scans are written and results are read one at a time, one a tick, so that the front end stays responsive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError
+from glmae.scans.classes import ClassTable, merge
+
+from ..engine.command import EngineCommand
+from ..engine.failures import Failure, failure_of
+from ..engine.process import EngineProcess
+from ..jobs.current import CurrentJob
+from ..jobs.interrupted import InterruptedJobs
+from ..jobs.label_check import LabelCheck
+from ..models.chosen import ChosenModel
+from ..models.library import ModelLibrary
+from ..scene.choices import TRAIN as TO_TRAIN
+from ..scene.choices import PanelChoices
+from ..scene.class_overview import drawn_classes
+from ..scene.labelling import segmentation_to_draw
+from ..scene.scan_choice import next_to_label, scan_to_preview, scans_to_rank, scans_to_segment, training_scans
+from ..scene.scan_table import Scan, scan_table
+from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
+from ..scene.segment_classes import class_table
+from ..scene.segment_voxels import VoxelCounts
+from ..scene.segmentation_import import accept_result, is_result
+from ..setup.installation_ending import Ending
+from ..setup.set_up import SetUp
+from ..translation import tr as _
+from . import state as action
+from .aliases import Aliases
+from .sentences import listed
+from .situation import Situation
+from .state import PanelState, panel_state
+
+# These need the processor for themselves.
+_JOBS = (action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY, action.RANK)
+
+
+class Panel:
+    """One panel on one scene.
+
+    Args:
+        scene: the vtkMRMLScene.
+        parameter_node: gives the module's parameter node; asked each time, because closing a scene replaces it.
+        folder: for models and jobs, outside of any scene; made when needed.
+        start: starts a process. Raises OSError if it cannot.
+        open_editor: shows a segmentation and its volume in the Segment Editor.
+    """
+
+    def __init__(
+        self,
+        scene: Any,
+        parameter_node: Callable[[], Any],
+        folder: Path,
+        start: Callable[[EngineCommand], EngineProcess],
+        open_editor: Callable[[Any, Any], None],
+    ) -> None:
+        self.scene = scene
+        self.library = ModelLibrary(Path(folder) / "models")
+        self.jobs = Path(folder) / "jobs"
+        self.selected = ""
+        self.state = PanelState()
+        self._parameter_node, self._open_editor = parameter_node, open_editor
+        self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
+        self._labels = LabelCheck(scene, self.jobs, start)
+        self._counts, self._aliases = VoxelCounts(), Aliases()
+        self._set_up = SetUp(start)
+        self._failure: Failure | None = None
+        self._note, self._pips_words = "", ""
+        self._interrupted = InterruptedJobs(self.jobs, self.library)
+        self._model = ChosenModel(self.library, lambda: self.choices)
+        self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
+            action.LABEL: self._label,
+            action.LABEL_NEXT: self._label_next,
+            action.RANK: self._rank,
+            action.START_TRAINING: self._train,
+            action.CHECK_LABELS: self._check_labels,
+            action.STATE_PART: self._state_part,
+            action.PREVIEW: self._preview,
+            action.PAUSE: self._pause,
+            action.STOP: self._stop,
+            action.CONTINUE: self._continue,
+            action.KEEP: self._keep,
+            action.DISCARD: self._discard,
+            action.START_SEGMENTING: self._segment,
+            action.CANCEL: self._pause,
+            action.CANCEL_SCAN: self._cancel_scan,
+            action.RETRY: self._retry,
+            action.UNDO: self._undo,
+            action.ACCEPT: self._accept,
+            action.CORRECT: self._correct,
+            action.IMPORT: self._model.import_file,
+            action.EXPORT: self._model.export,
+            action.RENAME: self._model.rename,
+            action.DELETE: self._model.delete,
+            action.CHECK_SET_UP: self._check_set_up,
+        }
+        self.refresh()
+
+    @property
+    def choices(self) -> PanelChoices:
+        """What the user chose, in the scene as it is now."""
+        return PanelChoices(self._parameter_node())
+
+    @property
+    def log(self) -> str:
+        """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
+        return self._aliases.hide(self._pips_words or self._job.log)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job.folder is not None
+
+    def do(self, name: str, value: Any = None) -> None:
+        """Carry out an action of `panel_state`; one that makes no sense now does nothing.
+
+        Args:
+            name: of the action.
+            value: ACCEPT, CORRECT, LABEL, CANCEL_SCAN: the ID of a volume instead of the selected one; IMPORT, EXPORT:
+                a path; RENAME: the new name.
+        """
+        if name in (action.LABEL, action.ACCEPT, action.CORRECT, action.CANCEL_SCAN) and value is not None:
+            self.selected = value
+        self.refresh()
+        if name not in self.state.enabled:
+            return
+        self._note, self._failure, self._pips_words = "", None, ""
+        self._job.note, self._job.failure = "", None
+        try:
+            if name in _JOBS:
+                self._labels.leave()
+            self._note = self._actions[name](value) or ""
+        except GLMAEError as error:
+            self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
+        self.refresh()
+
+    def tick(self) -> None:
+        """Move on by one small piece. Called several times a second while a job is under way, else once a second."""
+        if self.busy:
+            self._job.tick()
+            if not self.busy:
+                self._interrupted.look(None, at_once=True)
+        else:
+            self._look_at_labels()
+        self._set_up.tick()
+        self.refresh()
+
+    def refresh(self) -> PanelState:
+        """Decide anew what to show, from the scene and the job as they are now."""
+        self._interrupted.look(self._job.folder)
+        choices = self.choices
+        self._model.read()
+        cases = find_cases(self.scene)
+        scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
+        self._aliases.see(scan.name for scan in scans)
+        region = choices.region
+        checked = self._labels.holds(training_scans(scans), choices)
+        asked = self._labels if checked else self._job  # which of the two has looked at these labels
+        self.state = panel_state(
+            Situation(
+                scans=scans,
+                classes=drawn_classes(training_scans(scans), self.scene),
+                findings=asked.findings,
+                checked=checked,
+                checking_labels=self._labels.running,
+                problem=self._labels.problem if checked else "",
+                missing=self._set_up.missing,
+                missing_sentence=self._set_up.sentence,
+                checking=self._set_up.checking,
+                set_up=self._set_up.report,
+                models=self.library.names,
+                model=choices.model,
+                scores=self._model.scores,
+                advice=" ".join(part for part in (self._model.origin, self._model.advice) if part),
+                budget=choices.budget,
+                steps=choices.steps,
+                device=choices.device,
+                device_reason=asked.device_reason or self._job.device_reason,
+                memory=asked.memory or self._job.memory,
+                backbone=self._set_up.backbone if choices.pretrained else "",
+                shipped=self._set_up.backbone,
+                region="" if region is None else region.GetName(),
+                selected=self.selected,
+                job=self._job.kind,
+                preparing=self._job.preparing,
+                stopping=self._job.stopping,
+                finishing=self._job.finishing,
+                preview=self._job.preview.sentence,
+                preview_asked=self._job.preview.asked,
+                preview_of=self._job.preview.node_id,
+                progress=self._job.progress,
+                queue=self._job.queue,
+                interrupted=self._interrupted.titles,
+                learnt=self._interrupted.learnt,
+                failure=self._failure or self._job.failure,
+                undoable=len(self._undoable()),
+                note=self._note or self._job.note,
+            )
+        )
+        return self.state
+
+    def packages_changed(self, ending: Ending | None = None) -> None:
+        """Look again what is missing; after an installation, say how it ended."""
+        self._set_up.look()
+        if ending is not None:
+            well = ending.name in ("installed", "refused")
+            self._note = ending.sentence if well else ""
+            name = _("Installing ({ending})").format(ending=ending.name)
+            self._failure = None if well else Failure(name, ending.cause, ending.remedy)
+            self._pips_words = "" if well else ending.log
+        self.refresh()
+
+    def scene_closed(self) -> None:
+        """The scene was closed: what spoke of its nodes is gone."""
+        self._job.scene_closed()
+        self._labels.leave()
+        self.selected, self._note = "", ""
+        self.refresh()
+
+    def leave(self) -> None:
+        """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
+        self._job.leave()
+        self._labels.leave()
+        self._set_up.leave()
+
+    # Clicks
+
+    def _rank(self, value: Any) -> None:
+        self._job.suggest(scans_to_rank(self.state.scans), self.choices)
+
+    def _train(self, value: Any) -> None:
+        title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
+        self._job.train(training_scans(self.state.scans), self.choices, title)
+
+    def _segment(self, value: Any) -> None:
+        self._job.segment(scans_to_segment(self.state.scans, self.state.model), self.choices)
+
+    def _retry(self, value: Any) -> None:
+        assert self._job.queue is not None
+        again = {scan.volume_id for scan in self._job.queue.with_state("failed", "cancelled")}
+        self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
+
+    def _check_labels(self, value: Any) -> None:
+        self._labels.begin(training_scans(self.state.scans), self.choices)
+
+    def _state_part(self, value: Any) -> str:
+        scan = self._scan(None)
+        segmentation = self.scene.GetNodeByID(scan.segmentation_id)
+        if scan.partly:
+            segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
+            return _("What is not drawn in {scan} counts as background.").format(scan=scan.name)
+        segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
+        return _("Where nothing was labelled in {scan}, nothing is learnt.").format(scan=scan.name)
+
+    def _preview(self, value: Any) -> None:
+        scan = scan_to_preview(self.state.scans, value or self.selected)
+        self._job.ask_for_preview(scan.volume_id, self.choices.region)
+
+    def _pause(self, value: Any) -> None:
+        self._job.stop()
+
+    def _stop(self, value: Any) -> None:
+        self._job.stop(keep=True)
+
+    def _cancel_scan(self, value: Any) -> None:
+        self._job.cancel(self.selected)
+
+    def _continue(self, value: Any) -> None:
+        self._job.resume(self._interrupted.take())
+
+    def _keep(self, value: Any) -> None:
+        self._job.resume(self._interrupted.take(), finish=True)
+
+    def _discard(self, value: Any) -> None:
+        self._interrupted.discard()
+
+    def _undo(self, value: Any) -> None:
+        for node in self._undoable():
+            self.scene.RemoveNode(node)
+        self._job.results, self._job.queue = [], None
+
+    def _accept(self, value: Any) -> str:
+        scan = self._scan(value)
+        accept_result(self.scene.GetNodeByID(scan.result_id))
+        self.choices.set_role(scan.volume_id, TO_TRAIN)
+        return _("{scan} will be trained on. Accept or correct more results, or press Train.").format(scan=scan.name)
+
+    def _correct(self, value: Any) -> None:
+        scan = self._scan(value)
+        self._open_editor(self.scene.GetNodeByID(scan.result_id), self.scene.GetNodeByID(scan.volume_id))
+
+    def _label(self, value: Any) -> None:
+        scan = self._scan(value)
+        volume = self.scene.GetNodeByID(scan.volume_id)
+        drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
+        self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
+
+    def _label_next(self, value: Any) -> None:
+        scan = next_to_label(self.state.scans, self._job.ranking)
+        if scan is not None:
+            self.selected = scan.volume_id
+            (self._correct if scan.result_id else self._label)(scan.volume_id)
+
+    def _check_set_up(self, value: Any) -> None:
+        self._failure = self._set_up.check()
+
+    # What the scene and the disk say
+
+    def _look_at_labels(self) -> None:
+        """Count what was drawn, then have it checked."""
+        for case in find_cases(self.scene):
+            if case.segmentation is not None and self._counts.known(case.segmentation) is None:
+                self._counts.count(case.segmentation)
+                return
+        if not self.state.missing:
+            self._labels.look(training_scans(self.state.scans), self.choices)
+
+    def _class_table(self) -> ClassTable:
+        """The structures to draw: those of the scans to train on, and of the chosen model."""
+        scans = training_scans(self.state.scans)
+        tables = [class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
+        return merge([*tables, *self._model.classes])
+
+    def _scan(self, volume_id: str | None) -> Scan:
+        wanted = volume_id or self.selected
+        return next(scan for scan in self.state.scans if scan.volume_id == wanted)
+
+    def _undoable(self) -> list[Any]:
+        """The results of the last segmentation that are still in the scene and were not accepted."""
+        nodes = [self.scene.GetNodeByID(identifier) for identifier in self._job.results]
+        return [node for node in nodes if node is not None and is_result(node)]

@@ -1,0 +1,133 @@
+"""The bundled scans in Slicer's Sample Data module: a labelled and an unlabelled group, without a download."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from glmae.scans.class_file import read_class_file
+from glmae.scans.classes import ClassTable
+
+from ..translation import tr as _
+
+RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+SCANS = RESOURCES / "SampleScans"
+CATEGORY = "GLMAE"
+
+
+@dataclass(frozen=True)
+class SampleGroup:
+    """Scans that are loaded together.
+
+    Attributes:
+        name: of the sample data set, for scripts: `SampleData.downloadSamples(NAME)`.
+        title: what its button says.
+        thumbnail: file name of its picture in Resources/Icons.
+        scans: names of the scans.
+        labelled: whether the segmentations drawn by hand are loaded too.
+    """
+
+    name: str
+    title: str
+    thumbnail: str
+    scans: tuple[str, ...]
+    labelled: bool
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image files."""
+        return tuple(SCANS / "images" / f"{scan}.nii.gz" for scan in self.scans)
+
+
+def sample_groups() -> tuple[SampleGroup, SampleGroup]:
+    """Two labelled scans to train on, six others to segment."""
+    return (
+        SampleGroup(
+            "GLMAEHippocampusLabelled",
+            _("Hippocampus: 2 labelled MR scans"),
+            "SampleLabelled.png",
+            ("hippocampus_039", "hippocampus_207"),
+            labelled=True,
+        ),
+        SampleGroup(
+            "GLMAEHippocampusUnlabelled",
+            _("Hippocampus: 6 MR scans without labels"),
+            "SampleUnlabelled.png",
+            tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "155", "230", "249")),
+            labelled=False,
+        ),
+    )
+
+
+def register_sample_data() -> None:
+    """Add the groups to Slicer's Sample Data module. To be called once, when Slicer has started up."""
+    logic = importlib.import_module("SampleData").SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # new in Slicer 5.12
+        logic.registerCustomSampleDataCategory(CATEGORY, _("GLMAE Segmentation"))
+    for group in sample_groups():
+        logic.registerCustomSampleDataSource(
+            category=CATEGORY,
+            sampleName=group.name,
+            uris=[file.as_uri() for file in group.files],
+            fileNames=[file.name for file in group.files],
+            nodeNames=list(group.scans),
+            checksums=[f"SHA256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in group.files],
+            loadFileTypes=["VolumeFile"] * len(group.files),
+            loadFiles=[True] * len(group.files),
+            thumbnailFileName=str(RESOURCES / "Icons" / group.thumbnail),
+            customDownloader=_loader(group),
+        )
+
+
+def load_group(group: SampleGroup, scene: Any) -> list[Any]:
+    """Load a group into `scene`, in a folder of its own in the subject hierarchy.
+
+    Returns:
+        The new vtkMRMLScalarVolumeNodes; the segmentations are beside them.
+    """
+    volumes_logic = slicer.modules.volumes.logic()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), group.title)
+    classes = read_class_file(SCANS / "labels" / "classes.json").classes or ClassTable(())
+    volumes = []
+    for scan, file in zip(group.scans, group.files, strict=True):
+        volume = volumes_logic.AddArchetypeVolume(str(file), scan)
+        hierarchy.CreateItem(folder, volume)
+        volumes.append(volume)
+        if group.labelled:
+            segmentation = _load_label(SCANS / "labels" / file.name, volume, classes, scene)
+            hierarchy.CreateItem(folder, segmentation)
+    return volumes
+
+
+def _loader(group: SampleGroup) -> Callable[[Any], list[Any]]:
+    def load(source: Any) -> list[Any]:
+        volumes = load_group(group, slicer.mrmlScene)
+        slicer.util.setSliceViewerLayers(background=volumes[0], fit=True)
+        return volumes
+
+    return load
+
+
+def _load_label(file: Path, volume: Any, classes: ClassTable, scene: Any) -> Any:
+    labelmap = slicer.modules.volumes.logic().AddArchetypeVolume(str(file), f"{volume.GetName()} label", 1)
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} segmentation")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
+    scene.RemoveNode(labelmap)
+    by_value = {entry.value: entry for entry in classes.classes}
+    content = segmentation.GetSegmentation()
+    for index in range(content.GetNumberOfSegments()):
+        segment = content.GetNthSegment(index)
+        entry = by_value[segment.GetLabelValue()]
+        segment.SetName(entry.name)
+        if entry.color is not None:
+            segment.SetColor(*entry.color)
+    return segmentation

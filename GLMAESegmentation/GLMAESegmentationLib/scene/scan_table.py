@@ -1,0 +1,143 @@
+"""The scans of the scene as the panel shows them: state, segmentation, role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from glmae.scans.classes import plain_name
+
+from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
+from .scene_cases import SceneCase, is_partly_labelled
+from .segment_voxels import VoxelCounts
+from .segmentation_import import is_accepted
+
+UNLABELLED, PARTLY, LABELLED, SEGMENTED, CORRECTED, FAILED = (
+    "unlabelled",
+    "partly labelled",
+    "labelled",
+    "segmented",
+    "corrected",
+    "failed",
+)
+MODEL_ATTRIBUTE = "GLMAESegmentation.Model"
+DOUBT_ATTRIBUTE = "GLMAESegmentation.Doubt"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One row of the table.
+
+    Attributes:
+        volume_id: ID of its volume node.
+        name: of the volume.
+        state: one of the six above.
+        role: TRAIN, SEGMENT or LEAVE_OUT.
+        guessed: whether the role is a guess.
+        segmentation_id: of the drawn or accepted segmentation; "" when there is none.
+        result_id: of the newest result that was not accepted yet; "" when there is none.
+        result_model: name of the model that made that result.
+        segmentation: name of what is shown as its segmentation.
+        doubt: what is doubtful about the result; "" for nothing.
+        voxels: of each class drawn in it, by name; None while they are being counted.
+        failure: why it could not be segmented; "" if it could.
+        empty: names of its segments in which nothing was drawn.
+        partly: whether only the part of it that holds labels was looked at.
+    """
+
+    volume_id: str
+    name: str
+    state: str
+    role: str
+    guessed: bool = True
+    segmentation_id: str = ""
+    result_id: str = ""
+    result_model: str = ""
+    segmentation: str = ""
+    doubt: str = ""
+    voxels: Mapping[str, int] | None = field(default_factory=dict)
+    failure: str = ""
+    empty: tuple[str, ...] = ()
+    partly: bool = False
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is a label to train on."""
+        return bool(self.segmentation_id) and (self.voxels is None or any(self.voxels.values()))
+
+
+def scan_table(
+    cases: Sequence[SceneCase], choices: PanelChoices, counts: VoxelCounts, failures: Mapping[str, str]
+) -> list[Scan]:
+    """The rows for the cases of a scene.
+
+    Args:
+        cases: of the scene.
+        choices: of the user.
+        counts: the voxels that were counted so far; what is not counted yet is not counted here.
+        failures: why a scan could not be segmented, by the ID of its volume.
+    """
+    drawn = {case.volumes[0].GetID(): _voxels(case.segmentation, counts) for case in cases}
+    known = {plain_name(name) for voxels in drawn.values() for name, count in (voxels or {}).items() if count}
+    return [_scan(case, drawn[case.volumes[0].GetID()], known, choices, failures) for case in cases]
+
+
+def _scan(
+    case: SceneCase,
+    voxels: Mapping[str, int] | None,
+    known: set[str],
+    choices: PanelChoices,
+    failures: Mapping[str, str],
+) -> Scan:
+    volume, drawn = case.volumes[0], case.segmentation
+    result = case.results[-1] if case.results else None
+    failure = failures.get(volume.GetID(), "")
+    here = {plain_name(name) for name, count in (voxels or {}).items() if count}
+    partly = is_partly_labelled(drawn)
+    if drawn is not None and voxels is None:
+        state = CORRECTED if is_accepted(drawn) else LABELLED
+    elif drawn is not None and here:
+        state = PARTLY if here < known or partly else CORRECTED if is_accepted(drawn) else LABELLED
+    elif failure:
+        state = FAILED
+    elif result is not None:
+        state = SEGMENTED
+    else:
+        state = UNLABELLED
+    chosen = choices.role(volume.GetID())
+    shown = drawn if here or (drawn is not None and result is None) else result
+    return Scan(
+        volume_id=volume.GetID(),
+        name=volume.GetName() or "",
+        state=state,
+        role=chosen or (TRAIN if state in (PARTLY, LABELLED, CORRECTED) else SEGMENT),
+        guessed=chosen is None,
+        segmentation_id=drawn.GetID() if drawn is not None else "",
+        result_id=result.GetID() if result is not None else "",
+        result_model=(result.GetAttribute(MODEL_ATTRIBUTE) or "") if result is not None else "",
+        segmentation=(shown.GetName() or "") if shown is not None else "",
+        doubt=(result.GetAttribute(DOUBT_ATTRIBUTE) or "") if result is not None else "",
+        voxels=voxels,
+        failure=failure,
+        empty=tuple(name for name, count in (voxels or {}).items() if not count),
+        partly=partly,
+    )
+
+
+def _voxels(segmentation: Any | None, counts: VoxelCounts) -> dict[str, int] | None:
+    """Voxels by class name. Surfaces have no voxels before they are exported; they count as drawn."""
+    if segmentation is None:
+        return {}
+    counted = counts.known(segmentation)
+    if counted is None:
+        return None
+    source = segmentation.GetSegmentation()
+    voxels: dict[str, int] = {}
+    for index in range(source.GetNumberOfSegments()):
+        name = source.GetNthSegment(index).GetName() or ""
+        voxels[name] = voxels.get(name, 0) + counted.get(source.GetNthSegmentID(index), 1)
+    return voxels
+
+
+__all__ = ["CORRECTED", "FAILED", "LABELLED", "LEAVE_OUT", "PARTLY", "SEGMENTED", "UNLABELLED", "Scan", "scan_table"]

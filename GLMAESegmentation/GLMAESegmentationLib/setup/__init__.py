@@ -1,0 +1,1 @@
+"""What the engine needs on this computer: what is missing, how it is installed and checked."""

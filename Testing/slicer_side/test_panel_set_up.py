@@ -25,7 +25,7 @@ OFFLINE = Ending("offline", "The servers could not be reached.", "Install from a
 @pytest.fixture
 def bare(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> ModuleWindow:
     """The panel in a Slicer without PyTorch."""
-    for module in ("set_up", "widgets.slicer_application"):
+    for module in ("setup.set_up", "widgets.slicer_application"):
         monkeypatch.setattr(f"GLMAESegmentationLib.{module}.installed_packages", lambda: LACKING)
     window.widget.enter()
     return window

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+from plain_process import PlainProcess
 from scene_content import SAMPLES
 
-from GLMAESegmentationLib.engine.process import PlainProcess
 from GLMAESegmentationLib.panel.panel import Panel
 
 STRUCTURES = {1: ("Anterior", (0.9, 0.5, 0.2)), 2: ("Posterior", (0.2, 0.6, 0.9))}

@@ -144,15 +144,6 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
     return 1 if failed else 0
 
 
-def suggest(images: Path) -> int:
-    """The last scan first."""
-    cases = sorted((image.name.removesuffix(".nrrd") for image in images.iterdir()), reverse=True)
-    for rank, case in enumerate(cases, start=1):
-        say("suggestion", case=case, rank=rank, reason=f"unsure about the liver in {case}.")
-    say("finished", job="suggest", failed=[], message=f"Label {cases[0]} next.")
-    return 0
-
-
 def main() -> int:
     words = sys.argv[1:]
     behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
@@ -160,8 +151,6 @@ def main() -> int:
     say("info", message="Computing on the CPU.")
     if words[0] == "check":
         return check(behaviour, Path(words[words.index("--labels") + 1]))
-    if words[0] == "suggest":
-        return suggest(Path(words[words.index("--images") + 1]))
     out = Path(words[words.index("--out") + 1])
     if words[0] == "finetune":
         return train(behaviour, out)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from panel_scene import follow, load_scan, new_panel, write_model
+from plain_process import PlainProcess
 
 from glmae.errors import StorageError
 from GLMAESegmentationLib.engine import command as engine
-from GLMAESegmentationLib.engine.process import PlainProcess
 from GLMAESegmentationLib.jobs.folder import all_jobs
 from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.panel.panel import Panel

@@ -96,18 +96,6 @@ def test_one_scan_is_cancelled(panel: Panel, stand_in: Path) -> None:
     assert len(results()) == 2
 
 
-def test_label_next_follows_the_ranking_of_the_model(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Any] = []
-    monkeypatch.setattr(panel, "_open_editor", lambda segmentation, volume: opened.append(volume.GetName()))
-    panel.do(action.RANK)
-    follow(panel)
-    assert panel.state.failure is None, panel.log
-    assert panel.state.next_step == f"Label {NAMES[2]} next: unsure about the liver in {NAMES[2]}."
-    assert not list(panel.jobs.iterdir())
-    panel.do(action.LABEL_NEXT)
-    assert opened == [NAMES[2]]
-
-
 def test_a_volume_deleted_meanwhile(panel: Panel, stand_in: Path, scene: Any) -> None:
     stand_in.write_text("slow", encoding="utf-8")
     panel.do(action.START_SEGMENTING)

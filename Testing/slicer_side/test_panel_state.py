@@ -22,7 +22,7 @@ from GLMAESegmentationLib.panel.sentences import duration, listed
 from GLMAESegmentationLib.panel.situation import Situation
 from GLMAESegmentationLib.panel.state import panel_state
 from GLMAESegmentationLib.scene.class_overview import ClassRow
-from GLMAESegmentationLib.scene.scan_choice import next_to_label, scan_to_preview, scans_to_segment
+from GLMAESegmentationLib.scene.scan_choice import scan_to_preview, scans_to_segment
 from GLMAESegmentationLib.scene.scan_table import Scan
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
@@ -47,32 +47,32 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
         (
             Situation(scans=(unlabelled("a"),), selected="a"),
             "Step 2: label two scans",
-            {action.LABEL, action.LABEL_NEXT, action.IMPORT},
+            {action.LABEL, action.IMPORT},
         ),
         (Situation(scans=(labelled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
         (Situation(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
         (
             READY,
             "Step 4: press Segment",
-            {action.LABEL_NEXT, action.START_TRAINING, action.START_SEGMENTING, action.IMPORT, action.EXPORT}
+            {action.START_TRAINING, action.START_SEGMENTING, action.IMPORT, action.EXPORT}
             | {action.RENAME, action.DELETE},
         ),
         (
             dataclasses.replace(READY, missing=("torch", "monai")),
             "First install what is missing: torch, monai.",
-            {action.LABEL_NEXT, action.INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
+            {action.INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
         ),
         (
             dataclasses.replace(READY, job="train", progress=JobProgress(stage="finetune", done=3, total=9)),
             "Training (3 of 9).",
-            {action.LABEL_NEXT, action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
+            {action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
         ),
         (
             dataclasses.replace(READY, job="segment", preparing=(0, 1)),
             "Preparing scan 1 of 1.",
-            {action.LABEL_NEXT, action.CANCEL, action.EXPORT},
+            {action.CANCEL, action.EXPORT},
         ),
-        (dataclasses.replace(READY, job="train", stopping=True), "Stopping.", {action.LABEL_NEXT, action.EXPORT}),
+        (dataclasses.replace(READY, job="train", stopping=True), "Stopping.", {action.EXPORT}),
     ],
 )
 def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
@@ -168,15 +168,6 @@ def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
     assert scans_to_segment([labelled("c"), unlabelled("d", role="leave out")], "new") == []
 
 
-def test_label_next_takes_the_least_sure_then_the_doubtful_then_the_unlabelled() -> None:
-    plain, seen = unlabelled("plain"), unlabelled("seen", state="segmented", result_id="r")
-    doubtful = dataclasses.replace(seen, volume_id="doubtful", doubt="Nothing was found.")
-    assert next_to_label([seen, plain, doubtful]) == doubtful
-    assert next_to_label([seen, plain]) == plain
-    assert next_to_label([seen, plain, doubtful], ["plain"]) == plain
-    assert next_to_label(TWO) is None
-
-
 def test_partial_labels_are_stated() -> None:
     rows = (ClassRow("liver", None, "", {"a": 9}, ("b",)),)
     sentence = panel_state(Situation(scans=TWO, classes=rows)).classes_sentence
@@ -229,13 +220,12 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
         {"event": "finished", "job": "finetune", "model": "m"},
     ):
         progress.apply(event)
-    assert (progress.device, progress.remarks) == ("cpu", ["Computing on the CPU."])
+    assert progress.device == "cpu"
     assert progress.device_reason == "Computing on the CPU."
     assert progress.memory == (1_000_000_000, 9_000_000_000)
     assert (progress.done, progress.total, progress.seconds_left, progress.fraction) == (2, 4, 8.0, 0.5)
     assert progress.loss == [(1.0, 2.0)]
     assert progress.held_out == [(1.0, 0.8)]
-    assert (progress.cases, progress.case_messages) == ({"case-01": "failed"}, {"case-01": "unreadable"})
     assert progress.finished is not None
 
 

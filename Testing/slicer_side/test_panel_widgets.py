@@ -22,7 +22,7 @@ def test_empty_scene(window: ModuleWindow) -> None:
     ui = window.ui
     assert ui.nextStepLabel.text == "Step 1: load the scans."
     assert ui.loadButton.enabled
-    for name in ("labelButton", "labelNextButton", "trainButton", "segmentButton"):
+    for name in ("labelButton", "trainButton", "segmentButton"):
         assert not getattr(ui, name).enabled
     for name in ("failureFrame", "installFrame", "interruptedFrame", "queueTable", "stopButton", "acceptButton"):
         assert not getattr(ui, name).visible

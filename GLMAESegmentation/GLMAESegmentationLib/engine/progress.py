@@ -22,15 +22,11 @@ class JobProgress:
         fold: of a cross-validation; 0 beside one.
         seconds_left: estimate; None while unknown.
         device: what it computes on; "" while unknown.
-        remarks: decisions that the job took by itself.
         device_reason: the device, and why, in a sentence; "" while unknown.
         memory: bytes that a training takes, and bytes that are free; None while unknown.
         warnings: what the user should know.
         loss: (step, loss) points of the training curve of the model itself.
         held_out: (fold, mean Dice of its held-out cases) points.
-        cases: state of each case by its name: running, done, skipped, failed.
-        case_messages: what was said about a case, by its name.
-        files: result file of each finished case.
         doubts: what the engine finds doubtful about a finished case, a sentence each; without it, it did not look.
         finished: the fields of the last event of a job that ended by itself.
         failed: the fields of the last event of a job that did not.
@@ -42,15 +38,11 @@ class JobProgress:
     fold: int = 0
     seconds_left: float | None = None
     device: str = ""
-    remarks: list[str] = field(default_factory=list)
     device_reason: str = ""
     memory: tuple[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
     loss: list[tuple[float, float]] = field(default_factory=list)
     held_out: list[tuple[float, float]] = field(default_factory=list)
-    cases: dict[str, str] = field(default_factory=dict)
-    case_messages: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
     finished: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
@@ -84,15 +76,10 @@ class JobProgress:
 
     def _remark(self, kind: str, event: Mapping[str, Any]) -> None:
         message = str(event.get("message") or "")
-        case = event.get("case")
         if kind == "warning":
             self.warnings.append(message)
-            if isinstance(case, str):
-                self.case_messages[case] = message
-        else:
-            self.remarks.append(message)
-            if self.device and not self.device_reason:  # what every job says first, once it has begun
-                self.device_reason = message
+        elif self.device and not self.device_reason:  # what every job says first, once it has begun
+            self.device_reason = message
 
     def _fold_scored(self, event: Mapping[str, Any]) -> None:
         fold, dice = number(event.get("fold")), number(event.get("mean_dice"))
@@ -112,16 +99,8 @@ class JobProgress:
             _add(self.loss, float(self.done), loss)
 
     def _case(self, event: Mapping[str, Any]) -> None:
-        case, state = event.get("case"), event.get("state")
-        if not isinstance(case, str) or not isinstance(state, str):
-            return
-        self.cases[case] = state
-        if event.get("message"):
-            self.case_messages[case] = str(event["message"])
-        if event.get("file") and state in ("done", "skipped"):
-            self.files[case] = str(event["file"])
-        flags = event.get("flags")
-        if isinstance(flags, list):
+        case, flags = event.get("case"), event.get("flags")
+        if isinstance(case, str) and isinstance(flags, list):
             messages = [flag.get("message") for flag in flags if isinstance(flag, dict)]
             self.doubts[case] = [message for message in messages if isinstance(message, str)]
 

@@ -18,11 +18,10 @@ from ..scene.choices import PanelChoices
 from ..scene.scan_table import Scan
 from ..translation import tr as _
 from .case_folder import CaseFolder
-from .folder import FAILED, FINISHED, SEGMENT, SUGGEST, TRAIN, JobFolder
+from .folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
 from .label_findings import Finding, findings_of
 from .preview import TrainingPreview
 from .queue import CANCELLED, QueuedScan, SegmentationQueue
-from .ranking import new_suggestion, ranked, write_unlabelled
 from .result_check import doubts, found_structures, training_volumes
 from .running import RunningJob
 from .segmentation import cancel_scan, import_result, new_segmentation, queue_of, write_scans
@@ -50,7 +49,6 @@ class CurrentJob:
         results: IDs of the segmentations that the last segmentation made.
         scan_failures: why a scan could not be segmented, by the ID of its volume.
         findings: what the engine finds odd about the labels of the last training.
-        ranking: IDs of the volumes of the last ranking, the one to label first at its beginning.
         stopping: whether the job was asked to stop.
         finishing: whether the model of a stopped training is being made.
         preview: of the training under way.
@@ -74,7 +72,6 @@ class CurrentJob:
         self.results: list[str] = []
         self.scan_failures: dict[str, str] = {}
         self.findings: list[Finding] = []
-        self.ranking: list[str] = []
         self.stopping, self.finishing = False, False
         self.preview = TrainingPreview()
         self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
@@ -83,12 +80,12 @@ class CurrentJob:
         self._written = (0, 0)
         self._files: list[tuple[str, Path]] = []
         self._card: dict[str, Any] = {}
-        self._log, self._best = "", ""
+        self._log = ""
         self._keep = False
 
     @property
     def kind(self) -> str:
-        """TRAIN, SEGMENT or SUGGEST; "" when no job is under way."""
+        """TRAIN or SEGMENT; "" when no job is under way."""
         return self.folder.record.kind if self.folder is not None else ""
 
     @property
@@ -123,19 +120,6 @@ class CurrentJob:
             self.scan_failures.pop(scan.volume_id, None)
         self._written = (0, len(scans))
         self._writing = write_scans(folder, self.queue, self._scene, choices.region)
-
-    def suggest(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
-        """Begin to rank scans by what labelling them is expected to bring to the chosen model.
-
-        Raises:
-            ModelError: the model cannot be used.
-        """
-        self._library.card(choices.model)
-        model_folder = self._library.path(choices.model)
-        folder = self._begin(new_suggestion(self._jobs, choices.model, model_folder, choices.device))
-        self.ranking = []
-        self._written = (0, len(scans))
-        self._writing = write_unlabelled(folder, scans, self._scene, choices.region)
 
     def resume(self, folder: JobFolder, finish: bool = False) -> None:
         """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learnt.
@@ -194,10 +178,10 @@ class CurrentJob:
 
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
-        self.results, self.note, self.findings, self.ranking = [], "", [], []
+        self.results, self.note, self.findings = [], "", []
         self.preview.remove(self._scene)
         self.scan_failures.clear()
-        if self.kind in (SEGMENT, SUGGEST):
+        if self.kind == SEGMENT:
             self.stop()
         elif self.folder is None:
             self.queue = None
@@ -214,7 +198,7 @@ class CurrentJob:
     def _begin(self, folder: JobFolder) -> JobFolder:
         self.folder, self._running, self._writing = folder, None, None
         self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
-        self._best, self._keep, self.finishing = "", False, False
+        self._keep, self.finishing = False, False
         return folder
 
     def _run(self, folder: JobFolder, option: str = "") -> None:
@@ -242,9 +226,6 @@ class CurrentJob:
                 self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
             elif event["event"] == "preview":
                 self.preview.take(event, self._scene)
-            elif event["event"] == "suggestion" and (found := ranked(event, running.job)) is not None:
-                self.ranking.append(found[0])
-                self._best = self._best or found[1]
         self.device_reason = running.progress.device_reason or self.device_reason
         self.memory = running.progress.memory or self.memory
         if running.ended and not self._files:
@@ -275,11 +256,6 @@ class CurrentJob:
             self._fail(running.failure)
         elif folder.record.kind == SEGMENT:
             self._end_segmentation(folder)
-        elif folder.record.kind == SUGGEST:
-            log = folder.read_log()
-            folder.remove()
-            self._close(log)
-            self.note = self._best
         elif folder.record.state == FINISHED:
             log = folder.read_log()
             name = keep_model(folder, self._library)

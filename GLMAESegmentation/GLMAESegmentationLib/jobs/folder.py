@@ -23,7 +23,7 @@ from glmae.files import storage_error, write_json
 from ..engine.child import HEARTBEAT_SECONDS
 
 FORMAT = 1
-TRAIN, SEGMENT, SUGGEST, CHECK = "train", "segment", "suggest", "check"
+TRAIN, SEGMENT, CHECK = "train", "segment", "check"
 PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
 _DEAD_AFTER = 5 * HEARTBEAT_SECONDS
 _LONGEST_LOG = 2_000_000
@@ -34,7 +34,7 @@ class JobRecord:
     """The content of a job.json.
 
     Attributes:
-        kind: TRAIN, SEGMENT, SUGGEST or CHECK.
+        kind: TRAIN, SEGMENT or CHECK.
         title: for the user, when the job is offered for resuming.
         words: the engine's command line, without `--events`; empty before the cases are written.
         state: PREPARING, RUNNING, STOPPED, FAILED or FINISHED.
@@ -148,10 +148,6 @@ class JobFolder:
             return self.log_path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-
-    def remove_cases(self) -> None:
-        """Remove the exported scans; record, log and results stay."""
-        shutil.rmtree(self.cases, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove all of the job."""

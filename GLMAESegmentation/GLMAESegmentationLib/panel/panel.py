@@ -25,7 +25,7 @@ from ..scene.choices import TRAIN as TO_TRAIN
 from ..scene.choices import PanelChoices
 from ..scene.class_overview import drawn_classes
 from ..scene.labelling import segmentation_to_draw
-from ..scene.scan_choice import next_to_label, scan_to_preview, scans_to_rank, scans_to_segment, training_scans
+from ..scene.scan_choice import scan_to_preview, scans_to_segment, training_scans
 from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
 from ..scene.segment_classes import class_table
@@ -41,7 +41,7 @@ from .situation import Situation
 from .state import PanelState, panel_state
 
 # These need the processor for themselves.
-_JOBS = (action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY, action.RANK)
+_JOBS = (action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY)
 
 
 class Panel:
@@ -79,8 +79,6 @@ class Panel:
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
             action.LABEL: self._label,
-            action.LABEL_NEXT: self._label_next,
-            action.RANK: self._rank,
             action.START_TRAINING: self._train,
             action.CHECK_LABELS: self._check_labels,
             action.STATE_PART: self._state_part,
@@ -234,9 +232,6 @@ class Panel:
 
     # Clicks
 
-    def _rank(self, value: Any) -> None:
-        self._job.suggest(scans_to_rank(self.state.scans), self.choices)
-
     def _train(self, value: Any) -> None:
         title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
         self._job.train(training_scans(self.state.scans), self.choices, title)
@@ -303,12 +298,6 @@ class Panel:
         volume = self.scene.GetNodeByID(scan.volume_id)
         drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
         self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
-
-    def _label_next(self, value: Any) -> None:
-        scan = next_to_label(self.state.scans, self._job.ranking)
-        if scan is not None:
-            self.selected = scan.volume_id
-            (self._correct if scan.result_id else self._label)(scan.volume_id)
 
     def _check_set_up(self, value: Any) -> None:
         self._failure = self._set_up.check()

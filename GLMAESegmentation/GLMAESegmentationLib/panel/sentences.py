@@ -34,12 +34,9 @@ def stage_name(stage: str) -> str:
         "": _("Starting"),
         "measure": _("Reading the scans"),
         "prepare": _("Preparing the scans"),
-        "pretrain": _("Adapting to your scans"),
-        "pre-training": _("Adapting to your scans"),
         "cross-validation": _("Checking on held-out scans"),
         "finetune": _("Training"),
         "segment": _("Segmenting"),
-        "suggest": _("Ranking the scans"),
         "check": _("Checking the labels"),
     }
     return known.get(stage) or stage[0].upper() + stage[1:]

@@ -43,7 +43,7 @@ class Situation:
         shipped: name of the pre-trained backbone that is installed; "" for none.
         region: name of the region of interest; "" for none.
         selected: the scan that is selected in the table.
-        job: TRAIN, SEGMENT or SUGGEST while a job is under way, else "".
+        job: TRAIN or SEGMENT while a job is under way, else "".
         preparing: (done, total) scans while a job's scans are being written, else None.
         stopping: whether the job was asked to stop.
         finishing: whether the model of a stopped training is being made.

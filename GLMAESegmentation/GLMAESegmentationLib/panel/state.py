@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..engine.failures import Failure
-from ..jobs.folder import SEGMENT, SUGGEST, TRAIN
+from ..jobs.folder import SEGMENT, TRAIN
 from ..jobs.label_findings import Finding
 from ..jobs.preview import STAGES
 from ..jobs.queue import WAITING, QueuedScan, SegmentationQueue
 from ..models.scores import Score
 from ..scene.class_overview import ClassRow
-from ..scene.scan_choice import FEWEST_SCANS, next_to_label, scans_to_rank, scans_to_segment, training_scans
+from ..scene.scan_choice import FEWEST_SCANS, scans_to_segment, training_scans
 from ..scene.scan_table import Scan
 from .section_sentences import (
     classes_sentence,
@@ -27,10 +27,8 @@ from .section_sentences import (
 from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, LABEL_NEXT, RANK, CHECK_LABELS, STATE_PART, INSTALL, CHECK_SET_UP, COPY_REPORT = (
+LABEL, CHECK_LABELS, STATE_PART, INSTALL, CHECK_SET_UP, COPY_REPORT = (
     "label",
-    "label next",
-    "rank",
     "check labels",
     "state part",
     "install",
@@ -74,7 +72,7 @@ class PanelState:
             missing before it can be used, or what it will do.
         scans, classes, findings, models, model, queue: the rows of the tables.
         scores: of the chosen model, and `advice` whether more labels would help.
-        running: TRAIN, SEGMENT or SUGGEST while a job is under way, else "".
+        running: TRAIN or SEGMENT while a job is under way, else "".
         stage: what the job is at; "" when there is none.
         progress_sentence: how far the job is and how long it will take.
         fraction: share of the job's stage that is over, 0-1; None when unknown.
@@ -173,8 +171,6 @@ def _enabled(now: Situation) -> list[str]:
     known = bool(now.model) and now.model in now.models
     rules = {
         LABEL: selected is not None,
-        LABEL_NEXT: next_to_label(now.scans) is not None,
-        RANK: idle and not now.missing and known and len(scans_to_rank(now.scans)) > 1,
         CHECK_LABELS: idle and not now.missing and not now.checking_labels and bool(training_scans(now.scans)),
         STATE_PART: idle and bool(part_question(now)),
         INSTALL: idle and bool(now.missing),
@@ -188,7 +184,7 @@ def _enabled(now: Situation) -> list[str]:
         KEEP: idle and bool(now.interrupted) and now.learnt and not now.missing,
         DISCARD: idle and bool(now.interrupted),
         START_SEGMENTING: idle and not now.missing and known and bool(scans_to_segment(now.scans, now.model)),
-        CANCEL: now.job in (SEGMENT, SUGGEST) and not now.stopping,
+        CANCEL: now.job == SEGMENT and not now.stopping,
         CANCEL_SCAN: now.job == SEGMENT and _waits(now),
         RETRY: idle and not now.missing and known and now.queue is not None and bool(_unfinished(now.queue)),
         UNDO: idle and now.undoable > 0,

@@ -34,7 +34,6 @@ class Scan:
         name: of the volume.
         state: one of the six above.
         role: TRAIN, SEGMENT or LEAVE_OUT.
-        guessed: whether the role is a guess.
         segmentation_id: of the drawn or accepted segmentation; "" when there is none.
         result_id: of the newest result that was not accepted yet; "" when there is none.
         result_model: name of the model that made that result.
@@ -50,7 +49,6 @@ class Scan:
     name: str
     state: str
     role: str
-    guessed: bool = True
     segmentation_id: str = ""
     result_id: str = ""
     result_model: str = ""
@@ -112,7 +110,6 @@ def _scan(
         name=volume.GetName() or "",
         state=state,
         role=chosen or (TRAIN if state in (PARTLY, LABELLED, CORRECTED) else SEGMENT),
-        guessed=chosen is None,
         segmentation_id=drawn.GetID() if drawn is not None else "",
         result_id=result.GetID() if result is not None else "",
         result_model=(result.GetAttribute(MODEL_ATTRIBUTE) or "") if result is not None else "",

@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ..jobs.folder import SEGMENT, SUGGEST, TRAIN
+from ..jobs.folder import SEGMENT, TRAIN
 from ..jobs.queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
 from ..panel import state as action
 from ..panel.panel import Panel
@@ -26,8 +26,6 @@ from .training_curve import draw_curves
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
 _BUTTONS = {
     "labelButton": action.LABEL,
-    "labelNextButton": action.LABEL_NEXT,
-    "rankButton": action.RANK,
     "checkLabelsButton": action.CHECK_LABELS,
     "partButton": action.STATE_PART,
     "trainButton": action.START_TRAINING,
@@ -164,7 +162,7 @@ class PanelView:
         ui.scoresLabel.text = "\n".join([*lines, state.advice])
 
     def _show_segmenting(self, state: PanelState) -> None:
-        ui, segmenting = self.ui, state.running in (SEGMENT, SUGGEST)
+        ui, segmenting = self.ui, state.running == SEGMENT
         if state.models != self._models or ui.modelSelector.currentText != state.model:
             ui.modelSelector.blockSignals(True)
             ui.modelSelector.clear()

@@ -153,13 +153,13 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         """The panel's decisions and jobs on the current scene, to be shown by widgets or driven by a script.
 
         Args:
-            folder: for models and jobs; None: beside Slicer's settings.
+            folder: for models and jobs; None: the user's own.
         """
         from GLMAESegmentationLib.panel.panel import Panel
         from GLMAESegmentationLib.widgets.qt_process import QtProcess
-        from GLMAESegmentationLib.widgets.slicer_application import open_editor, settings_folder
+        from GLMAESegmentationLib.widgets.slicer_application import data_folder, open_editor
 
-        return Panel(slicer.mrmlScene, self.getParameterNode, folder or settings_folder(), QtProcess, open_editor)
+        return Panel(slicer.mrmlScene, self.getParameterNode, folder or data_folder(), QtProcess, open_editor)
 
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import slicer
+import slicer.util
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from standins.application import install_application, load_module
@@ -21,6 +24,9 @@ class ModuleWindow:
         settings.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.editor = install_application(settings)
+        self.asked: list[str] = []  # every question
+        self.answer = True  # to all of them
+        slicer.util.confirmYesNoDisplay = self._answer
         import qt
 
         self.qt = qt
@@ -33,6 +39,15 @@ class ModuleWindow:
         self.frame.resize(width, 900)
         self.frame.show()
         self.settle()
+
+    def _answer(self, text: str, windowTitle: str | None = None, parent: Any = None) -> bool:
+        self.asked.append(text)
+        return self.answer
+
+    @property
+    def data(self) -> Path:
+        """Where models and jobs are."""
+        return self.settings / "Local" / "slicer.org" / "GLMAE"
 
     @property
     def ui(self) -> Any:

@@ -56,7 +56,7 @@ def test_reload_while_training(training: ModuleWindow) -> None:
     last = ModuleWindow(training.settings)
     assert last.ui.interruptedFrame.visible
     last.click("discardButton")
-    assert not list((training.settings / "GLMAE" / "jobs").iterdir())
+    assert not list((training.data / "jobs").iterdir())
     last.close()
 
 

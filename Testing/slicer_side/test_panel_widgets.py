@@ -111,7 +111,7 @@ def test_models_are_exported_imported_renamed_and_deleted(
     assert window.ui.modelSelector.currentText == "Leber neu"
     for answer in (False, True):
         assert "Leber neu" in window.panel.library.names
-        monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, answer=answer: answer)
+        window.answer = answer
         window.click("deleteModelButton")
     assert window.panel.library.names == ("Leber",)
     assert window.ui.modelSelector.currentText == ""

@@ -54,7 +54,7 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     assert window.panel.state.failure is None, window.panel.log
     model = ui.modelSelector.currentText
     assert model == "Anterior, Posterior"
-    assert not list((window.settings / "GLMAE" / "jobs").iterdir())
+    assert not list((window.data / "jobs").iterdir())
     backbone = shipped_backbone()
     origin = f"with the pre-trained backbone {backbone}" if backbone else "from scratch"
     assert f"Learnt from 2 scans, {origin}." in ui.scoresLabel.text

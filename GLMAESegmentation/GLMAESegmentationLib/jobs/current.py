@@ -178,7 +178,7 @@ class CurrentJob:
 
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
-        self.results, self.note, self.findings = [], "", []
+        self.results, self.note, self.findings, self.failure = [], "", [], None
         self.preview.remove(self._scene)
         self.scan_failures.clear()
         if self.kind == SEGMENT:

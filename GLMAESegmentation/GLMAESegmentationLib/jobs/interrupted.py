@@ -39,13 +39,20 @@ class InterruptedJobs:
         """Whether the newest has learnt something that a model can be made of."""
         return bool(self._jobs) and can_be_finished(self._jobs[0])
 
+    @property
+    def newest(self) -> JobFolder | None:
+        """The one that Continue goes on with."""
+        return self._jobs[0] if self._jobs else None
+
     def take(self) -> JobFolder:
         """The newest, which is under way from now on."""
         return self._jobs.pop(0)
 
-    def discard(self) -> None:
-        """Remove the newest and all that it has learnt."""
-        self._jobs.pop(0).remove()
+    def discard(self, folder: Path) -> None:
+        """Remove the job in a folder and all that it has learned."""
+        for job in [job for job in self._jobs if job.folder == folder]:
+            self._jobs.remove(job)
+            job.remove()
 
     def look(self, current: JobFolder | None, at_once: bool = False) -> None:
         """Look through the folder, if that is long ago; jobs that came to nothing are removed.

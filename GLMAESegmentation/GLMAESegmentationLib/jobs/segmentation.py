@@ -11,7 +11,7 @@ from glmae.errors import GLMAEError, RequestError
 
 from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
-from ..scene.segmentation_import import import_segmentation, is_result
+from ..scene.segmentation_import import Corrections, import_segmentation, is_result
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
 from .folder import SEGMENT, JobFolder, JobRecord
@@ -102,7 +102,7 @@ def import_result(
 ) -> Any | None:
     """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
 
-    Older results of the scan that were not accepted are hidden, not removed.
+    Older results of the scan are hidden, not removed; those that the user accepted or corrected stay as they are.
 
     Args:
         job: the segmentation.
@@ -139,7 +139,8 @@ def _hide_older(node: Any, volume: Any, scene: Any) -> None:
     role = node.GetReferenceImageGeometryReferenceRole()
     for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
         other = scene.GetNthNodeByClass(number, "vtkMRMLSegmentationNode")
-        if other is not node and is_result(other) and other.GetNodeReferenceID(role) == volume.GetID():
+        older = other is not node and is_result(other) and other.GetNodeReferenceID(role) == volume.GetID()
+        if older and not Corrections().corrected(other):
             other.SetDisplayVisibility(False)
 
 

@@ -65,16 +65,25 @@ class ChosenModel:
         self.choose(self._library.import_model(Path(file)))
         return _('The model "{name}" is ready to segment with.').format(name=self.name)
 
-    def export(self, file: Any) -> str:
-        """Write it to a file; what was done, in a sentence."""
-        self._library.export_model(self.name, Path(file))
-        return _("The model was written to {file}.").format(file=file)
+    # Another model may have been chosen while a dialog was open: each request names the one that it is about.
 
-    def rename(self, name: Any) -> None:
-        """Give it another name."""
-        self.choose(self._library.rename(self.name, str(name)))
+    def export(self, request: tuple[str, str]) -> str:
+        """Write the model of a name to a file; what was done, in a sentence."""
+        name, file = request
+        self._library.export_model(name, Path(file))
+        return _('The model "{name}" was written to {file}.').format(name=name, file=file)
 
-    def delete(self, value: Any) -> None:
-        """Remove it from this computer."""
-        self._library.delete(self.name)
-        self.choose("")
+    def rename(self, request: tuple[str, str]) -> None:
+        """Give the model of a name another one."""
+        name, wanted = request
+        chosen = self.name == name
+        new = self._library.rename(name, wanted)
+        if chosen:
+            self.choose(new)
+
+    def delete(self, name: str) -> None:
+        """Remove the model of a name from this computer."""
+        chosen = self.name == name
+        self._library.delete(name)
+        if chosen:
+            self.choose("")

@@ -6,7 +6,7 @@ waits: scans are written and results are read one at a time, one a tick, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
 from ..scene.segment_classes import class_table
 from ..scene.segment_voxels import VoxelCounts
-from ..scene.segmentation_import import accept_result, is_result
+from ..scene.segmentation_import import Corrections, accept_result, is_result
 from ..setup.installation_ending import Ending
 from ..setup.set_up import SetUp
 from ..translation import tr as _
@@ -71,7 +71,7 @@ class Panel:
         self._parameter_node, self._open_editor = parameter_node, open_editor
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
         self._labels = LabelCheck(scene, self.jobs, start)
-        self._counts, self._aliases = VoxelCounts(), Aliases()
+        self._counts, self._aliases, self._corrections = VoxelCounts(), Aliases(), Corrections()
         self._set_up = SetUp(start)
         self._failure: Failure | None = None
         self._note, self._pips_words = "", ""
@@ -123,14 +123,17 @@ class Panel:
 
         Args:
             name: of the action.
-            value: ACCEPT, CORRECT, LABEL, CANCEL_SCAN: the ID of a volume instead of the selected one; IMPORT, EXPORT:
-                a path; RENAME: the new name.
+            value: ACCEPT, CORRECT, LABEL, CANCEL_SCAN: the ID of a volume instead of the selected one; IMPORT: a path;
+                EXPORT, RENAME: the name of a model, and a path or its new name; UNDO, DISCARD, DELETE: what
+                `question` gave; None: what it would give now.
         """
         if name in (action.LABEL, action.ACCEPT, action.CORRECT, action.CANCEL_SCAN) and value is not None:
             self.selected = value
         self.refresh()
         if name not in self.state.enabled:
             return
+        if value is None and name in (action.UNDO, action.DISCARD, action.DELETE):  # a script asks nobody
+            value = self.question(name)[1]
         self._note, self._failure, self._pips_words = "", None, ""
         self._job.note, self._job.failure = "", None
         try:
@@ -140,6 +143,21 @@ class Panel:
         except GLMAEError as error:
             self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
         self.refresh()
+
+    def question(self, name: str) -> tuple[str, Any]:
+        """What to ask before UNDO, DISCARD or DELETE, and what the question is about, to be given to `do`."""
+        if name == action.UNDO:
+            nodes = self._undoable()
+            text = _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays.")
+            names = listed([node.GetName() for node in nodes])
+            return text.format(n=len(nodes), names=names), tuple(node.GetID() for node in nodes)
+        if name == action.DISCARD:
+            job = self._interrupted.newest
+            assert job is not None
+            text = _('Remove the unfinished job "{title}" and all that it has done? This cannot be undone.')
+            return text.format(title=job.record.title), job.folder
+        text = _('Delete the model "{name}" from this computer? This cannot be undone.')
+        return text.format(name=self.state.model), self.state.model
 
     def tick(self) -> None:
         """Move on by one small piece. Called several times a second while a job is under way, else once a second."""
@@ -160,6 +178,8 @@ class Panel:
         cases = find_cases(self.scene)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
         self._aliases.see(scan.name for scan in scans)
+        if self.selected not in {scan.volume_id for scan in scans}:
+            self.selected = ""
         region = choices.region
         checked = self._labels.holds(training_scans(scans), choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
@@ -200,7 +220,7 @@ class Panel:
                 interrupted=self._interrupted.titles,
                 learnt=self._interrupted.learnt,
                 failure=self._failure or self._job.failure,
-                undoable=len(self._undoable()),
+                undoable=len(self._results_left()),
                 note=self._note or self._job.note,
             )
         )
@@ -221,7 +241,7 @@ class Panel:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
         self._labels.leave()
-        self.selected, self._note = "", ""
+        self.selected, self._note, self._failure = "", "", None
         self.refresh()
 
     def leave(self) -> None:
@@ -237,6 +257,8 @@ class Panel:
         self._job.train(training_scans(self.state.scans), self.choices, title)
 
     def _segment(self, value: Any) -> None:
+        self._adopt_corrected()
+        self.refresh()
         self._job.segment(scans_to_segment(self.state.scans, self.state.model), self.choices)
 
     def _retry(self, value: Any) -> None:
@@ -275,12 +297,14 @@ class Panel:
     def _keep(self, value: Any) -> None:
         self._job.resume(self._interrupted.take(), finish=True)
 
-    def _discard(self, value: Any) -> None:
-        self._interrupted.discard()
+    def _discard(self, folder: Path) -> None:
+        self._interrupted.discard(folder)
 
-    def _undo(self, value: Any) -> None:
+    def _undo(self, identifiers: Sequence[str]) -> None:
         for node in self._undoable():
-            self.scene.RemoveNode(node)
+            if node.GetID() in identifiers:
+                self.scene.RemoveNode(node)
+        self._adopt_corrected()
         self._job.results, self._job.queue = [], None
 
     def _accept(self, value: Any) -> str:
@@ -304,8 +328,22 @@ class Panel:
 
     # What the scene and the disk say
 
+    def _adopt_corrected(self, most: int | None = None) -> int:
+        """Results that the user has changed become labels; how many were looked at, `most` at a time."""
+        looked = 0
+        for node in [node for case in find_cases(self.scene) for node in case.results]:
+            if not self._corrections.known(node):
+                if looked == most:
+                    break
+                looked += 1
+            if self._corrections.corrected(node):
+                accept_result(node)
+        return looked
+
     def _look_at_labels(self) -> None:
-        """Count what was drawn, then have it checked."""
+        """See what was corrected, count what was drawn, then have it checked."""
+        if self._adopt_corrected(most=1):
+            return
         for case in find_cases(self.scene):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
@@ -324,6 +362,9 @@ class Panel:
         return next(scan for scan in self.state.scans if scan.volume_id == wanted)
 
     def _undoable(self) -> list[Any]:
-        """The results of the last segmentation that are still in the scene and were not accepted."""
+        """The results of the last segmentation that are still in the scene and were neither accepted nor corrected."""
+        return [node for node in self._results_left() if not self._corrections.corrected(node)]
+
+    def _results_left(self) -> list[Any]:
         nodes = [self.scene.GetNodeByID(identifier) for identifier in self._job.results]
         return [node for node in nodes if node is not None and is_result(node)]

@@ -1,7 +1,8 @@
-"""How many voxels each segment of a node holds. Counting takes a moment, so that it is done once a change."""
+"""What each segment of a node holds. Looking takes a moment, so that it is done once a change."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,27 @@ class VoxelCounts:
         counts = {entry.identifier: int(np.count_nonzero(entry.mask)) for entry in segment_arrays(segmentation)}
         self._known[segmentation.GetID()] = (stamp, counts)
         return counts
+
+
+def content_of(segmentation: Any) -> str:
+    """A digest of names and voxels of a node's segments; the same after saving and loading, another after an edit."""
+    digests = sorted(
+        hashlib.sha256(repr((entry.name, *_cropped(entry))).encode()).hexdigest()
+        for entry in segment_arrays(segmentation)
+    )
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
+
+
+def _cropped(entry: SegmentArray) -> tuple[object, ...]:
+    """Where the segment's voxels lie and a digest of them, whatever part of the grid its label map covers."""
+    mask, first = entry.mask, list(entry.first)
+    if not mask.any():
+        return ()
+    for axis in range(3):
+        inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        mask = np.take(mask, range(inside[0], inside[-1] + 1), axis=axis)
+        first[axis] += int(inside[0])
+    return (*first, mask.shape, hashlib.sha256(np.packbits(mask).tobytes()).hexdigest())
 
 
 def stamp_of(segmentation: Any) -> int:

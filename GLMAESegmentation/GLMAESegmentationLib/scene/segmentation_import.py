@@ -10,9 +10,13 @@ import slicer
 from glmae.errors import ScanError
 from glmae.scans.segmentation_file import read_segmentation
 
+from .segment_voxels import content_of, stamp_of
+
 # Set on every node made here, so that a result is not taken for a drawn label before the user accepts it.
 RESULT_ATTRIBUTE = "GLMAESegmentation.Result"
-# Set when the user accepted a result as a label.
+# What it held then: a result that was changed since is the user's.
+CONTENT_ATTRIBUTE = "GLMAESegmentation.Content"
+# Set when the user accepted or corrected a result: it is a label now.
 ACCEPTED_ATTRIBUTE = "GLMAESegmentation.Accepted"
 
 
@@ -44,6 +48,7 @@ def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.CreateDefaultDisplayNodes()
+    node.SetAttribute(CONTENT_ATTRIBUTE, content_of(node))
     node.StorableModified()  # so that Slicer offers to save it
     place_beside(node, volume)
     return node
@@ -63,6 +68,24 @@ def accept_result(segmentation: Any) -> None:
 def is_accepted(segmentation: Any) -> bool:
     """True for a result that the user corrected or accepted."""
     return segmentation.GetAttribute(ACCEPTED_ATTRIBUTE) == "1"
+
+
+class Corrections:
+    """Which results the user has changed since they were imported; each is looked at once a change."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, bool]] = {}
+
+    def known(self, result: Any) -> bool:
+        """Whether the answer is there without looking at the voxels."""
+        return self._known.get(result.GetID(), (-1, False))[0] == stamp_of(result)
+
+    def corrected(self, result: Any) -> bool:
+        """Whether the content of a result is no longer what was imported. Of older scenes that is not known: False."""
+        if not self.known(result):
+            imported = result.GetAttribute(CONTENT_ATTRIBUTE)
+            self._known[result.GetID()] = stamp_of(result), bool(imported) and imported != content_of(result)
+        return self._known[result.GetID()][1]
 
 
 def _read(path: Path) -> Any:

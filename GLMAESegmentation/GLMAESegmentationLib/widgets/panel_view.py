@@ -34,21 +34,24 @@ _BUTTONS = {
     "stopButton": action.STOP,
     "continueButton": action.CONTINUE,
     "keepButton": action.KEEP,
-    "discardButton": action.DISCARD,
     "segmentButton": action.START_SEGMENTING,
     "retryButton": action.RETRY,
-    "undoButton": action.UNDO,
     "acceptButton": action.ACCEPT,
     "correctButton": action.CORRECT,
     "cancelButton": action.CANCEL,
     "cancelScanButton": action.CANCEL_SCAN,
     "checkButton": action.CHECK_SET_UP,
 }
+# Asked before they are done.
+_REMOVING = {
+    "undoButton": action.UNDO,
+    "discardButton": action.DISCARD,
+    "deleteModelButton": action.DELETE,
+}
 _QUESTIONS = {
     "importModelButton": action.IMPORT,
     "exportModelButton": action.EXPORT,
     "renameModelButton": action.RENAME,
-    "deleteModelButton": action.DELETE,
     "installButton": action.INSTALL,
     "installOfflineButton": action.INSTALL,
     "copyReportButton": action.COPY_REPORT,
@@ -86,7 +89,7 @@ class PanelView:
             return
         self._shown = state
         ui = self.ui
-        for name, wanted in {**_BUTTONS, **_QUESTIONS}.items():
+        for name, wanted in {**_BUTTONS, **_REMOVING, **_QUESTIONS}.items():
             getattr(ui, name).enabled = wanted in state.enabled
         ui.nextStepLabel.text = state.next_step
         ui.nextStepLabel.visible = bool(state.next_step)
@@ -199,11 +202,12 @@ class PanelView:
         ui = self.ui
         for name, wanted in _BUTTONS.items():
             getattr(ui, name).connect("clicked(bool)", self._doing(wanted))
+        for name, wanted in _REMOVING.items():
+            getattr(ui, name).connect("clicked(bool)", self._removing(wanted))
         ui.loadButton.connect("clicked(bool)", lambda checked=False: self._load())
         ui.importModelButton.connect("clicked(bool)", lambda checked=False: self._import_model())
         ui.exportModelButton.connect("clicked(bool)", lambda checked=False: self._export_model())
         ui.renameModelButton.connect("clicked(bool)", lambda checked=False: self._rename_model())
-        ui.deleteModelButton.connect("clicked(bool)", lambda checked=False: self._delete_model())
         ui.installButton.connect("clicked(bool)", lambda checked=False: self._install(None))
         ui.installOfflineButton.connect("clicked(bool)", lambda checked=False: self._install_offline())
         ui.copyReportButton.connect("clicked(bool)", lambda checked=False: self._copy_report())
@@ -223,6 +227,14 @@ class PanelView:
 
     def _doing(self, wanted: str) -> Callable[..., None]:
         return lambda checked=False: self._do(wanted)
+
+    def _removing(self, wanted: str) -> Callable[..., None]:
+        def ask(checked: bool = False) -> None:
+            question, about = self.panel.question(wanted)
+            if self._application.confirm(question):
+                self._do(wanted, about)
+
+        return ask
 
     def _do(self, wanted: str, value: Any = None) -> None:
         self.panel.do(wanted, value)
@@ -286,19 +298,16 @@ class PanelView:
             self._do(action.IMPORT, file)
 
     def _export_model(self) -> None:
-        file = ask_export(self.panel.state.model)
+        model = self.panel.state.model
+        file = ask_export(model)
         if file:
-            self._do(action.EXPORT, file)
+            self._do(action.EXPORT, (model, file))
 
     def _rename_model(self) -> None:
-        name = ask_name(self.panel.state.model)
-        if name and name != self.panel.state.model:
-            self._do(action.RENAME, name)
-
-    def _delete_model(self) -> None:
-        question = _('Delete the model "{name}" from this computer? This cannot be undone.')
-        if self._application.confirm(question.format(name=self.panel.state.model)):
-            self._do(action.DELETE)
+        model = self.panel.state.model
+        name = ask_name(model)
+        if name and name != model:
+            self._do(action.RENAME, (model, name))
 
 
 def _show_fraction(bar: Any, fraction: float | None) -> None:

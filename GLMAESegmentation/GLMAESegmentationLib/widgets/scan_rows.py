@@ -10,7 +10,7 @@ import qt
 from ..scene.choices import LEAVE_OUT, ROLES, SEGMENT, TRAIN
 from ..scene.scan_table import CORRECTED, FAILED, LABELLED, PARTLY, SEGMENTED, UNLABELLED, Scan
 from ..translation import tr as _
-from .tables import show_rows
+from .tables import select_row, show_rows
 
 _ROLE_COLUMN = 3
 
@@ -48,9 +48,8 @@ class ScanRows:
                 selector.blockSignals(False)
 
     def select(self, volume_id: str) -> None:
-        """Select the row of a volume."""
-        if volume_id in self.ids and self._table.currentRow() != self.ids.index(volume_id):
-            self._table.selectRow(self.ids.index(volume_id))
+        """Select the row of a volume; of one that is not there, none."""
+        select_row(self._table, self.ids.index(volume_id) if volume_id in self.ids else None)
 
     def _add_selector(self, row: int) -> None:
         selector = qt.QComboBox()

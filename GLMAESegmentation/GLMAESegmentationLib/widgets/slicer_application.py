@@ -8,6 +8,7 @@ from typing import Any
 import qt
 import slicer
 
+from ..models.places import move_here
 from ..setup.installation import install, offer_restart, plan_installation
 from ..setup.installation_ending import Ending
 from ..setup.packages import installed_packages
@@ -65,6 +66,9 @@ def open_editor(segmentation: Any, volume: Any) -> None:
     editor.setSourceVolumeNode(volume)
 
 
-def settings_folder() -> Path:
-    """Where models and jobs are kept: beside Slicer's own settings, so that they outlive an update of Slicer."""
-    return Path(slicer.app.slicerUserSettingsFilePath).parent / "GLMAE"
+def data_folder() -> Path:
+    """Where models and jobs are kept: in the data that stay on this computer, whatever version of Slicer runs."""
+    place = qt.QStandardPaths.writableLocation(qt.QStandardPaths.GenericDataLocation)
+    folder = Path(place) / "slicer.org" / "GLMAE"
+    move_here(folder, Path(slicer.app.slicerUserSettingsFilePath).parent / "GLMAE")
+    return folder

@@ -9,8 +9,38 @@ import qt
 
 
 def show_rows(table: Any, rows: Sequence[Sequence[str]], tips: Sequence[str] = ()) -> None:
-    """Put texts into a QTableWidget; the selection stays where it was."""
-    table.setRowCount(len(rows))
+    """Put texts into a QTableWidget. What is selected then is for the caller to say, see `select_row`.
+
+    Without signals: a row that is removed changes the selection from inside the removal, and whoever then fills the
+    table again takes away what Qt is still at work on.
+    """
+    table.blockSignals(True)
+    try:
+        table.setRowCount(len(rows))
+        _write(table, rows, tips)
+    finally:
+        table.blockSignals(False)
+
+
+def select_row(table: Any, row: int | None) -> None:
+    """Select a row, or none, without a signal."""
+    if row is not None and table.currentRow() == row and row in selected_rows(table):
+        return
+    table.blockSignals(True)
+    table.clearSelection()
+    if row is None:
+        table.setCurrentCell(-1, -1)
+    else:
+        table.selectRow(row)
+    table.blockSignals(False)
+
+
+def selected_rows(table: Any) -> list[int]:
+    """The selected rows, from top to bottom."""
+    return sorted({index.row() for index in table.selectionModel().selectedRows()})
+
+
+def _write(table: Any, rows: Sequence[Sequence[str]], tips: Sequence[str]) -> None:
     for number, row in enumerate(rows):
         for column, text in enumerate(row):
             item = table.item(number, column)

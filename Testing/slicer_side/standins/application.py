@@ -139,6 +139,10 @@ def install_application(settings: Path) -> SegmentEditor:
 
     sys.modules.setdefault("qt", qt_module(FOREIGN))
     slicer.app = Application(settings)
+    # Not the folder of the person who runs the tests.
+    sys.modules["qt"].QStandardPaths = SimpleNamespace(  # type: ignore[attr-defined]
+        GenericDataLocation="GenericDataLocation", writableLocation={"GenericDataLocation": str(settings / "Local")}.get
+    )
     editor = SegmentEditor()
     slicer.modules.SegmentEditorWidget = SimpleNamespace(editor=editor)
     slicer.util.selectModule = lambda name: None

@@ -71,6 +71,7 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.panel: Any = None
         self.view: Any = None
         self.timer: Any = None
+        self.root: Any = None
 
     def setup(self) -> None:
         """Called once, when the module is opened for the first time."""
@@ -80,10 +81,10 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         from GLMAESegmentationLib.widgets.slicer_application import SlicerApplication
 
         ScriptedLoadableModuleWidget.setup(self)
-        widget = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
-        self.layout.addWidget(widget)
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
+        self.root = slicer.util.loadUI(self.resourcePath("UI/GLMAESegmentation.ui"))
+        self.layout.addWidget(self.root)
+        self.ui = slicer.util.childWidgetVariables(self.root)
+        self.root.setMRMLScene(slicer.mrmlScene)
         self.ui.exportButton.connect("clicked(bool)", self.onExport)
         self.ui.importButton.connect("clicked(bool)", self.onImport)
         self.panel = self.logic.newPanel()
@@ -92,6 +93,7 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.timer.connect("timeout()", self.onTick)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneClosed)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneLoaded)
+        self.timer.start(self.IDLE_INTERVAL)  # after Reload no enter() comes
 
     def enter(self) -> None:
         """The user comes to the module."""
@@ -104,17 +106,28 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.timer.stop()
 
     def cleanup(self) -> None:
-        """Called when Slicer closes or the module is reloaded."""
+        """Called when Slicer closes or the module is reloaded: nothing of this panel stays behind."""
         self.removeObservers()
-        if self.timer is not None:
-            self.timer.stop()
-            self.panel.leave()
+        if self.root is None:
+            return
+        self.timer.stop()
+        self.panel.leave()
+        self.root.setMRMLScene(None)
+        self.root.deleteLater()  # its connections would keep all of this alive
+        self.timer.deleteLater()
+        self.root = self.ui = self.view = self.panel = self.timer = None
 
     def onTick(self) -> None:
-        """A job or the panel moves on by one small piece."""
-        self.panel.tick()
+        """A job or the panel moves on by one small piece; where nobody looks and nothing runs, it rests."""
+        inside, was_busy = bool(self.parent.isEntered), self.panel.busy
+        self.panel.tick(watched=inside)
         self.view.show()
-        self.timer.start(self.BUSY_INTERVAL if self.panel.busy else self.IDLE_INTERVAL)
+        if was_busy and not self.panel.busy and not inside:
+            slicer.util.showStatusMessage(self.panel.state.ending, 10000)
+        if self.panel.busy or inside:
+            self.timer.start(self.BUSY_INTERVAL if self.panel.busy else self.IDLE_INTERVAL)
+        else:
+            self.timer.stop()
 
     def onSceneClosed(self, caller: Any = None, event: Any = None) -> None:
         """What the panel spoke of is gone with the scene."""

@@ -12,9 +12,19 @@ import slicer.util
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+from PySide6.QtCore import Property
+from PySide6.QtWidgets import QWidget
 from standins.application import install_application, load_module
+from standins.pythonqt import Wrapped, unwrap
 
 MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
+
+
+class ModuleFrame(QWidget):
+    """The C++ side of a module's widget (qSlicerAbstractModuleWidget)."""
+
+    entered = False
+    isEntered = Property(bool, lambda self: self.entered)
 
 
 class ModuleWindow:
@@ -30,12 +40,15 @@ class ModuleWindow:
         import qt
 
         self.qt = qt
-        self.frame = qt.QWidget()
+        self.frame = Wrapped(ModuleFrame())
         qt.QVBoxLayout(self.frame)
+        slicer.util.mainWindow = lambda: self.frame
+        self.status: list[str] = []  # what the status bar said
+        slicer.util.showStatusMessage = lambda message, duration=0: self.status.append(message)
         self.module = load_module(MODULE)
         self.widget = self.module.widget(self.frame)
         self.widget.setup()
-        self.widget.enter()
+        self.enter()
         self.frame.resize(width, 900)
         self.frame.show()
         self.settle()
@@ -43,6 +56,23 @@ class ModuleWindow:
     def _answer(self, text: str, windowTitle: str | None = None, parent: Any = None) -> bool:
         self.asked.append(text)
         return self.answer
+
+    def enter(self) -> None:
+        """The user comes to the module, as Slicer does it."""
+        unwrap(self.frame).entered = True
+        self.widget.enter()
+
+    def exit(self) -> None:
+        unwrap(self.frame).entered = False
+        self.widget.exit()
+
+    def reload(self) -> None:
+        """As *Reload* in Slicer: the old widgets are hidden and forgotten, and no enter() comes."""
+        self.widget.cleanup()
+        self.module = load_module(MODULE)
+        self.widget = self.module.widget(self.frame)
+        self.widget.setup()
+        self.qt.application.sendPostedEvents(None, self.qt.QEvent.Type.DeferredDelete)
 
     @property
     def data(self) -> Path:
@@ -80,12 +110,12 @@ class ModuleWindow:
             time.sleep(0.01)
         return longest
 
-    def wait(self, until: Any, seconds: float = 120) -> None:
-        """Turn the event loop and the panel's timer, beside a job."""
+    def wait(self, until: Any, seconds: float = 120, ticked: bool = True) -> None:
+        """Turn the event loop, beside a job; unless `ticked`, the panel's timer is left to itself."""
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end
-            self.settle(1)
+            self.settle(1) if ticked else self.qt.application.processEvents()
             time.sleep(0.05)
 
     def texts(self, table: str, column: int) -> list[str]:
@@ -105,4 +135,5 @@ class ModuleWindow:
 
     def close(self) -> None:
         self.widget.cleanup()
+        self.qt.application.sendPostedEvents(None, self.qt.QEvent.Type.DeferredDelete)
         self.frame.close()

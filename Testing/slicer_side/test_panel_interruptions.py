@@ -119,7 +119,7 @@ def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, 
 
 
 def test_the_panel_rests_when_it_is_left(window: ModuleWindow, stand_in: Path) -> None:
-    window.widget.exit()
+    window.exit()
     assert not window.widget.timer.active
-    window.widget.enter()
+    window.enter()
     assert window.widget.timer.active

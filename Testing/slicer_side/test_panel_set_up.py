@@ -27,7 +27,7 @@ def bare(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> ModuleWindow:
     """The panel in a Slicer without PyTorch."""
     for module in ("setup.set_up", "widgets.slicer_application"):
         monkeypatch.setattr(f"GLMAESegmentationLib.{module}.installed_packages", lambda: LACKING)
-    window.widget.enter()
+    window.enter()
     return window
 
 

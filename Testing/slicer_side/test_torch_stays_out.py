@@ -46,6 +46,21 @@ def test_the_torch_free_part_of_the_engine_loads_without_torch_and_without_slice
     assert not loaded & {"torch", "monai", "safetensors", "slicer", "vtk", "vtkmodules"}
 
 
+def test_the_start_of_slicer_loads_nothing_of_the_engine() -> None:
+    """What is registered at every start of Slicer, also for users who never open the module."""
+    loaded = loaded_by(
+        "import pytest\n"
+        "from standins.application import install\n"
+        "from standins.sample_data_module import install as install_sample_data\n"
+        "install()\n"
+        "install_sample_data(pytest.MonkeyPatch(), categories_have_titles=True)\n"
+        "from GLMAESegmentationLib.scene.sample_data import register_sample_data\n"
+        "register_sample_data()"
+    )
+    assert "GLMAESegmentationLib" in loaded
+    assert not loaded & {"glmae", "SimpleITK"}
+
+
 def test_the_module_file_loads_neither_torch_nor_anything_that_is_not_in_slicer() -> None:
     module = str(SOURCE / "GLMAESegmentation.py")
     loaded = loaded_by(

@@ -25,6 +25,7 @@ from ..scene.choices import TRAIN as TO_TRAIN
 from ..scene.choices import PanelChoices
 from ..scene.class_overview import drawn_classes
 from ..scene.labelling import segmentation_to_draw
+from ..scene.region_box import put_around
 from ..scene.scan_choice import scan_to_preview, scans_to_segment, training_scans
 from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
@@ -159,13 +160,17 @@ class Panel:
         text = _('Delete the model "{name}" from this computer? This cannot be undone.')
         return text.format(name=self.state.model), self.state.model
 
-    def tick(self) -> None:
-        """Move on by one small piece. Called several times a second while a job is under way, else once a second."""
+    def tick(self, watched: bool = True) -> None:
+        """Move on by one small piece. Called several times a second while a job is under way, else once a second.
+
+        Args:
+            watched: whether the panel is on the screen and nothing is being drawn; else labels are left alone.
+        """
         if self.busy:
             self._job.tick()
             if not self.busy:
                 self._interrupted.look(None, at_once=True)
-        else:
+        elif watched:
             self._look_at_labels()
         self._set_up.tick()
         self.refresh()
@@ -225,6 +230,13 @@ class Panel:
             )
         )
         return self.state
+
+    def place_region(self, region: Any) -> None:
+        """Put a new region of interest around the selected scan, else around the first; without a scan it stays."""
+        scan = self.selected or next((scan.volume_id for scan in self.state.scans), "")
+        volume = self.scene.GetNodeByID(scan) if scan else None
+        if volume is not None:
+            put_around(region, volume)
 
     def packages_changed(self, ending: Ending | None = None) -> None:
         """Look again what is missing; after an installation, say how it ended."""

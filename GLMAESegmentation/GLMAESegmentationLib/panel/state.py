@@ -68,6 +68,7 @@ class PanelState:
         enabled: the actions that make sense now.
         next_step: the one sentence at the top.
         failure: what went wrong, until the next job; None for nothing.
+        ending: how the last job ended, in a sentence.
         scans_sentence, classes_sentence, train_sentence, segment_sentence: what each section has to say: what is
             missing before it can be used, or what it will do.
         scans, classes, findings, models, model, queue: the rows of the tables.
@@ -93,6 +94,7 @@ class PanelState:
     enabled: frozenset[str] = frozenset()
     next_step: str = ""
     failure: Failure | None = None
+    ending: str = ""
     scans_sentence: str = ""
     classes_sentence: str = ""
     train_sentence: str = ""
@@ -133,6 +135,7 @@ def panel_state(now: Situation) -> PanelState:
         enabled=frozenset(_enabled(now)),
         next_step=next_step(now),
         failure=now.failure,
+        ending=now.note if now.failure is None else now.failure.sentence,
         scans_sentence=scans_sentence(now),
         classes_sentence=classes_sentence(now),
         train_sentence=train_sentence(now),

@@ -12,6 +12,15 @@ from .local_frame import volume_matrix
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
+def put_around(roi: Any, volume: Any) -> None:
+    """Give a markups ROI the center and size of a volume, in the world."""
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    low, high = bounds[::2], bounds[1::2]
+    roi.SetCenterWorld([(a + b) / 2 for a, b in zip(low, high, strict=True)])
+    roi.SetSizeWorld([b - a for a, b in zip(low, high, strict=True)])
+
+
 def region_box(roi: Any, volume: Any) -> Box | None:
     """The smallest box of voxels around the part of `volume` that lies in `roi`.
 

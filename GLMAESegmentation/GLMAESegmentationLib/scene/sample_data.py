@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-
-from glmae.scans.class_file import read_class_file
-from glmae.scans.classes import ClassTable
 
 from ..translation import tr as _
 
@@ -26,14 +22,12 @@ class SampleGroup:
     """Scans that are loaded together.
 
     Attributes:
-        name: of the sample data set, for scripts: `SampleData.downloadSamples(NAME)`.
-        title: what its button says.
+        title: what its button in Sample Data says, and its name for scripts.
         thumbnail: file name of its picture in Resources/Icons.
         scans: names of the scans.
         labelled: whether the segmentations drawn by hand are loaded too.
     """
 
-    name: str
     title: str
     thumbnail: str
     scans: tuple[str, ...]
@@ -49,14 +43,12 @@ def sample_groups() -> tuple[SampleGroup, SampleGroup]:
     """Two labelled scans to train on, six others to segment."""
     return (
         SampleGroup(
-            "GLMAEHippocampusLabelled",
             _("Hippocampus: 2 labelled MR scans"),
             "SampleLabelled.png",
             ("hippocampus_039", "hippocampus_207"),
             labelled=True,
         ),
         SampleGroup(
-            "GLMAEHippocampusUnlabelled",
             _("Hippocampus: 6 MR scans without labels"),
             "SampleUnlabelled.png",
             tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "155", "230", "249")),
@@ -66,18 +58,22 @@ def sample_groups() -> tuple[SampleGroup, SampleGroup]:
 
 
 def register_sample_data() -> None:
-    """Add the groups to Slicer's Sample Data module. To be called once, when Slicer has started up."""
+    """Add the groups to Slicer's Sample Data module. To be called once, when Slicer has started up.
+
+    Runs at every start of Slicer: nothing of the engine is imported, and no file is read.
+    """
     logic = importlib.import_module("SampleData").SampleDataLogic
-    if hasattr(logic, "registerCustomSampleDataCategory"):  # new in Slicer 5.12
-        logic.registerCustomSampleDataCategory(CATEGORY, _("GLMAE Segmentation"))
+    title = _("GLMAE Segmentation")
+    titled = hasattr(logic, "registerCustomSampleDataCategory")  # new in Slicer 5.12; before, the category is shown
+    if titled:
+        logic.registerCustomSampleDataCategory(CATEGORY, title)
     for group in sample_groups():
         logic.registerCustomSampleDataSource(
-            category=CATEGORY,
-            sampleName=group.name,
+            category=CATEGORY if titled else title,
+            sampleName=group.title,
             uris=[file.as_uri() for file in group.files],
             fileNames=[file.name for file in group.files],
             nodeNames=list(group.scans),
-            checksums=[f"SHA256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in group.files],
             loadFileTypes=["VolumeFile"] * len(group.files),
             loadFiles=[True] * len(group.files),
             thumbnailFileName=str(RESOURCES / "Icons" / group.thumbnail),
@@ -91,6 +87,9 @@ def load_group(group: SampleGroup, scene: Any) -> list[Any]:
     Returns:
         The new vtkMRMLScalarVolumeNodes; the segmentations are beside them.
     """
+    from glmae.scans.class_file import read_class_file
+    from glmae.scans.classes import ClassTable
+
     volumes_logic = slicer.modules.volumes.logic()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), group.title)
@@ -115,7 +114,7 @@ def _loader(group: SampleGroup) -> Callable[[Any], list[Any]]:
     return load
 
 
-def _load_label(file: Path, volume: Any, classes: ClassTable, scene: Any) -> Any:
+def _load_label(file: Path, volume: Any, classes: Any, scene: Any) -> Any:
     labelmap = slicer.modules.volumes.logic().AddArchetypeVolume(str(file), f"{volume.GetName()} label", 1)
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} segmentation")
     segmentation.CreateDefaultDisplayNodes()

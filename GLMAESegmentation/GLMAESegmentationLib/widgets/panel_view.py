@@ -223,6 +223,7 @@ class PanelView:
         ui.deviceSelector.connect("currentIndexChanged(int)", lambda index: self._choose("device", DEVICES[index]))
         ui.stepsSelector.connect("valueChanged(int)", lambda value: self._choose("steps", value))
         ui.pretrainedBox.connect("toggled(bool)", lambda checked: self._choose("pretrained", checked))
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.panel.place_region)
         ui.regionSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._choose("region", node))
 
     def _doing(self, wanted: str) -> Callable[..., None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import qt
+import slicer
 
 from ..models.library import ENDING
 from ..translation import tr as _
@@ -10,20 +13,30 @@ from ..translation import tr as _
 
 def ask_import() -> str:
     """The file of a model that was exported elsewhere."""
-    return str(qt.QFileDialog.getOpenFileName(None, _("Import a model"), "", _("Models") + f" (*{ENDING})") or "")
+    kinds = _("Models") + f" (*{ENDING})"
+    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), _("Import a model"), "", kinds) or "")
 
 
 def ask_export(model: str) -> str:
     """The file to write a model to."""
-    file = qt.QFileDialog.getSaveFileName(None, _("Export the model"), model + ENDING, _("Models") + f" (*{ENDING})")
-    return file + ENDING if file and not file.endswith(ENDING) else str(file or "")
+    kinds = _("Models") + f" (*{ENDING})"
+    file = str(
+        qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), _("Export the model"), model + ENDING, kinds) or ""
+    )
+    if not file or file.endswith(ENDING):
+        return file
+    # The dialog has asked about the name as it was typed, not about the one with the ending.
+    file += ENDING
+    question = _("{file} exists. Replace it?").format(file=Path(file).name)
+    return file if not Path(file).exists() or slicer.util.confirmYesNoDisplay(question) else ""
 
 
 def ask_name(model: str) -> str:
     """Another name for a model."""
-    return str(qt.QInputDialog.getText(None, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, model) or "")
+    window = slicer.util.mainWindow()
+    return str(qt.QInputDialog.getText(window, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, model) or "")
 
 
 def ask_wheels() -> str:
     """The folder with the packages to install."""
-    return str(qt.QFileDialog.getExistingDirectory(None, _("A folder of wheels")) or "")
+    return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("A folder of wheels")) or "")

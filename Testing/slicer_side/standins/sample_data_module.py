@@ -1,4 +1,4 @@
-"""A stand-in for Slicer's Sample Data module: it keeps what is registered, with the checks of the real one."""
+"""A stand-in for Slicer's Sample Data module: what is registered, checked as by the real one, and what a user reads."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ class SampleDataSource:
     uris: list[str]
     fileNames: list[str]
     nodeNames: list[str]
-    checksums: list[str]
     loadFileTypes: list[str]
     loadFiles: list[bool]
     thumbnailFileName: str
     customDownloader: Callable[[Any], list[Any]]
 
+    @property
+    def button(self) -> str:
+        """What the button says: `sampleDescription`, which is the sample's name unless it is set afterwards."""
+        return self.sampleName
+
     def __post_init__(self) -> None:
-        lists = (self.uris, self.fileNames, self.nodeNames, self.checksums, self.loadFileTypes, self.loadFiles)
+        lists = (self.uris, self.fileNames, self.nodeNames, self.loadFileTypes, self.loadFiles)
         if len({len(values) for values in lists}) != 1:
             raise ValueError("All fields of sample data source must have the same length")
 

@@ -98,7 +98,8 @@ def _stored(kind: str | type, name: str, default: Any) -> Any:
 
 class qMRMLNodeComboBox(QWidget):
     currentNodeChanged = Signal(object)
-    signals = ("currentNodeChanged(vtkMRMLNode*)",)
+    nodeAddedByUser = Signal(object)
+    signals = ("currentNodeChanged(vtkMRMLNode*)", "nodeAddedByUser(vtkMRMLNode*)")
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -108,6 +109,7 @@ class qMRMLNodeComboBox(QWidget):
         layout.addWidget(self._combo)
         self._scene: Any = None
         self._last = ""
+        self._observers: list[int] = []
         self._combo.currentIndexChanged.connect(lambda index: self._changed())
 
     nodeTypes = _stored("QStringList", "nodeTypes", [])
@@ -119,10 +121,20 @@ class qMRMLNodeComboBox(QWidget):
     renameEnabled = _stored(bool, "renameEnabled", False)
 
     def setMRMLScene(self, scene: Any) -> None:
-        self._scene = scene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-            scene.AddObserver(event, lambda caller, event: self.fill())
+        for tag in self._observers:
+            self._scene.RemoveObserver(tag)
+        self._scene, self._observers = scene, []
+        if scene is not None:
+            events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent)
+            self._observers = [scene.AddObserver(event, lambda caller, event: self.fill()) for event in events]
         self.fill()
+
+    def addNode(self) -> None:
+        """Create new ..., as the real list does it."""
+        assert self.addEnabled
+        node = self._scene.AddNewNodeByClass(self.nodeTypes[0])
+        self.setCurrentNodeID(node.GetID())
+        self.nodeAddedByUser.emit(node)
 
     def currentNode(self) -> Any:
         identifier = self._combo.currentData()

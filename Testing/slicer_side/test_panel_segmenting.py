@@ -12,6 +12,7 @@ from panel_scene import follow, load_scan, new_panel, write_model
 
 from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.scene.scan_choice import review_order
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 from GLMAESegmentationLib.scene.segmentation_import import is_result
 
@@ -62,7 +63,10 @@ def test_one_failure_does_not_stop_the_others_and_is_tried_again(panel: Panel, s
     panel.do(action.START_SEGMENTING)
     follow(panel)
     assert queue(panel) == ["done", "failed", "done"]
-    assert panel.state.queue[1].note == "case-02 cannot be read"
+    assert (
+        panel.state.queue[1].note
+        == '"hippocampus_097" cannot be read. Load this scan again, or set it to Ignore in the table.'
+    )
     assert [scan.state for scan in panel.state.scans] == ["segmented", "failed", "segmented"]
     assert panel.state.failure is None
     stand_in.write_text("run", encoding="utf-8")
@@ -162,17 +166,11 @@ def test_what_the_engine_doubts_is_shown_and_stays_with_the_result(panel: Panel,
     stand_in.write_text("flags", encoding="utf-8")
     panel.do(action.START_SEGMENTING)
     follow(panel)
-    assert {scan.doubt for scan in panel.state.scans} == {"Odd shape."}
+    doubts = (
+        "Anterior reaches the left border of the scan and may be cut off.",
+        "The model is unsure about Anterior: its choice has a probability of 62% on average.",
+    )
+    assert [scan.doubts for scan in panel.state.scans] == [(), doubts, doubts]
+    assert [scan.uncertainty for scan in panel.state.scans] == [0.1, 0.2, 0.3]
+    assert [scan.name for scan in review_order(panel.state.scans)] == [NAMES[2], NAMES[1], NAMES[0]]
     assert "doubtful" in panel.state.scans_sentence
-
-
-def test_without_the_engines_doubts_the_panel_looks_itself(panel: Panel, stand_in: Path, tmp_path: Path) -> None:
-    """The result is that of another scan; its structures are as large as in training, so nothing is doubtful."""
-    panel.do(action.START_SEGMENTING)
-    follow(panel)
-    assert {scan.doubt for scan in panel.state.scans} == {""}
-    card = panel.library.path("Leber") / "model.json"
-    card.write_text(card.read_text(encoding="utf-8").replace("1700.0", "17000.0"), encoding="utf-8")
-    panel.do(action.START_SEGMENTING)
-    follow(panel)
-    assert all("Anterior is much smaller than in the training scans." in scan.doubt for scan in panel.state.scans)

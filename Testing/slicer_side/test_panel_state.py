@@ -12,10 +12,9 @@ import pytest
 from GLMAESegmentationLib.engine.event_stream import EventStream
 from GLMAESegmentationLib.engine.failures import Failure, failure_of
 from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
-from GLMAESegmentationLib.jobs.case_folder import ExportedCase
+from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
-from GLMAESegmentationLib.jobs.result_check import FoundStructure, doubts, training_volumes
 from GLMAESegmentationLib.models.scores import advice, model_scores, origin
 from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.panel.sentences import duration, listed
@@ -234,7 +233,7 @@ def test_a_guess_about_what_was_labelled_is_said_in_words_of_the_panel() -> None
     message = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
     (finding,) = findings_of({"check": "region", "case": "case-01", "message": message}, [case])
     assert finding.sentence == (
-        "case Liver 7: labels end abruptly; the rest counts as background, unless you press the button below."
+        '"Liver 7": labels end abruptly; the rest counts as background, unless you press the button below.'
     )
     assert finding.part
 
@@ -302,24 +301,18 @@ def test_the_queue() -> None:
     assert queue.sentence == "0 of 2 scans are segmented. 1 failed. 1 were cancelled."
 
 
-def test_doubtful_results() -> None:
-    usual = {"liver": 1000.0, "spleen": 100.0}
-    good = [FoundStructure("liver", 900, 0), FoundStructure("spleen", 120, 3)]
-    assert doubts(good, usual) == []
-    assert doubts([FoundStructure("liver", 0, 0)], usual) == ["Nothing was found."]
-    found = [FoundStructure("liver", 9000, 400), FoundStructure("spleen", 0, 0)]
-    assert doubts(found, usual) == [
-        "liver is cut off at the border of the scan.",
-        "liver is much larger than in the training scans.",
-        "spleen was not found.",
-    ]
-    assert doubts([FoundStructure("liver", 100, 0)], usual) == ["liver is much smaller than in the training scans."]
-    assert doubts([FoundStructure("new", 100, 0)], usual) == []
-
-
-@pytest.mark.parametrize("card", [{}, {"fingerprint": None}, {"fingerprint": {"classes": [None, {"name": "x"}, 3]}}])
-def test_a_card_without_volumes(card: dict[str, Any]) -> None:
-    assert training_volumes(card) == {}
+def test_messages_name_the_scan_and_a_remedy_of_the_panel() -> None:
+    """As the engine wrote them about a scan that has the same value everywhere."""
+    cases = (ExportedCase("case-02", "DOE JANE T1", ("volume",), None),)
+    job = Path("/Größe μ/jobs/20260131-101500-1")
+    said = "{file} has the same value, 7, everywhere; export the scan again"
+    for file in (job / "cases" / "images" / "case-02.nrrd", "cases/images/case-02.nrrd", "case case-02", "case-02"):
+        message = in_words(said.format(file=file), job, cases)
+        failure = failure_of({"name": "ScanError", "message": message}, None, [])
+        assert failure.reason.startswith('"DOE JANE T1" has the same value, 7, everywhere. ')
+        assert "Ignore" in failure.remedy
+        assert failure.lasting
+    assert in_words("case-022 and case-02: x", job, cases) == 'case-022 and "DOE JANE T1": x'
 
 
 def test_scores_of_a_card() -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from scene_content import GRIDS, HIPPOCAMPUS, add_segmentation, add_volume
 
 from glmae.scans.classes import SegmentClass
+from GLMAESegmentationLib.scene.scan_kind import is_alike, scan_kind
 from GLMAESegmentationLib.scene.scene_cases import find_cases, scan_volumes
 from GLMAESegmentationLib.scene.segment_classes import class_table, segment_id_of
 from GLMAESegmentationLib.scene.segmentation_import import RESULT_ATTRIBUTE, accept_result
@@ -95,11 +97,52 @@ def test_results_are_no_labels_until_accepted(scene: Any) -> None:
     assert (case.segmentation, case.results) == (result, ())
 
 
-def test_several_drawn_segmentations_are_all_offered(scene: Any) -> None:
+def test_of_several_segmentations_the_chosen_one_counts(scene: Any) -> None:
     scan = volume("one")
-    small, full = drawn("first", "a", of=scan), drawn("second", "a", "b", of=scan)
+    by_hand, full = drawn("by hand", "anterior", of=scan), drawn("TotalSegmentator", "posterior", "anterior", of=scan)
     (case,) = find_cases(scene)
-    assert (case.segmentation, case.further) == (full, (small,))
+    assert (case.segmentation, case.further) == (by_hand, (full,))  # not the one with more segments
+    (case,) = find_cases(scene, [full.GetID()])
+    assert (case.segmentation, case.further) == (full, (by_hand,))
+
+
+def test_of_several_segmentations_the_one_like_those_of_the_other_scans_counts(scene: Any) -> None:
+    scan, other = volume("one"), volume("two")
+    drawn("two segmentation", "posterior", of=other)
+    first, alike = drawn("first", "anterior", of=scan), drawn("alike", "posterior", of=scan)
+    assert find_cases(scene)[0].segmentation is alike
+    assert find_cases(scene)[0].further == (first,)
+
+
+@pytest.mark.parametrize(
+    ("labeled", "other", "alike"),
+    [
+        ("Smith T1w", "Jones T1", True),
+        ("Smith T1w", "Jones T2w", False),
+        ("Smith T1w", "Jones ADC", False),
+        ("Smith", "Jones MIP", False),
+        ("Smith T1w", "Jones", True),
+        ("sub-01_T1w", "sub-02_T1w", True),
+        ("sub-01_T1w", "sub-01_FLAIR", False),
+        ("liver 7", "liver 8", True),
+    ],
+)
+def test_the_kind_of_a_scan_by_its_name(scene: Any, labeled: str, other: str, alike: bool) -> None:
+    assert is_alike(scan_kind(volume(other)), {scan_kind(volume(labeled))}) is alike
+    assert is_alike(scan_kind(volume(other)), set())
+
+
+def test_the_kind_of_a_scan_by_its_values_and_its_dicom_data(scene: Any) -> None:
+    mr = volume("one")
+    ct = add_volume(VOXELS.astype("int16") - 1000, GRIDS["RAS"], "two")
+    assert scan_kind(ct).modality == "CT"
+    assert scan_kind(mr).modality == ""
+    hierarchy = scene.GetSubjectHierarchyNode()
+    for node, modality in ((mr, "MR"), (ct, "CT")):
+        item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+        hierarchy.SetItemAttribute(item, "DICOM.Modality", modality)
+    assert (scan_kind(mr).modality, scan_kind(ct).modality) == ("MR", "CT")
+    assert not is_alike(scan_kind(ct), {scan_kind(mr)})
 
 
 def test_what_is_no_scan(scene: Any) -> None:

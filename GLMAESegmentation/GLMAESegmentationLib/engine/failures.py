@@ -20,16 +20,23 @@ class Failure:
         name: a few words.
         cause: a sentence.
         remedy: a sentence that says what to do now; "" where the cause says it.
+        lasting: whether going on with the job would end the same way.
     """
 
     name: str
     cause: str
     remedy: str = ""
+    lasting: bool = False
 
     @property
     def sentence(self) -> str:
         """All of it in one line."""
-        return " ".join(part for part in (f"{self.name}:", self.cause, self.remedy) if part)
+        return f"{self.name}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Cause and remedy."""
+        return " ".join(part for part in (self.cause, self.remedy) if part)
 
 
 def failure_of(event: Mapping[str, Any] | None, exit_status: int | None, log: Sequence[str]) -> Failure:
@@ -46,7 +53,7 @@ def failure_of(event: Mapping[str, Any] | None, exit_status: int | None, log: Se
         if name == "MemoryError":
             return _out_of_memory(on_gpu=False)
         known = _known(message)
-        return known or Failure(_named(name), _sentence(message))
+        return known or _of_error(name, message)
     known = _known("\n".join(tail))
     if known is not None:
         return known
@@ -66,6 +73,16 @@ def not_started(program: str, reason: str = "") -> Failure:
         _("{program} did not start {reason}").format(program=program, reason=f"({reason})." if reason else "."),
         _("Restart Slicer; if that does not help, install Slicer again."),
     )
+
+
+def _of_error(name: str, message: str) -> Failure:
+    """An error of the engine: its cause, and instead of a remedy for the command line one that the panel has."""
+    remedies = {
+        "ScanError": _("Load this scan again, or set it to Ignore in the table."),
+        "ModelError": _("Choose another model, or import it again."),
+    }
+    cause = message.split("; ")[0] if name in remedies else message
+    return Failure(_named(name), sentence(cause), remedies.get(name, ""), lasting=name in (*remedies, "RequestError"))
 
 
 def _named(name: str) -> str:
@@ -121,7 +138,8 @@ def _out_of_memory(on_gpu: bool) -> Failure:
     )
 
 
-def _sentence(message: str) -> str:
+def sentence(message: str) -> str:
+    """A message of the engine as a sentence: it begins with a capital and ends with a full stop."""
     message = message.strip()
     if not message:
         return ""

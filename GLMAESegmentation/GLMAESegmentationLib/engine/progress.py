@@ -27,6 +27,7 @@ class JobProgress:
         warnings: what the user should know.
         loss: (step, loss) points of the training curve of the model itself.
         held_out: (fold, mean Dice of its held-out cases) points.
+        uncertainty: of the model about a finished case, 0-1: that of the structure that it is least sure of.
         doubts: what the engine finds doubtful about a finished case, a sentence each; without it, it did not look.
         finished: the fields of the last event of a job that ended by itself.
         failed: the fields of the last event of a job that did not.
@@ -43,6 +44,7 @@ class JobProgress:
     warnings: list[str] = field(default_factory=list)
     loss: list[tuple[float, float]] = field(default_factory=list)
     held_out: list[tuple[float, float]] = field(default_factory=list)
+    uncertainty: dict[str, float] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
     finished: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
@@ -100,6 +102,14 @@ class JobProgress:
 
     def _case(self, event: Mapping[str, Any]) -> None:
         case, flags = event.get("case"), event.get("flags")
+        shares = event.get("uncertainty")
+        known = (
+            [share for value in shares.values() if (share := number(value)) is not None]
+            if isinstance(shares, Mapping)
+            else []
+        )
+        if isinstance(case, str) and known:
+            self.uncertainty[case] = max(known)
         if isinstance(case, str) and isinstance(flags, list):
             messages = [flag.get("message") for flag in flags if isinstance(flag, dict)]
             self.doubts[case] = [message for message in messages if isinstance(message, str)]

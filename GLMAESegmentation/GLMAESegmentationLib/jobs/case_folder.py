@@ -11,6 +11,7 @@ Files carry neutral names, because node names are often patients' names and may 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -153,6 +154,25 @@ class CaseFolder:
 
     def _label_path(self, name: str) -> Path:
         return self.labels / f"{name}.seg.nrrd"
+
+
+def in_words(message: str, job: Path, cases: Iterable[ExportedCase]) -> str:
+    """A message of the engine with the names of scans instead of its neutral names and the files of a job.
+
+    Args:
+        message: of the engine.
+        job: the folder that holds the `CaseFolder` as `cases`; the engine may name its files by relative paths, too.
+        cases: what the neutral names stand for.
+    """
+    for case in sorted(cases, key=lambda case: -len(case.name)):  # a name may begin another one
+        title = f'"{case.title}"'
+        files = [f"{kind}/{case.name}{end}" for kind in ("images", "labels") for end in (".seg.nrrd", ".nrrd", "")]
+        for file in files:
+            for path in (str(Path(job) / "cases" / file), f"cases/{file}", str(Path("cases") / file)):
+                message = message.replace(path, title)
+        pattern = rf"(?:\bcase )?(?<![\w-]){re.escape(case.name)}(?![\w-])"
+        message = title.join(re.split(pattern, message))
+    return message
 
 
 def export_cases(cases: Iterable[SceneCase], folder: Path) -> CaseFolder:

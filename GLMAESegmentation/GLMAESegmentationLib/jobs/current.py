@@ -22,7 +22,6 @@ from .folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
 from .label_findings import Finding, findings_of
 from .preview import TrainingPreview
 from .queue import CANCELLED, QueuedScan, SegmentationQueue
-from .result_check import doubts, found_structures, training_volumes
 from .running import RunningJob
 from .segmentation import cancel_scan, import_result, new_segmentation, queue_of, write_scans
 from .training import can_be_finished, keep_model, new_training, write_training_cases
@@ -79,7 +78,6 @@ class CurrentJob:
         self._writing: Iterator[int] | None = None
         self._written = (0, 0)
         self._files: list[tuple[str, Path]] = []
-        self._card: dict[str, Any] = {}
         self._log = ""
         self._keep = False
 
@@ -111,7 +109,7 @@ class CurrentJob:
         Raises:
             ModelError: the model cannot be used.
         """
-        self._card = dict(self._library.card(choices.model).content)
+        self._library.card(choices.model)  # whether it can be used
         model_folder = self._library.path(choices.model)
         folder = self._begin(new_segmentation(self._jobs, choices.model, model_folder, choices.device, scans))
         self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name) for scan in scans)
@@ -129,7 +127,7 @@ class CurrentJob:
             RequestError: the job's files are damaged.
         """
         if folder.record.kind == SEGMENT:
-            self._card = dict(self._library.card(str(folder.record.details["model"])).content)
+            self._library.card(str(folder.record.details["model"]))  # whether it can be used
             self.queue = queue_of(folder, self._scene)
             self.results = []
         self._run(self._begin(folder), "--finish" if finish else "--resume")
@@ -219,7 +217,7 @@ class CurrentJob:
         for event in running.poll():
             if event["event"] == "case" and self.queue is not None and self.kind == SEGMENT:
                 case, state = str(event.get("case")), str(event.get("state"))
-                self.queue.case_event(case, state, str(event.get("message") or ""))
+                self.queue.case_event(case, state, failure_of(event, None, []).reason if state == "failed" else "")
                 if state in ("done", "skipped") and event.get("file"):
                     self._files.append((case, Path(str(event["file"]))))
             elif event["event"] == "warning" and self.kind == TRAIN:
@@ -237,18 +235,11 @@ class CurrentJob:
         scan = self.queue.of_case(case)
         if scan is None or scan.state == CANCELLED:
             return
-        node = import_result(
-            self.folder, self.queue, case, file, self._scene, lambda *nodes: self._doubts(case, *nodes)
-        )
+        progress = self.progress or JobProgress()
+        told = progress.doubts.get(case, ()), progress.uncertainty.get(case)
+        node = import_result(self.folder, self.queue, case, file, self._scene, *told)
         if node is not None:
             self.results.append(node.GetID())
-
-    def _doubts(self, case: str, segmentation: Any, volume: Any) -> Sequence[str]:
-        """The engine's own, which sees more; else those that the result alone shows."""
-        known = self.progress.doubts.get(case) if self.progress is not None else None
-        if known is not None:
-            return known
-        return doubts(found_structures(segmentation, volume), training_volumes(self._card))
 
     def _end(self, running: RunningJob) -> None:
         folder = running.job
@@ -292,7 +283,7 @@ class CurrentJob:
             self._remember_failures()
         self.failure = failure
         log = "\n".join([folder.read_log(), failure.sentence])
-        if folder.record.words and folder.record.kind == TRAIN:
+        if folder.record.words and folder.record.kind == TRAIN and (not failure.lasting or can_be_finished(folder)):
             with suppress(StorageError):  # where the disk is full, the job is found by its age
                 folder.update(state=FAILED)
         else:

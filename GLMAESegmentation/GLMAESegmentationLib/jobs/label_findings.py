@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..translation import tr as _
-from .case_folder import ExportedCase
+from .case_folder import ExportedCase, in_words
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,5 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     part = event.get("check") == "region"
     if part and ", unless classes.json" in sentence:  # the panel writes the class file
         sentence = sentence.split(", unless classes.json")[0] + _(", unless you press the button below.")
-    for case in meant:  # the neutral name means nothing to the user
-        sentence = sentence.replace(case.name, case.title)
+    sentence = in_words(sentence, Path(), meant)  # the neutral name means nothing to the user
     return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence, part) for case in meant]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from glmae.errors import Stopped
+from glmae.errors import RequestError, Stopped
 
 from ..engine.child import STOP_SECONDS
 from ..engine.command import EngineCommand, engine_command
@@ -15,6 +16,7 @@ from ..engine.event_stream import EventStream
 from ..engine.failures import Failure, failure_of, not_started
 from ..engine.process import EngineProcess
 from ..engine.progress import JobProgress
+from .case_folder import CaseFolder, ExportedCase, in_words
 from .folder import FAILED, FINISHED, RUNNING, STOPPED, JobFolder
 
 _KEPT_LINES = 200
@@ -45,6 +47,7 @@ class RunningJob:
         self._log_rest = b""
         self._lines: list[str] = []
         self._process: EngineProcess | None = None
+        self._exported: tuple[ExportedCase, ...] | None = None
         words = list(job.record.words) + ([option] if option and job.record.words[0] == "finetune" else [])
         command = engine_command(words, job.alive)
         job.alive.touch()
@@ -75,9 +78,11 @@ class RunningJob:
         if not running:
             events += self._stream.end()
         for event in events:
-            self.progress.apply(event)
             if event["event"] != "progress":
                 self.job.log(json.dumps(event, ensure_ascii=False))
+            if isinstance(event.get("message"), str):
+                event["message"] = in_words(event["message"], self.job.folder, self._cases())
+            self.progress.apply(event)
         if not running:
             self._finish(process.exit_status())
         elif self._clock() > self._deadline:
@@ -126,6 +131,12 @@ class RunningJob:
         if failure is not None:
             self.job.log(failure.sentence)
         self.job.update(state=STOPPED if failure is None else FAILED)
+
+    def _cases(self) -> tuple[ExportedCase, ...]:
+        if self._exported is None:
+            with suppress(RequestError):
+                self._exported = CaseFolder.read(self.job.cases).cases
+        return self._exported or ()
 
     def _keep(self, data: bytes) -> None:
         *lines, self._log_rest = (self._log_rest + data).split(b"\n")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glmae.errors import GLMAEError, RequestError
 
-from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, Scan
+from ..engine.failures import sentence
+from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, UNCERTAINTY_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
 from ..scene.segmentation_import import Corrections, import_segmentation, is_result
 from ..translation import tr as _
@@ -98,7 +99,8 @@ def import_result(
     case: str,
     file: Path,
     scene: Any,
-    check: Callable[[Any, Any], Sequence[str]],
+    doubts: Sequence[str] = (),
+    uncertainty: float | None = None,
 ) -> Any | None:
     """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
 
@@ -110,7 +112,8 @@ def import_result(
         case: the engine's name of the scan.
         file: the result.
         scene: where its scan is.
-        check: what is doubtful about a result node made of a volume node, a sentence each.
+        doubts: what is doubtful about the result, a sentence each.
+        uncertainty: of the model, 0-1; None when it did not say.
     """
     scan = queue.of_case(case)
     if scan is None or scan.state == DONE:
@@ -125,9 +128,11 @@ def import_result(
         queue.update(scan.volume_id, state=FAILED, note=str(error))
         return None
     node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
-    doubt = " ".join(check(node, volume))
+    doubt = "\n".join(map(sentence, doubts))
     if doubt:
         node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
+    if uncertainty is not None:
+        node.SetAttribute(UNCERTAINTY_ATTRIBUTE, f"{uncertainty:.4f}")
     _hide_older(node, volume, scene)
     queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
     details = dict(job.record.details)

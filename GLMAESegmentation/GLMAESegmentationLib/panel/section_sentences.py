@@ -59,7 +59,7 @@ def scans_sentence(now: Situation) -> str:
     unusable = [scan.name for scan in now.scans if scan.role == TRAIN_ROLE and not scan.trainable]
     if unusable:
         text += " " + _("Without a label, and so not trained on: {scans}.").format(scans=listed(unusable))
-    doubtful = [scan.name for scan in now.scans if scan.doubt and scan.state == SEGMENTED]
+    doubtful = [scan.name for scan in now.scans if scan.doubts and scan.state == SEGMENTED]
     if doubtful:
         text += " " + _("Look at {scans}: doubtful.").format(scans=listed(doubtful))
     return text

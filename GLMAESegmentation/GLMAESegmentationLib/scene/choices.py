@@ -6,6 +6,7 @@ this code also serves other front ends. References follow their nodes when a sce
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 TRAIN, SEGMENT, LEAVE_OUT = "train", "segment", "leave out"
@@ -15,6 +16,7 @@ BUDGET_MINUTES = {QUICK: 5.0, NORMAL: 20.0, THOROUGH: 60.0}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _ROLE_REFERENCES = {TRAIN: "ScansToTrainOn", SEGMENT: "ScansToSegment", LEAVE_OUT: "ScansToLeaveOut"}
 _REGION = "RegionOfInterest"
+_LABELS = "ChosenLabels"
 
 
 class PanelChoices:
@@ -41,6 +43,20 @@ class PanelChoices:
                 self.node.RemoveNodeReferenceIDs(reference)
                 for other in kept:
                     self.node.AddNodeReferenceID(reference, other)
+        self.node.EndModify(modified)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """IDs of the segmentations that the user chose where a scan has several."""
+        return tuple(self._references(_LABELS))
+
+    def choose_label(self, chosen: str, among: Iterable[str]) -> None:
+        """Take one of the segmentations of a scan, by ID; `among` are all of them."""
+        kept = [other for other in self.labels if other not in set(among)]
+        modified = self.node.StartModify()
+        self.node.RemoveNodeReferenceIDs(_LABELS)
+        for identifier in (*kept, chosen):
+            self.node.AddNodeReferenceID(_LABELS, identifier)
         self.node.EndModify(modified)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .choices import SEGMENT, TRAIN
-from .scan_table import Scan
+from .scan_table import SEGMENTED, Scan
 
 FEWEST_SCANS = 2
 
@@ -19,6 +19,12 @@ def scans_to_segment(scans: Sequence[Scan], model: str) -> list[Scan]:
     """The scans that Segment would segment: those without a result of this model; all, when each has one."""
     chosen = [scan for scan in scans if scan.role == SEGMENT]
     return [scan for scan in chosen if not scan.result_id or scan.result_model != model] or chosen
+
+
+def review_order(scans: Sequence[Scan]) -> list[Scan]:
+    """The scans with a result to look at: the doubtful ones first, then those that the model was least sure of."""
+    results = [scan for scan in scans if scan.result_id and scan.state == SEGMENTED]
+    return sorted(results, key=lambda scan: (not scan.doubts, -scan.uncertainty))
 
 
 def scan_to_preview(scans: Sequence[Scan], selected: str = "") -> Scan:

@@ -9,6 +9,7 @@ from typing import Any
 from glmae.scans.classes import plain_name
 
 from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
+from .scan_kind import is_alike, scan_kind
 from .scene_cases import SceneCase, is_partly_labelled
 from .segment_voxels import VoxelCounts
 from .segmentation_import import is_accepted
@@ -22,7 +23,9 @@ UNLABELLED, PARTLY, LABELLED, SEGMENTED, CORRECTED, FAILED = (
     "failed",
 )
 MODEL_ATTRIBUTE = "GLMAESegmentation.Model"
+# What is doubtful about a result, a line each; and how unsure the model was, 0-1.
 DOUBT_ATTRIBUTE = "GLMAESegmentation.Doubt"
+UNCERTAINTY_ATTRIBUTE = "GLMAESegmentation.Uncertainty"
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Scan:
         result_id: of the newest result that was not accepted yet; "" when there is none.
         result_model: name of the model that made that result.
         segmentation: name of what is shown as its segmentation.
-        doubt: what is doubtful about the result; "" for nothing.
+        doubts: what is doubtful about the result, a sentence each.
+        uncertainty: of the model about the result, 0-1; 0 when unknown.
         voxels: of each class drawn in it, by name; None while they are being counted.
         failure: why it could not be segmented; "" if it could.
         empty: names of its segments in which nothing was drawn.
         partly: whether only the part of it that holds labels was looked at.
+        candidates: ID and name of each drawn segmentation, the one that counts first.
+        unlike: whether it looks like another kind of image than the labeled scans.
     """
 
     volume_id: str
@@ -53,11 +59,14 @@ class Scan:
     result_id: str = ""
     result_model: str = ""
     segmentation: str = ""
-    doubt: str = ""
+    doubts: tuple[str, ...] = ()
+    uncertainty: float = 0.0
     voxels: Mapping[str, int] | None = field(default_factory=dict)
     failure: str = ""
     empty: tuple[str, ...] = ()
     partly: bool = False
+    candidates: tuple[tuple[str, str], ...] = ()
+    unlike: bool = False
 
     @property
     def trainable(self) -> bool:
@@ -78,13 +87,26 @@ def scan_table(
     """
     drawn = {case.volumes[0].GetID(): _voxels(case.segmentation, counts) for case in cases}
     known = {plain_name(name) for voxels in drawn.values() for name, count in (voxels or {}).items() if count}
-    return [_scan(case, drawn[case.volumes[0].GetID()], known, choices, failures) for case in cases]
+    kinds = {case.volumes[0].GetID(): scan_kind(case.volumes[0]) for case in cases}
+    labeled = {kinds[volume_id] for volume_id, voxels in drawn.items() if voxels is None or any(voxels.values())}
+    return [
+        _scan(
+            case,
+            drawn[case.volumes[0].GetID()],
+            known,
+            not is_alike(kinds[case.volumes[0].GetID()], labeled),
+            choices,
+            failures,
+        )
+        for case in cases
+    ]
 
 
 def _scan(
     case: SceneCase,
     voxels: Mapping[str, int] | None,
     known: set[str],
+    unlike: bool,
     choices: PanelChoices,
     failures: Mapping[str, str],
 ) -> Scan:
@@ -109,17 +131,27 @@ def _scan(
         volume_id=volume.GetID(),
         name=volume.GetName() or "",
         state=state,
-        role=chosen or (TRAIN if state in (PARTLY, LABELLED, CORRECTED) else SEGMENT),
+        role=chosen or (TRAIN if state in (PARTLY, LABELLED, CORRECTED) else LEAVE_OUT if unlike else SEGMENT),
         segmentation_id=drawn.GetID() if drawn is not None else "",
         result_id=result.GetID() if result is not None else "",
         result_model=(result.GetAttribute(MODEL_ATTRIBUTE) or "") if result is not None else "",
         segmentation=(shown.GetName() or "") if shown is not None else "",
-        doubt=(result.GetAttribute(DOUBT_ATTRIBUTE) or "") if result is not None else "",
+        doubts=tuple((result.GetAttribute(DOUBT_ATTRIBUTE) or "").splitlines()) if result is not None else (),
+        uncertainty=_uncertainty(result),
         voxels=voxels,
         failure=failure,
         empty=tuple(name for name, count in (voxels or {}).items() if not count),
         partly=partly,
+        candidates=tuple((node.GetID(), node.GetName() or "") for node in ((drawn, *case.further) if drawn else ())),
+        unlike=unlike and chosen is None,
     )
+
+
+def _uncertainty(result: Any | None) -> float:
+    try:
+        return float((result.GetAttribute(UNCERTAINTY_ATTRIBUTE) if result is not None else None) or 0.0)
+    except ValueError:
+        return 0.0
 
 
 def _voxels(segmentation: Any | None, counts: VoxelCounts) -> dict[str, int] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import slicer
+
+from glmae.scans.classes import plain_name
 
 from .segmentation_import import is_result
 
@@ -41,15 +43,33 @@ def is_partly_labelled(segmentation: Any | None) -> bool:
     return segmentation is not None and bool(segmentation.GetAttribute(PARTLY_ATTRIBUTE))
 
 
-def find_cases(scene: Any) -> list[SceneCase]:
-    """Every scan of the scene as a case of one channel, with the segmentations that belong to it."""
+def find_cases(scene: Any, chosen: Collection[str] = ()) -> list[SceneCase]:
+    """Every scan of the scene as a case of one channel, with the segmentations that belong to it.
+
+    Args:
+        scene: the vtkMRMLScene.
+        chosen: IDs of segmentations that the user chose to train on. Where a scan has several and none is chosen, it
+            is the one with most of the structures of the scans that have a single one; of equals, the first.
+    """
     volumes = scan_volumes(scene)
     owned: dict[str, list[Any]] = {volume.GetID(): [] for volume in volumes}
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
         volume = None if segmentation.GetAttribute(PREVIEW_ATTRIBUTE) else volume_of(segmentation, volumes)
         if volume is not None:
             owned[volume.GetID()].append(segmentation)
-    return [_case(volume, owned[volume.GetID()]) for volume in volumes]
+    drawn = {volume.GetID(): [node for node in owned[volume.GetID()] if not is_result(node)] for volume in volumes}
+    usual = {name for nodes in drawn.values() if len(nodes) == 1 for name in _structures(nodes[0])}
+    for nodes in drawn.values():
+        nodes.sort(key=lambda node: (node.GetID() not in chosen, -len(usual & _structures(node))))
+    return [
+        SceneCase(
+            volumes=(volume,),
+            segmentation=next(iter(drawn[volume.GetID()]), None),
+            results=tuple(node for node in owned[volume.GetID()] if is_result(node)),
+            further=tuple(drawn[volume.GetID()][1:]),
+        )
+        for volume in volumes
+    ]
 
 
 def scan_volumes(scene: Any) -> list[Any]:
@@ -80,16 +100,9 @@ def volume_of(segmentation: Any, volumes: Sequence[Any]) -> Any | None:
     )
 
 
-def _case(volume: Any, segmentations: Sequence[Any]) -> SceneCase:
-    drawn = [node for node in segmentations if not is_result(node)]
-    # The fullest is the likeliest label; the first of equals, so that the guess is the same every time.
-    drawn.sort(key=lambda node: -node.GetSegmentation().GetNumberOfSegments())
-    return SceneCase(
-        volumes=(volume,),
-        segmentation=drawn[0] if drawn else None,
-        results=tuple(node for node in segmentations if is_result(node)),
-        further=tuple(drawn[1:]),
-    )
+def _structures(segmentation: Any) -> set[str]:
+    source = segmentation.GetSegmentation()
+    return {plain_name(source.GetNthSegment(index).GetName() or "") for index in range(source.GetNumberOfSegments())}
 
 
 def _same_folder(segmentation: Any, volume: Any) -> bool:

@@ -35,7 +35,7 @@ class ScanRows:
     def show(self, scans: Sequence[Scan]) -> None:
         """Show the scans as they are now."""
         self.ids = [scan.volume_id for scan in scans]
-        tips = ["\n".join(filter(None, (scan.name, scan.segmentation, scan.failure or scan.doubt))) for scan in scans]
+        tips = ["\n".join(filter(None, (scan.name, scan.segmentation, scan.failure, *scan.doubts))) for scan in scans]
         show_rows(self._table, [(scan.name, _state(scan), scan.segmentation) for scan in scans], tips)
         while len(self._selectors) > len(scans):
             self._selectors.pop()
@@ -75,4 +75,4 @@ def _state(scan: Scan) -> str:
         CORRECTED: _("accepted"),
         FAILED: _("failed"),
     }
-    return _("doubtful") if scan.doubt and scan.state == SEGMENTED else names[scan.state]
+    return _("doubtful") if scan.doubts and scan.state == SEGMENTED else names[scan.state]

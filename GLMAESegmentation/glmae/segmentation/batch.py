@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-
-import SimpleITK as sitk
+from typing import Any
 
 from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
 from ..events import Events
@@ -24,7 +23,7 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
 from ..scans.written_image import write_image
 from .contact_sheet import draw_thumbnail, write_contact_sheets
-from .flags import Flag, find_flags
+from .flags import find_flags
 from .report import CaseRecord, ModelMark, Report
 from .result import Result, write_result
 from .work_sharing import Claims, Rank
@@ -183,9 +182,9 @@ class Batch:
         write_result(target, result.labels, self._classes, case)  # last: a result makes the case done
         self._done += 1
         self._flagged += bool(flags)
-        self._tell(case, target, record, flags, result.labels)
+        self._tell(case, target, record)
 
-    def _tell(self, case: Case, target: Path, record: CaseRecord, flags: Sequence[Flag], labels: sitk.Image) -> None:
+    def _tell(self, case: Case, target: Path, record: CaseRecord) -> None:
         if not any(record.volumes.values()):
             self._events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
         self._events.case(
@@ -193,8 +192,7 @@ class Batch:
             "done",
             file=str(target),
             seconds=round(record.seconds, 2),
-            volumes_ml={name: round(ml, 4) for name, ml in record.volumes.items()},
-            flags=[flag.to_json() for flag in flags],
+            **_measured(record),
         )
 
     def _skip(self, case: Case, target: Path) -> None:
@@ -204,7 +202,8 @@ class Batch:
         elif record.model.sha256 != self._model.sha256:
             self._foreign.append(case.name)
             message += f", made by another model ({record.model.name}); move it away or choose another --out folder"
-        self._events.case(case.name, "skipped", message=message, file=str(target))
+        measured = {} if record is None else _measured(record)
+        self._events.case(case.name, "skipped", message=message, file=str(target), **measured)
 
     def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
         self._failed.append(case.name)
@@ -275,3 +274,12 @@ class Batch:
 
     def _seconds_left(self, left: int) -> float | None:
         return (time.monotonic() - self._began) / self._done * left / self._rank.count if self._done else None
+
+
+def _measured(record: CaseRecord) -> dict[str, Any]:
+    """What an event tells of a result, a finished one or one that was there already."""
+    return {
+        "volumes_ml": {name: round(ml, 4) for name, ml in record.volumes.items()},
+        "uncertainty": {name: round(share, 4) for name, share in record.uncertainty.items()},
+        "flags": [flag.to_json() for flag in record.flags],
+    }

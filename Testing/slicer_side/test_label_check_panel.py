@@ -40,7 +40,7 @@ def look(panel: Panel, seconds: float = 30) -> None:
 def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("odd label", encoding="utf-8")
     look(panel)
-    assert [finding.sentence for finding in panel.state.findings] == ["hippocampus_039: Anterior is in two parts."]
+    assert [finding.sentence for finding in panel.state.findings] == ['"hippocampus_039": Anterior is in two parts.']
     assert "Odd in the labels" in panel.state.classes_sentence
     assert "Computing on the CPU." in panel.state.train_sentence
     assert "9.0 GB are free" in panel.state.train_sentence

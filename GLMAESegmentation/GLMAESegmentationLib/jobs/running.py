@@ -80,7 +80,7 @@ class RunningJob:
         for event in events:
             if event["event"] != "progress":
                 self.job.log(json.dumps(event, ensure_ascii=False))
-            if isinstance(event.get("message"), str):
+            if isinstance(event.get("message"), str) and event["event"] != "preview":  # it has a case of its own
                 event["message"] = in_words(event["message"], self.job.folder, self._cases())
             self.progress.apply(event)
         if not running:

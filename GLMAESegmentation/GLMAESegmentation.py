@@ -172,7 +172,8 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         from GLMAESegmentationLib.widgets.qt_process import QtProcess
         from GLMAESegmentationLib.widgets.slicer_application import data_folder, open_editor
 
-        return Panel(slicer.mrmlScene, self.getParameterNode, folder or data_folder(), QtProcess, open_editor)
+        where, environment = folder or data_folder(), data_folder() / "engine"
+        return Panel(slicer.mrmlScene, self.getParameterNode, where, QtProcess, open_editor, environment)
 
     def exportLabelled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
@@ -239,8 +240,8 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
         """A few steps on two labelled scans, then a third is segmented: what the panel does on clicks."""
         with tempfile.TemporaryDirectory() as folder:
             panel = GLMAESegmentationLogic().newPanel(Path(folder))
-            if panel.state.missing:
-                logging.warning("Not tested, because these are not installed: %s", ", ".join(panel.state.missing))
+            if panel.state.engine.lacking:
+                logging.warning("Not tested: %s", panel.state.engine.lacking)
                 return
             for name in ("hippocampus_003", "hippocampus_039"):
                 self.loadSample(name)

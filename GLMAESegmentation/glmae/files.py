@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ def may_read(path: Path) -> bool:
     except PermissionError:
         return False
     return True
+
+
+def itk_path(path: Path) -> str:
+    """A path as ITK is to be given it: relative to the current folder where that alone makes it ASCII.
+
+    On Windows ITK opens only what the system's code page can spell (InsightSoftwareConsortium/ITK issue 6739).
+    """
+    if not str(path).isascii():
+        with suppress(ValueError):  # another drive of Windows
+            near = os.path.relpath(path)
+            if near.isascii():
+                return near
+    return str(path)
 
 
 def last_line(error: BaseException) -> str:

@@ -73,8 +73,8 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"Device {name}: {'works, ' if device['works'] else 'does not work: '}{device['message']}")
     if found["nvidia_driver"] and not found["devices"].get("cuda", {"works": True})["works"]:
         lines.append(
-            "There is an NVIDIA GPU that PyTorch does not use: install PyTorch again with the PyTorch extension, "
-            "or update the driver."
+            "There is an NVIDIA GPU that PyTorch does not use: update the driver, "
+            "then remove the engine's environment and install it again."
         )
     return "\n".join(lines)
 

@@ -67,9 +67,10 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def new_panel(scene: Any, tmp_path: Path, start: Any = PlainProcess) -> Panel:
+def new_panel(scene: Any, tmp_path: Path, start: Any = PlainProcess, environment: Path | None = None) -> Panel:
     """A panel without widgets, as a browser would have it."""
-    return Panel(scene, parameter_node, tmp_path / "settings ü", start, lambda segmentation, volume: None)
+    folder = tmp_path / "settings ü"
+    return Panel(scene, parameter_node, folder, start, lambda segmentation, volume: None, environment)
 
 
 def follow(panel: Panel, until: Callable[[], bool] = lambda: False, seconds: float = 120) -> None:

@@ -21,6 +21,7 @@ class PlainProcess:
         self._process = subprocess.Popen(
             [command.program, *command.arguments],
             env=dict(command.environment),
+            cwd=command.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

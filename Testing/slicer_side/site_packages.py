@@ -1,4 +1,4 @@
-"""A folder like Slicer's site-packages, made of nothing but names and versions."""
+"""A folder like a Python's site-packages, made of nothing but names and versions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ from pathlib import Path
 
 from GLMAESegmentationLib.setup.packages import requirements
 
-# What the extension installs itself, in its order.
-OWN = tuple(line.split(">=")[0] for line in requirements())
-GOOD = {
-    "torch": "2.8.0+cu126",
-    **{line.split(">=")[0]: line.split(">=")[1] + ".9" for line in requirements()},
-    "SimpleITK": "2.5.7",
-    "numpy": "2.4.6",
-}
+GOOD = {line.split(">=")[0]: line.split(">=")[1] + ".9" for line in requirements()} | {"torch": "2.8.0+cu126"}
 _IMPORTED_AS = {"pillow": "PIL"}
 
 
@@ -34,7 +27,7 @@ class SitePackages:
         info = self.folder / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
-        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
+        (info / "RECORD").write_text("".join(f"{file},sha256=47DEQ,0\n" for file in files), encoding="utf-8")
 
     def remove(self, name: str) -> None:
         for folder in [self.folder / _IMPORTED_AS.get(name, name), *self.folder.glob(f"{name}-*.dist-info")]:

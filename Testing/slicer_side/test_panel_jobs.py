@@ -21,6 +21,7 @@ from GLMAESegmentationLib.engine import command as engine
 from GLMAESegmentationLib.jobs.folder import all_jobs
 from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.setup import set_up
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_failures_have_a_name_a_cause_and_a_remedy(
 
 
 def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "interpreter", lambda: "/no/such/PythonSlicer")
+    monkeypatch.setattr(set_up, "slicers_python", lambda: "/no/such/PythonSlicer")
     panel.do(action.START_TRAINING)
     follow(panel)
     assert panel.state.failure is not None
@@ -174,10 +175,10 @@ def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPat
 def test_the_child_ends_when_its_parent_is_gone(tmp_path: Path, stand_in: Path) -> None:
     """The parent is killed, as in a crash of Slicer: nobody says stop, the stream just ends."""
     alive = tmp_path / "alive"
-    command = engine.engine_command(["finetune", "--out", str(tmp_path / "out")], alive)
+    command = engine.engine_command(["finetune", "--out", str(tmp_path / "out")], tmp_path, alive)
     parent = (
         "import subprocess, sys, time\n"
-        f"child = subprocess.Popen({[command.program, *command.arguments]!r}, stdin=subprocess.PIPE,"
+        f"child = subprocess.Popen({[sys.executable, *command.arguments]!r}, stdin=subprocess.PIPE,"
         " stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True)\ntime.sleep(60)\n"
     )

@@ -1,9 +1,14 @@
-"""The panel on a computer that is not set up yet: what is missing, installing it, checking it."""
+"""The panel on a computer that is not set up yet: what is needed, installing it, choosing another Python, checking it.
+
+The installer is a stand-in that says what the real one says; Testing/environment runs the real one.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import time
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,104 +16,234 @@ import pytest
 import slicer
 from module_window import ModuleWindow
 
-from GLMAESegmentationLib.setup import installation, set_up_report
-from GLMAESegmentationLib.setup.installation_ending import Ending
-from GLMAESegmentationLib.setup.packages import Package, installed_packages
+from GLMAESegmentationLib.engine import command
+from GLMAESegmentationLib.setup import report, set_up
+from GLMAESegmentationLib.setup.computer import Computer
+from GLMAESegmentationLib.setup.environment import EngineEnvironment
+from GLMAESegmentationLib.setup.packages import Package
 
-ALL = installed_packages()
-TORCH = Package("torch", "2.8", None, "missing")
-LACKING = (TORCH, *(package for package in ALL if package.name != "torch"))
-WHOLE = tuple(Package(package.name, package.needed, "9", "installed") for package in ALL)
-OFFLINE = Ending("offline", "The servers could not be reached.", "Install from a folder of wheels.", log="no route")
+ABSENT = (Package("torch", "2.8", None, "missing"),)
+# Prints its lines, waits for `go` beside it, or for a line on its standard input, and prints the last line.
+INSTALLER = """
+import json, sys, threading, time
+from pathlib import Path
+HERE = Path(__file__).parent
+lines = (HERE / "lines").read_text(encoding="utf-8").splitlines()
+(HERE / "arguments").write_text("\\n".join(sys.argv[1:]), encoding="utf-8")
+stopped = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
+for line in lines[:-1]:
+    print(line, flush=True)
+print("no route", file=sys.stderr, flush=True)
+while not (HERE / "go").exists() and not stopped.is_set():
+    time.sleep(0.01)
+print('{"event": "ended", "name": "canceled", "detail": ""}' if stopped.is_set() else lines[-1], flush=True)
+"""
+
+
+class Stand:
+    """What the stand-in installer says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def says(self, name: str, detail: str = "", *before: dict[str, object]) -> None:
+        lines = [*before, {"event": "ended", "name": name, "detail": detail}]
+        (self.folder / "lines").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
+    @property
+    def arguments(self) -> list[str]:
+        return (self.folder / "arguments").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture
-def bare(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> ModuleWindow:
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
+    folder = tmp_path / "installer" / "GLMAESegmentationLib" / "setup"
+    folder.mkdir(parents=True)
+    for package in (folder.parent, folder):
+        (package / "__init__.py").touch()
+    (folder / "installer.py").write_text(INSTALLER, encoding="utf-8")
+    monkeypatch.setattr(command, "MODULE_FOLDER", tmp_path / "installer")
+    return Stand(folder)
+
+
+@pytest.fixture
+def bare(stand: Stand, window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleWindow]:
     """The panel in a Slicer without PyTorch."""
-    for module in ("setup.set_up", "widgets.slicer_application"):
-        monkeypatch.setattr(f"GLMAESegmentationLib.{module}.installed_packages", lambda: LACKING)
+    monkeypatch.setattr(set_up, "installed_packages", lambda path=None: ABSENT)
     window.enter()
     return window
 
 
-def test_what_is_missing_is_said_with_its_size(bare: ModuleWindow) -> None:
+def root(window: ModuleWindow) -> Path:
+    """Of the engine's own environment."""
+    return window.settings / "Local" / "slicer.org" / "GLMAE" / "engine"
+
+
+def test_what_is_needed_is_said_with_size_and_place(bare: ModuleWindow, tmp_path: Path) -> None:
     ui = bare.ui
     bare.picture(Path(os.environ.get("GLMAE_SCREENSHOTS", bare.settings)) / "first_start.png")
     assert ui.installFrame.visible
-    assert ui.installLabel.text.startswith("GLMAE needs PyTorch 2.8 (about ")
+    assert ui.installTitle.text == "Set-up needed"
     assert "to download" in ui.installLabel.text
-    assert ui.installButton.enabled
+    assert str(root(bare)) in ui.installLabel.text
+    assert (ui.installButton.text, ui.installButton.enabled) == ("Install", True)
     assert not ui.trainButton.enabled
-    assert ui.nextStepLabel.text == "First install what is missing: torch."
+    assert ui.nextStepLabel.text == ui.trainLabel.text == ui.segmentLabel.text == ""  # said once
 
 
-def test_a_failed_installation_says_why_and_its_log_is_copied(
-    bare: ModuleWindow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plans: list[installation.Plan] = []
-
-    def install(plan: installation.Plan) -> Ending:
-        plans.append(plan)
-        return OFFLINE
-
-    monkeypatch.setattr("GLMAESegmentationLib.widgets.slicer_application.install", install)
+def test_an_installation_with_progress_and_a_second_click(bare: ModuleWindow, stand: Stand, tmp_path: Path) -> None:
+    ui = bare.ui
+    download = {"event": "download", "package": "torch", "done": 412_000_000, "total": 850_000_000}
+    stand.says("installed", "", {"event": "step", "step": "packages"}, download)
     bare.click("installButton")
-    assert (plans[0].torch, plans[0].wheels) == ("torch>=2.8", None)
-    assert bare.ui.failureLabel.text == f"Installing (offline): {OFFLINE.sentence}"
-    assert bare.ui.installFrame.visible
+    bare.wait(lambda: "412" in ui.installLabel.text)
+    bare.picture(Path(os.environ.get("GLMAE_SCREENSHOTS", bare.settings)) / "installing.png")
+    assert ui.installLabel.text == "Downloading torch: about 412 of 850 MB"
+    assert (ui.installProgress.visible, ui.installProgress.value) == (True, 485)
+    assert not ui.installButton.visible
+    assert not ui.checkButton.enabled
+    assert stand.arguments == ["install", str(root(bare))]
+    bare.panel.do("install")  # as a click that came late
+    stand.go()
+    bare.wait(lambda: not ui.installProgress.visible)
+    assert bare.panel.state.failure is None
+
+
+def test_a_failed_installation_says_why_and_its_log_is_copied(bare: ModuleWindow, stand: Stand) -> None:
+    stand.says("offline")
+    stand.go()
+    bare.click("installButton")
+    bare.wait(lambda: bare.panel.state.failure is not None)
+    assert bare.ui.failureLabel.text.startswith("Installing (offline): The package servers could not be reached.")
+    assert bare.ui.installButton.visible
     bare.click("copyLogButton")
-    assert bare.qt.QApplication.clipboard().text() == "no route"
+    assert bare.qt.QApplication.clipboard().text().strip() == "no route"
+
+
+def test_canceled(bare: ModuleWindow, stand: Stand) -> None:
+    stand.says("installed", "", {"event": "step", "step": "python"})
+    bare.click("installButton")
+    bare.wait(lambda: bare.ui.installLabel.text == "Getting Python")
+    bare.click("cancelInstallButton")
+    bare.wait(lambda: not bare.ui.installProgress.visible)
+    assert bare.panel.state.failure is None
+    assert bare.ui.installButton.visible
+
+
+def test_an_installer_that_is_killed_is_an_interrupted_installation(bare: ModuleWindow, stand: Stand) -> None:
+    (stand.folder / "installer.py").write_text("import os; os._exit(9)", encoding="utf-8")
+    bare.click("installButton")
+    bare.wait(lambda: bare.panel.state.failure is not None)
+    assert bare.ui.failureLabel.text.startswith("Installing (interrupted): ")
 
 
 @pytest.mark.parametrize("chosen", [True, False])
-def test_installing_from_a_folder_and_the_restart(
-    bare: ModuleWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: bool
+def test_installing_from_a_folder(
+    bare: ModuleWindow, stand: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: bool
 ) -> None:
-    folder, restarts, wheels = str(tmp_path) if chosen else "", [], []
-
-    def install(plan: installation.Plan) -> Ending:
-        wheels.append(plan.wheels)
-        monkeypatch.setattr("GLMAESegmentationLib.setup.set_up.installed_packages", lambda: WHOLE)
-        return Ending("installed", "Everything is installed.", "Restart Slicer.", restart=True)
-
-    monkeypatch.setattr("GLMAESegmentationLib.widgets.slicer_application.install", install)
-    dialog = SimpleNamespace(getExistingDirectory=lambda *_: folder)
-    monkeypatch.setattr(bare.qt, "QFileDialog", dialog, raising=False)
-    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, windowTitle=None: True)
-    monkeypatch.setattr(slicer.util, "restart", lambda: restarts.append(True))
+    stand.says("installed")
+    stand.go()
+    folder = str(tmp_path) if chosen else ""
+    monkeypatch.setattr(bare.qt, "QFileDialog", SimpleNamespace(getExistingDirectory=lambda *_: folder), raising=False)
     bare.click("installOfflineButton")
-    assert wheels == ([tmp_path] if chosen else [])
-    assert restarts == ([True] if chosen else [])
-    assert bare.ui.installFrame.visible is not chosen
+    bare.wait(lambda: not bare.ui.installProgress.visible)
     if chosen:
-        assert bare.ui.nextStepLabel.text == "Everything is installed. Restart Slicer."
+        assert stand.arguments[-2:] == ["--wheels", str(tmp_path)]
+    else:
+        assert not (stand.folder / "arguments").exists()
+
+
+def test_removing_asks_first(bare: ModuleWindow, stand: Stand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment = EngineEnvironment(root(bare))
+    environment.folder.mkdir(parents=True)
+    environment.set_ready()
+    bare.enter()
+    bare.ui.advancedSection.collapsed = False
+    assert bare.ui.installButton.text == "Repair"  # its Python is gone
+    questions: list[str] = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text: questions.append(text))
+    bare.click("removeEngineButton")
+    assert str(environment.root) in questions[0]
+    assert not (stand.folder / "arguments").exists()
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text: True)
+    stand.says("removed")
+    stand.go()
+    bare.click("removeEngineButton")
+    bare.wait(lambda: not bare.ui.installProgress.visible)
+    assert stand.arguments == ["remove", str(environment.root)]
+
+
+def choose(window: ModuleWindow, index: int) -> None:
+    """As the user does: the list shows the choice, then says that it was made."""
+    window.ui.engineSelector.currentIndex = index
+    window.ui.engineSelector._qobject.activated.emit(index)
+
+
+def test_another_interpreter_is_asked_what_it_has(
+    window: ModuleWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ui = window.ui
+    ui.advancedSection.collapsed = False
+    answers = [str(tmp_path / "no python"), sys.executable]
+    monkeypatch.setattr(
+        window.qt, "QFileDialog", SimpleNamespace(getOpenFileName=lambda *_: answers.pop(0)), raising=False
+    )
+    choose(window, 2)
+    assert "it cannot be started" in ui.installLabel.text
+    assert not ui.installButton.visible
+    choose(window, 2)
+    window.wait(lambda: not window.panel.state.engine.working)
+    assert not ui.installFrame.visible
+    assert (ui.engineSelector.currentIndex, ui.enginePlaceLabel.text) == (2, sys.executable)
+    again = ModuleWindow(window.settings)  # the choice is kept
+    assert again.panel.state.engine.kind == "other"
+    again.close()
+    choose(window, 0)
+    assert ui.installFrame.visible
+    assert window.panel.state.engine.kind == "own"
 
 
 def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
     window: ModuleWindow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(set_up_report, "slicer_version", lambda: "3D Slicer 5.12")
+    monkeypatch.setattr(report, "slicer_version", lambda: "3D Slicer 5.12")
     # Its help only: Testing/engine/test_set_up_check.py runs all of it.
-    monkeypatch.setattr(
-        "GLMAESegmentationLib.setup.running_check.check_command", lambda: ("-m", "glmae.set_up_check", "--help")
-    )
+    monkeypatch.setattr("GLMAESegmentationLib.setup.check.ARGUMENTS", ("-m", "glmae.set_up_check", "--help"))
     ui = window.ui
     ui.advancedSection.collapsed = False
     assert not ui.copyReportButton.visible
     window.click("checkButton")
     assert (ui.checkButton.text, ui.checkButton.enabled) == ("Checking...", False)
-    end = time.monotonic() + 60
-    while window.panel.state.checking:
-        assert time.monotonic() < end
-        window.widget.onTick()
-        window.qt.application.processEvents()
-    assert ui.setUpLabel.text.startswith("3D Slicer 5.12\nusage: python -m glmae.set_up_check")
+    window.wait(lambda: not window.panel.state.checking)
+    assert ui.setUpLabel.text.startswith(
+        "3D Slicer 5.12\nEngine's Python: slicers\nusage: python -m glmae.set_up_check"
+    )
     window.click("copyReportButton")
     assert window.qt.QApplication.clipboard().text() == ui.setUpLabel.text
 
 
 def test_a_python_that_cannot_check_is_a_sentence(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("GLMAESegmentationLib.setup.running_check.interpreter", lambda: "/no/such/PythonSlicer")
+    monkeypatch.setattr(set_up, "slicers_python", lambda: "/no/such/PythonSlicer")
     window.ui.advancedSection.collapsed = False
     window.click("checkButton")
     assert window.ui.failureLabel.text.startswith("The engine could not be started: ")
+
+
+def test_a_mac_that_can_never_compute_is_told_before_installing(window: ModuleWindow, tmp_path: Path) -> None:
+    made = set_up.SetUp(lambda command: None, tmp_path / "engine", tmp_path / "choice", Computer("macos", "x86_64"))
+    made.choose(("own", ""))
+    assert "cannot run on this Mac" in made.status.lacking
+    assert made.status.button == ""
+
+
+def test_sys_executable_may_be_slicer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PythonSlicer on the path, starting it would open another Slicer for each job."""
+    monkeypatch.setattr(command.shutil, "which", lambda name: None)
+    assert command.slicers_python() == sys.executable
+    monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/SlicerApp-real")
+    with pytest.raises(OSError, match="PythonSlicer"):
+        command.slicers_python()

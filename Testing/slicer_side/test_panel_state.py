@@ -23,6 +23,7 @@ from GLMAESegmentationLib.panel.state import panel_state
 from GLMAESegmentationLib.scene.class_overview import ClassRow
 from GLMAESegmentationLib.scene.scan_choice import scan_to_preview, scans_to_segment
 from GLMAESegmentationLib.scene.scan_table import Scan
+from GLMAESegmentationLib.setup.set_up import EngineStatus
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
 
@@ -57,9 +58,14 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
             | {action.RENAME, action.DELETE},
         ),
         (
-            dataclasses.replace(READY, missing=("torch", "monai")),
-            "First install what is missing: torch, monai.",
-            {action.INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
+            dataclasses.replace(READY, engine=EngineStatus(lacking="It is not installed.", button="install")),
+            "",  # the frame of the set-up says it
+            {action.INSTALL, action.CHOOSE_ENGINE, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
+        ),
+        (
+            dataclasses.replace(READY, engine=EngineStatus(working="Getting Python", button="install")),
+            "",
+            {action.CANCEL_INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
         ),
         (
             dataclasses.replace(READY, job="train", progress=JobProgress(stage="finetune", done=3, total=9)),
@@ -77,11 +83,11 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
 def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
     state = panel_state(situation)
     assert state.next_step.startswith(sentence)
-    idle = {action.CHECK_SET_UP, action.CHECK_LABELS}
-    assert state.enabled - idle == enabled
+    idle = {action.CHECK_SET_UP, action.CHECK_LABELS, action.CHOOSE_ENGINE}
+    assert state.enabled - idle == enabled - idle
     labelled_scans = any(scan.role == "train" for scan in situation.scans)
-    assert (action.CHECK_LABELS in state.enabled) is (labelled_scans and not situation.job and not situation.missing)
-    assert (action.CHECK_SET_UP in state.enabled) is not bool(situation.job)
+    assert (action.CHECK_LABELS in state.enabled) is (labelled_scans and not situation.job and situation.can_compute)
+    assert (action.CHECK_SET_UP in state.enabled) is (not situation.job and not situation.engine.working)
 
 
 def test_what_is_missing_is_said() -> None:

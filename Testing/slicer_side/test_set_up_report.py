@@ -8,34 +8,21 @@ from types import SimpleNamespace
 import pytest
 import slicer
 
-from GLMAESegmentationLib.setup import set_up_report as report
-from GLMAESegmentationLib.setup.packages import Package
-from GLMAESegmentationLib.setup.set_up_report import run_check, set_up_report
-
-FOUND = [Package("torch", "2.8", "2.5.1", "too old"), Package("numpy", "1.26", "2.4.6", "installed")]
+from GLMAESegmentationLib.setup.report import set_up_report
 
 
-def test_the_check_is_found_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its help only: Testing/engine/test_set_up_check.py runs all of it."""
+def test_outside_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(slicer, "app", raising=False)  # another test's stand-in
-    command = (*report.check_command(), "--help")
-    monkeypatch.setattr(report, "check_command", lambda: command)
-    text = set_up_report(run_check())
-    assert text.startswith("Not in the Slicer application\nusage: python -m glmae.set_up_check")
-    assert text.endswith("Packages for Slicer: all installed")
+    assert set_up_report("Device cpu: works\n", "own") == (
+        "Not in the Slicer application\nEngine's Python: own\nDevice cpu: works"
+    )
 
 
-def test_what_is_wrong_is_in_the_text_and_the_home_folder_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_not_in_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slicer, "app", SimpleNamespace(applicationVersion="5.12.3", revision="34567"), raising=False)
-    text = set_up_report(f"Device cpu: does not work: {Path.home()}/x", FOUND)
+    text = set_up_report(f"Device cpu: does not work: {Path.home()}/x", f"other {Path.home()}/python lacks torch")
     assert text.splitlines() == [
         "3D Slicer 5.12.3 (revision 34567)",
+        "Engine's Python: other ~/python lacks torch",
         "Device cpu: does not work: ~/x",
-        "Packages for Slicer: torch 2.5.1 too old",
-        text.splitlines()[-1],
     ]
-    assert "PyTorch 2.8 or later (there is 2.5.1)" in text
-
-
-def test_a_python_that_does_not_start_is_a_sentence(tmp_path: Path) -> None:
-    assert run_check(str(tmp_path / "no such python")).startswith("The check did not run: ")

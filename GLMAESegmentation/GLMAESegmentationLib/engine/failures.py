@@ -71,7 +71,7 @@ def not_started(program: str, reason: str = "") -> Failure:
     return Failure(
         _("The engine could not be started"),
         _("{program} did not start {reason}").format(program=program, reason=f"({reason})." if reason else "."),
-        _("Restart Slicer; if that does not help, install Slicer again."),
+        _("Press Check my set-up under Advanced, which finds what is damaged, then Repair."),
     )
 
 
@@ -103,7 +103,7 @@ def _known(text: str) -> Failure | None:
         return Failure(
             _("A Python package is missing"),
             _("The package {name} is not installed.").format(name=missing[1].split(".")[0]),
-            _("Press Install, then try again."),
+            _("Press Check my set-up under Advanced, then Repair."),
         )
     if re.search(r"No space left on device|disk is full|not enough space on the disk", text, re.IGNORECASE):
         return Failure(

@@ -16,6 +16,7 @@ from ..engine.event_stream import EventStream
 from ..engine.failures import Failure, failure_of, not_started
 from ..engine.process import EngineProcess
 from ..engine.progress import JobProgress
+from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase, in_words
 from .folder import FAILED, FINISHED, RUNNING, STOPPED, JobFolder
 
@@ -49,13 +50,13 @@ class RunningJob:
         self._process: EngineProcess | None = None
         self._exported: tuple[ExportedCase, ...] | None = None
         words = list(job.record.words) + ([option] if option and job.record.words[0] == "finetune" else [])
-        command = engine_command(words, job.alive)
+        command = engine_command(words, job.folder, job.alive)
         job.alive.touch()
         job.update(state=RUNNING)
         try:
             self._process = start(command)
         except OSError as error:
-            self._end(not_started(command.program, str(error)))
+            self._end(not_started(_("The engine's Python"), str(error)))
 
     @property
     def ended(self) -> bool:

@@ -32,7 +32,6 @@ from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
 from ..scene.segment_classes import class_table
 from ..scene.segment_voxels import VoxelCounts
 from ..scene.segmentation_import import Corrections, accept_result, is_result
-from ..setup.installation_ending import Ending
 from ..setup.set_up import SetUp
 from ..translation import tr as _
 from . import state as action
@@ -41,8 +40,11 @@ from .sentences import listed
 from .situation import Situation
 from .state import PanelState, panel_state
 
-# These need the processor for themselves.
-_JOBS = (action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY)
+# These need the processor or the engine's Python for themselves.
+_JOBS = (
+    *(action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY),
+    *(action.INSTALL, action.REMOVE_ENGINE, action.CHOOSE_ENGINE),
+)
 
 
 class Panel:
@@ -54,6 +56,7 @@ class Panel:
         folder: for models and jobs, outside of any scene; made when needed.
         start: starts a process. Raises OSError if it cannot.
         open_editor: shows a segmentation and its volume in the Segment Editor.
+        environment: folder of the engine's own Python; None: in `folder`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Panel:
         folder: Path,
         start: Callable[[EngineCommand], EngineProcess],
         open_editor: Callable[[Any, Any], None],
+        environment: Path | None = None,
     ) -> None:
         self.scene = scene
         self.library = ModelLibrary(Path(folder) / "models")
@@ -70,12 +74,13 @@ class Panel:
         self.selected = ""
         self.state = PanelState()
         self._parameter_node, self._open_editor = parameter_node, open_editor
+        self._set_up = SetUp(start, environment or Path(folder) / "engine", Path(folder) / "engine.json")
+        start = self._set_up.start
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
         self._labels = LabelCheck(scene, self.jobs, start)
         self._counts, self._aliases, self._corrections = VoxelCounts(), Aliases(), Corrections()
-        self._set_up = SetUp(start)
         self._failure: Failure | None = None
-        self._note, self._pips_words = "", ""
+        self._note = ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
@@ -100,7 +105,11 @@ class Panel:
             action.EXPORT: self._model.export,
             action.RENAME: self._model.rename,
             action.DELETE: self._model.delete,
-            action.CHECK_SET_UP: self._check_set_up,
+            action.INSTALL: self._set_up.install,
+            action.CANCEL_INSTALL: self._set_up.cancel,
+            action.REMOVE_ENGINE: self._set_up.remove,
+            action.CHOOSE_ENGINE: self._set_up.choose,
+            action.CHECK_SET_UP: self._set_up.check,
         }
         self.refresh()
 
@@ -112,12 +121,12 @@ class Panel:
     @property
     def log(self) -> str:
         """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
-        return self._aliases.hide(self._pips_words or self._job.log)
+        return self._aliases.hide(self._set_up.log or self._job.log)
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
-        return self._job.folder is not None
+        """Whether a job is under way, or the engine's Python is being installed."""
+        return self._job.folder is not None or self._set_up.installing
 
     def do(self, name: str, value: Any = None) -> None:
         """Carry out an action of `panel_state`; one that makes no sense now does nothing.
@@ -126,7 +135,8 @@ class Panel:
             name: of the action.
             value: ACCEPT, CORRECT, LABEL, CANCEL_SCAN: the ID of a volume instead of the selected one; IMPORT: a path;
                 EXPORT, RENAME: the name of a model, and a path or its new name; UNDO, DISCARD, DELETE: what
-                `question` gave; None: what it would give now.
+                `question` gave; None: what it would give now; INSTALL: a folder of wheels, or None; CHOOSE_ENGINE: the
+                kind of Python, and the path of another interpreter.
         """
         if name in (action.LABEL, action.ACCEPT, action.CORRECT, action.CANCEL_SCAN) and value is not None:
             self.selected = value
@@ -135,7 +145,8 @@ class Panel:
             return
         if value is None and name in (action.UNDO, action.DISCARD, action.DELETE):  # a script asks nobody
             value = self.question(name)[1]
-        self._note, self._failure, self._pips_words = "", None, ""
+        self._note, self._failure = "", None
+        self._set_up.clear()
         self._job.note, self._job.failure = "", None
         try:
             if name in _JOBS:
@@ -196,8 +207,7 @@ class Panel:
                 checked=checked,
                 checking_labels=self._labels.running,
                 problem=self._labels.problem if checked else "",
-                missing=self._set_up.missing,
-                missing_sentence=self._set_up.sentence,
+                engine=self._set_up.status,
                 checking=self._set_up.checking,
                 set_up=self._set_up.report,
                 models=self.library.names,
@@ -224,9 +234,9 @@ class Panel:
                 queue=self._job.queue,
                 interrupted=self._interrupted.titles,
                 learnt=self._interrupted.learnt,
-                failure=self._failure or self._job.failure,
+                failure=self._failure or self._set_up.failure or self._job.failure,
                 undoable=len(self._results_left()),
-                note=self._note or self._job.note,
+                note=self._note or self._set_up.note or self._job.note,
             )
         )
         return self.state
@@ -238,15 +248,9 @@ class Panel:
         if volume is not None:
             put_around(region, volume)
 
-    def packages_changed(self, ending: Ending | None = None) -> None:
-        """Look again what is missing; after an installation, say how it ended."""
+    def packages_changed(self) -> None:
+        """Look again what is installed: the user comes to the panel."""
         self._set_up.look()
-        if ending is not None:
-            well = ending.name in ("installed", "refused")
-            self._note = ending.sentence if well else ""
-            name = _("Installing ({ending})").format(ending=ending.name)
-            self._failure = None if well else Failure(name, ending.cause, ending.remedy)
-            self._pips_words = "" if well else ending.log
         self.refresh()
 
     def scene_closed(self) -> None:
@@ -335,9 +339,6 @@ class Panel:
         drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
         self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
 
-    def _check_set_up(self, value: Any) -> None:
-        self._failure = self._set_up.check()
-
     # What the scene and the disk say
 
     def _adopt_corrected(self, most: int | None = None) -> int:
@@ -360,7 +361,7 @@ class Panel:
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
                 return
-        if not self.state.missing:
+        if not self.state.engine.lacking and not self.state.engine.working:
             self._labels.look(training_scans(self.state.scans), self.choices)
 
     def _class_table(self) -> ClassTable:

@@ -23,8 +23,8 @@ def next_step(now: Situation) -> str:
     """The one sentence at the top of the panel: what to do now."""
     if now.job:
         return job_sentence(now)
-    if now.missing:
-        return _("First install what is missing: {packages}.").format(packages=listed(now.missing))
+    if not now.can_compute:
+        return ""  # the frame below says why
     if now.failure is not None:
         return ""
     if now.note:
@@ -97,8 +97,8 @@ def part_question(now: Situation) -> str:
 
 def train_sentence(now: Situation) -> str:
     """What Train needs, or what it will do."""
-    if now.missing:
-        return _("Some packages are missing; press Install.")
+    if not now.can_compute:
+        return ""  # the frame at the top says why
     training = training_scans(now.scans)
     if len(training) < FEWEST_SCANS:
         if training:
@@ -128,8 +128,8 @@ def _start(now: Situation) -> str:
 
 def segment_sentence(now: Situation) -> str:
     """What Segment needs, or what it will do."""
-    if now.missing:
-        return _("Some packages are missing; press Install.")
+    if not now.can_compute:
+        return ""  # the frame at the top says why
     if not now.models:
         return _("There is no model yet. Train one above, or import one.")
     if now.model not in now.models:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..engine.failures import Failure
 from ..engine.progress import JobProgress
@@ -13,6 +13,7 @@ from ..models.scores import Score
 from ..scene.choices import NORMAL
 from ..scene.class_overview import ClassRow
 from ..scene.scan_table import Scan
+from ..setup.set_up import EngineStatus
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Situation:
         checked: whether the labels were checked as they are now.
         checking_labels: whether they are being checked.
         problem: why a training would not begin, as the check found; "" for nothing.
-        missing: packages that are not installed.
-        missing_sentence: what they are and how large.
+        engine: the Python that the engine runs in, and what is done to it.
         checking: whether the set-up is being checked.
         set_up: the report of the last check; "" for none.
         models: names of the models on this computer.
@@ -65,8 +65,7 @@ class Situation:
     checked: bool = False
     checking_labels: bool = False
     problem: str = ""
-    missing: Sequence[str] = ()
-    missing_sentence: str = ""
+    engine: EngineStatus = field(default_factory=EngineStatus)
     checking: bool = False
     set_up: str = ""
     models: Sequence[str] = ()
@@ -96,3 +95,8 @@ class Situation:
     failure: Failure | None = None
     undoable: int = 0
     note: str = ""
+
+    @property
+    def can_compute(self) -> bool:
+        """Whether the engine can run, and nobody is changing it."""
+        return not self.engine.lacking and not self.engine.working

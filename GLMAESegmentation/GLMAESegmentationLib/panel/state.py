@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..engine.failures import Failure
 from ..jobs.folder import SEGMENT, TRAIN
@@ -14,6 +14,7 @@ from ..models.scores import Score
 from ..scene.class_overview import ClassRow
 from ..scene.scan_choice import FEWEST_SCANS, scans_to_segment, training_scans
 from ..scene.scan_table import Scan
+from ..setup.set_up import EngineStatus
 from .section_sentences import (
     classes_sentence,
     job_sentence,
@@ -27,11 +28,12 @@ from .section_sentences import (
 from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
-LABEL, CHECK_LABELS, STATE_PART, INSTALL, CHECK_SET_UP, COPY_REPORT = (
-    "label",
-    "check labels",
-    "state part",
+LABEL, CHECK_LABELS, STATE_PART = ("label", "check labels", "state part")
+INSTALL, CANCEL_INSTALL, REMOVE_ENGINE, CHOOSE_ENGINE, CHECK_SET_UP, COPY_REPORT = (
     "install",
+    "cancel install",
+    "remove engine",
+    "choose engine",
     "check set-up",
     "copy report",
 )
@@ -86,7 +88,7 @@ class PanelState:
         shipped: name of the pre-trained backbone that is installed; "" for none.
         fixed_steps: whether the length of a training is a number of steps instead of the budget.
         interrupted: titles of jobs that can be gone on with.
-        missing: packages to install, and `missing_sentence` what they are and how large.
+        engine: the Python that the engine runs in, and what is done to it.
         checking: whether the set-up is being checked.
         set_up: the report of the last check; "" for none.
     """
@@ -121,8 +123,7 @@ class PanelState:
     shipped: str = ""
     fixed_steps: bool = False
     interrupted: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    missing_sentence: str = ""
+    engine: EngineStatus = field(default_factory=EngineStatus)
     checking: bool = False
     set_up: str = ""
 
@@ -162,8 +163,7 @@ def panel_state(now: Situation) -> PanelState:
         shipped=now.shipped,
         fixed_steps=bool(now.steps),
         interrupted=tuple(now.interrupted),
-        missing=tuple(now.missing),
-        missing_sentence=now.missing_sentence,
+        engine=now.engine,
         checking=now.checking,
         set_up=now.set_up,
     )
@@ -174,22 +174,25 @@ def _enabled(now: Situation) -> list[str]:
     known = bool(now.model) and now.model in now.models
     rules = {
         LABEL: selected is not None,
-        CHECK_LABELS: idle and not now.missing and not now.checking_labels and bool(training_scans(now.scans)),
+        CHECK_LABELS: idle and now.can_compute and not now.checking_labels and bool(training_scans(now.scans)),
         STATE_PART: idle and bool(part_question(now)),
-        INSTALL: idle and bool(now.missing),
-        CHECK_SET_UP: idle and not now.checking,
+        INSTALL: idle and bool(now.engine.button) and not now.engine.working,
+        CANCEL_INSTALL: bool(now.engine.working),
+        REMOVE_ENGINE: idle and bool(now.engine.installed) and not now.engine.working,
+        CHOOSE_ENGINE: idle and not now.engine.working,
+        CHECK_SET_UP: idle and not now.checking and not now.engine.working,
         COPY_REPORT: bool(now.set_up),
-        START_TRAINING: idle and not now.missing and len(training_scans(now.scans)) >= FEWEST_SCANS,
+        START_TRAINING: idle and now.can_compute and len(training_scans(now.scans)) >= FEWEST_SCANS,
         PREVIEW: now.job == TRAIN and _can_preview(now),
         PAUSE: now.job == TRAIN and not now.stopping,
         STOP: now.job == TRAIN and not now.stopping and not now.finishing,
-        CONTINUE: idle and bool(now.interrupted) and not now.missing,
-        KEEP: idle and bool(now.interrupted) and now.learnt and not now.missing,
+        CONTINUE: idle and bool(now.interrupted) and now.can_compute,
+        KEEP: idle and bool(now.interrupted) and now.learnt and now.can_compute,
         DISCARD: idle and bool(now.interrupted),
-        START_SEGMENTING: idle and not now.missing and known and bool(scans_to_segment(now.scans, now.model)),
+        START_SEGMENTING: idle and now.can_compute and known and bool(scans_to_segment(now.scans, now.model)),
         CANCEL: now.job == SEGMENT and not now.stopping,
         CANCEL_SCAN: now.job == SEGMENT and _waits(now),
-        RETRY: idle and not now.missing and known and now.queue is not None and bool(_unfinished(now.queue)),
+        RETRY: idle and now.can_compute and known and now.queue is not None and bool(_unfinished(now.queue)),
         UNDO: idle and now.undoable > 0,
         ACCEPT: selected is not None and bool(selected.result_id),
         CORRECT: selected is not None and bool(selected.result_id),

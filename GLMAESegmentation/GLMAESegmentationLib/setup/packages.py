@@ -1,57 +1,29 @@
-"""The Python packages that training and segmenting need: what is installed, what is missing, how large it is.
+"""The Python packages that the engine needs, and what is there of them in some Python.
 
-Reads the packages' metadata and imports none of them: torch must stay out of Slicer's own process.
+Reads the packages' metadata and imports none of them: torch must stay out of Slicer's own process. Run as a program in
+another interpreter, it prints what that one has, as JSON.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
-from ..translation import tr as _
-
-REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
-# MONAI 1.6 needs it. Asked for first and by itself: together with the others pip would replace its CUDA build.
-TORCH = "torch>=2.8"
-# Slicer has them, and other extensions rely on its versions: never installed, only looked at.
-BROUGHT_BY_SLICER = ("SimpleITK>=2.4", "numpy>=1.26")
+RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+REQUIREMENTS = RESOURCES / "requirements.txt"
 
 State = Literal["installed", "missing", "too old", "incomplete"]
 # Name of the folder to import, where it is not that of the package.
 _IMPORTED_AS = {"simpleitk": "SimpleITK", "pillow": "PIL"}
 _NATIVE = (".so", ".pyd", ".dll", ".dylib")
-
-
-@dataclass(frozen=True)
-class Size:
-    """About how large a package is, with what it brings along, in MB."""
-
-    download: int
-    installed: int
-
-
-def torch_size(platform: str = sys.platform) -> Size:
-    """PyTorch's size: with CUDA on Linux and Windows, for Apple's GPU on macOS."""
-    return {"darwin": Size(100, 450), "win32": Size(2700, 5000)}.get(platform, Size(3000, 7500))
-
-
-SIZES: Mapping[str, Size] = {
-    "monai": Size(2, 16),
-    "scipy": Size(40, 145),
-    "safetensors": Size(1, 2),
-    "matplotlib": Size(20, 95),
-    "tqdm": Size(1, 1),
-    "pillow": Size(7, 20),
-    "filelock": Size(1, 1),
-    "psutil": Size(1, 2),
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +34,7 @@ class Package:
         name: as pip knows it.
         needed: the lowest version that will do.
         found: the version that is installed; None where there is none, or it is not known.
-        state: installed, missing, too old, or incomplete (an installation was interrupted).
+        state: installed, missing, too old, or incomplete (files are gone, or an installation was interrupted).
     """
 
     name: str
@@ -70,27 +42,22 @@ class Package:
     found: str | None
     state: State
 
-    @property
-    def requirement(self) -> str:
-        """What pip is asked for."""
-        return f"{self.name}>={self.needed}"
-
-    @property
-    def size(self) -> Size:
-        """What installing it takes."""
-        return torch_size() if self.name == "torch" else SIZES.get(self.name, Size(10, 50))
-
 
 def requirements(path: Path = REQUIREMENTS) -> tuple[str, ...]:
-    """What the engine needs besides torch and what Slicer brings: the lines of requirements.txt."""
+    """What the engine needs, with the lowest versions: the lines of requirements.txt."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return tuple(line for line in lines if line and not line.startswith(("#", "-")))
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def installed_packages() -> tuple[Package, ...]:
-    """The state of every package that the engine needs, torch first."""
+def installed_packages(path: Sequence[Path] | None = None) -> tuple[Package, ...]:
+    """The state of every package that the engine needs.
+
+    Args:
+        path: the folders to look into; None: where this interpreter imports from.
+    """
     importlib.invalidate_caches()
-    return tuple(package_state(line) for line in (TORCH, *requirements(), *BROUGHT_BY_SLICER))
+    folders = sys.path if path is None else [str(folder) for folder in path]
+    return tuple(_package(line, folders) for line in requirements())
 
 
 def lacking(packages: Iterable[Package]) -> tuple[Package, ...]:
@@ -98,21 +65,12 @@ def lacking(packages: Iterable[Package]) -> tuple[Package, ...]:
     return tuple(package for package in packages if package.state != "installed")
 
 
-def package_state(requirement: str) -> Package:
-    """What is there of one package.
-
-    Args:
-        requirement: NAME>=VERSION.
-    """
-    name, _separator, needed = requirement.partition(">=")
-    found = list(_distributions(name))
-    if not found:
-        # Files without metadata: pip writes the metadata last.
-        return Package(name, needed, None, "incomplete" if _has_files(name) else "missing")
-    version = found[0].metadata["Version"] if len(found) == 1 else None
-    if version is None or _lacks_files(found[0], name):
-        return Package(name, needed, version, "incomplete")
-    return Package(name, needed, version, "too old" if release(version) < release(needed) else "installed")
+def described(packages: Iterable[Package]) -> str:
+    """What is wrong with each, after its name."""
+    return ", ".join(
+        f"{package.name} {package.found} (too old)" if package.state == "too old" else f"{package.name} {package.state}"
+        for package in packages
+    )
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -124,74 +82,55 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def what_is_missing(packages: Iterable[Package]) -> str:
-    """One sentence: what is needed and how large it is; "" when nothing is."""
-    lacking = [package for package in packages if package.state != "installed"]
-    own = [package for package in lacking if not _of_slicer(package)]
-    if any(map(_of_slicer, lacking)):
-        names = ", ".join(package.name for package in lacking if _of_slicer(package))
-        return _("{names}, which Slicer brings, cannot be used; install Slicer again.").format(names=names)
-    if not own:
-        return ""
-    parts = [_described(package) for package in own]
-    text = _("GLMAE needs {packages} (about {download} to download, {installed} on the disk).").format(
-        packages=", ".join(parts),
-        download=_megabytes(sum(package.size.download for package in own)),
-        installed=_megabytes(sum(package.size.installed for package in own)),
-    )
-    if any(package.state == "incomplete" for package in own):
-        text += " " + _("An earlier installation was interrupted; Install repairs it.")
-    return text
+def damaged_packages(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the packages in a folder of packages of which files are gone, and of those of which files were changed.
+
+    Compares sizes, not contents: reading 7 GB takes minutes.
+    """
+    gone, changed = set(), set()
+    for found in metadata.distributions(path=[str(folder)]):
+        name = found.metadata["Name"] or ""
+        listed = found.read_text("RECORD")
+        if not name or listed is None:  # its metadata are gone: uv installs it anew by itself
+            continue
+        for line in listed.splitlines():
+            file, _hash, size = line.rsplit(",", 2)
+            if not size or file.startswith(('"', "..")):
+                continue
+            try:
+                if (folder / file).stat().st_size != int(size):
+                    changed.add(name)
+            except OSError:
+                gone.add(name)
+    return tuple(sorted(gone)), tuple(sorted(changed))
 
 
-def space_needed(packages: Iterable[Package]) -> int:
-    """Bytes of free disk for installing what is not there: pip keeps the download until it is unpacked."""
-    return sum(
-        (package.size.download + package.size.installed) * 1_000_000
-        for package in packages
-        if package.state != "installed"
-    )
+def _package(requirement: str, folders: Sequence[str]) -> Package:
+    name, _separator, needed = requirement.partition(">=")
+    # Of several copies the first one is imported, and so the first one counts.
+    found = next(iter(metadata.distributions(name=name, path=list(folders))), None)
+    if found is None:
+        # Files without metadata: pip writes the metadata last.
+        return Package(name, needed, None, "incomplete" if _has_files(name, folders) else "missing")
+    version = found.metadata["Version"]
+    if version is None or _lacks_files(found, name, folders):
+        return Package(name, needed, version, "incomplete")
+    return Package(name, needed, version, "too old" if release(version) < release(needed) else "installed")
 
 
-def _described(package: Package) -> str:
-    name = "PyTorch" if package.name == "torch" else package.name
-    if package.state == "too old":
-        return _("{name} {needed} or later (there is {found})").format(
-            name=name, needed=package.needed, found=package.found
-        )
-    return f"{name} {package.needed}" if package.name == "torch" else name
+def _has_files(name: str, folders: Sequence[str]) -> bool:
+    return PathFinder.find_spec(_IMPORTED_AS.get(name.lower(), name), list(folders)) is not None
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1000:.1f} GB" if count >= 1000 else f"{count} MB"
-
-
-def _of_slicer(package: Package) -> bool:
-    return package.requirement in BROUGHT_BY_SLICER
-
-
-def _import_name(name: str) -> str:
-    return _IMPORTED_AS.get(name.lower(), name)
-
-
-def _distributions(name: str) -> Iterable[metadata.Distribution]:
-    seen = set()
-    for found in metadata.distributions(name=name):
-        place = str(found.locate_file("")) + str(found.metadata["Version"])
-        if place not in seen:  # a folder may be on the path twice
-            seen.add(place)
-            yield found
-
-
-def _has_files(name: str) -> bool:
-    return PathFinder.find_spec(_import_name(name)) is not None
-
-
-def _lacks_files(found: metadata.Distribution, name: str) -> bool:
+def _lacks_files(found: metadata.Distribution, name: str, folders: Sequence[str]) -> bool:
     """Whether the files that make up the package are gone although its metadata are there."""
     # Read as text: `found.files` takes a tenth of a second for the ten thousand files of torch.
     listed = (line.split(",")[0] for line in (found.read_text("RECORD") or "").splitlines())
     wanted = [
         file for file in listed if file.endswith(_NATIVE) or (file.endswith("/__init__.py") and file.count("/") == 1)
     ]
-    return not _has_files(name) or not all(Path(str(found.locate_file(file))).exists() for file in wanted)
+    return not _has_files(name, folders) or not all(Path(str(found.locate_file(file))).exists() for file in wanted)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"python": sys.version_info[:2], "packages": [asdict(each) for each in installed_packages()]}))

@@ -1,63 +1,260 @@
-"""What is installed on this computer, and the check of it."""
+"""The engine's Python on this computer: chosen, installed, checked, removed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
-from ..engine.command import EngineCommand, interpreter
+from ..engine.command import EngineCommand, slicers_python
 from ..engine.failures import Failure, not_started
 from ..engine.process import EngineProcess
-from .packages import installed_packages, lacking, what_is_missing
-from .running_check import RunningCheck
+from ..translation import tr as _
+from .check import RunningCheck
+from .computer import Computer, this_computer
+from .ending import GOOD, Ending
+from .environment import EngineEnvironment
+from .installation import Installation
+from .interpreter import Choice, Inspection, Kind
+from .packages import described, installed_packages, lacking
+from .report import set_up_report
 from .shipped_backbone import shipped_backbone
 
 
+@dataclass(frozen=True)
+class EngineStatus:
+    """What is to be shown of the engine's Python.
+
+    Attributes:
+        kind: which Python it is, and `python` the path of another interpreter.
+        lacking: what must be done before the engine can run, in a sentence; "" for nothing.
+        offer: what Install would do though the engine runs already; "" for nothing.
+        button: the word on the button for that: install, repair or update; "" where it can do nothing.
+        working: what is being done to it, in a sentence; "" for nothing.
+        fraction: how much of that is over, 0-1; None when unknown.
+        installed: size and place of its own environment; "" where there is none.
+    """
+
+    kind: Kind = "own"
+    python: str = ""
+    lacking: str = ""
+    offer: str = ""
+    button: str = ""
+    working: str = ""
+    fraction: float | None = None
+    installed: str = ""
+
+
 class SetUp:
-    """Packages and backbone, as of the last `look`.
+    """The engine's Python and the shipped backbone, as of the last `look`.
 
     Args:
         start: starts a process. Raises OSError if it cannot.
+        root: folder of the engine's own environment.
+        choice: the file with the user's choice.
+        computer: None for this one.
 
     Attributes:
-        missing: names of the packages to install.
-        sentence: what they are, and how large.
+        status: what is to be shown.
         backbone: name of the pre-trained backbone that is installed; "" for none.
         report: of the last check; "" for none.
+        note: how the last installation ended, if well; "" else.
+        failure: why it did not; None for nothing.
+        log: what pip and uv said then.
     """
 
-    def __init__(self, start: Callable[[EngineCommand], EngineProcess]) -> None:
-        self._start = start
+    def __init__(
+        self,
+        start: Callable[[EngineCommand], EngineProcess],
+        root: Path,
+        choice: Path,
+        computer: Computer | None = None,
+    ) -> None:
+        self._start_process, self._file = start, choice
+        self._environment = EngineEnvironment(root)
+        self._computer = computer or this_computer()
+        self._choice = Choice.read(choice)
+        self._installation: Installation | None = None
         self._check: RunningCheck | None = None
-        self.report = ""
+        self._inspection: Inspection | None = None
+        self.report, self.note, self.log = "", "", ""
+        self.failure: Failure | None = None
         self.look()
 
-    def look(self) -> None:
-        """Look again what is installed."""
-        packages = installed_packages()
-        self.missing = [package.name for package in lacking(packages)]
-        self.sentence = what_is_missing(packages)
-        self.backbone = shipped_backbone()
+    def start(self, command: EngineCommand) -> EngineProcess:
+        """Start a process in the engine's Python, unless it names another.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        return self._start_process(command if command.program else replace(command, program=self.python))
+
+    @property
+    def python(self) -> str:
+        """The interpreter that the engine runs in.
+
+        Raises:
+            OSError: Slicer's is not there.
+        """
+        if self.status.kind == "slicers":
+            return slicers_python()
+        return self._choice.python if self.status.kind == "other" else str(self._environment.python)
+
+    @property
+    def installing(self) -> bool:
+        """Whether the environment is being installed or removed."""
+        return self._installation is not None
 
     @property
     def checking(self) -> bool:
         """Whether a check is under way."""
         return self._check is not None
 
-    def check(self) -> Failure | None:
-        """Begin to try each device; why it did not begin."""
+    def look(self) -> None:
+        """Look again what there is."""
+        kind = self._choice.kind
+        own = self._environment.state
+        slicers = lacking(installed_packages()) if kind in (None, "slicers") else ()
+        if kind is None:  # where everything is there already, nothing need be installed
+            kind = "slicers" if not slicers and own not in ("ready", "outdated") else "own"
+        status = EngineStatus(kind, self._choice.python, installed=self._installed())
+        if kind == "slicers" and slicers:
+            status = replace(status, lacking=_elsewhere(_("Slicer's Python"), described(slicers)))
+        elif kind == "other" and (not self._choice.python or self._choice.lacks):
+            status = replace(status, lacking=_elsewhere(self._choice.python, self._choice.lacks))
+        elif kind == "own":
+            status = self._own(status, own)
+        self.status = status
+        self._show_work()
+        self.backbone = shipped_backbone()
+
+    def choose(self, value: tuple[Kind, str]) -> None:
+        """Take another Python: its kind, and the path of another interpreter ("" for the one chosen before)."""
+        kind, python = value[0], value[1] or self._choice.python
+        self._choice = Choice(kind, python)
+        if kind == "other" and python:
+            try:
+                self._inspection = Inspection(self._start_process, python)
+            except OSError as error:
+                self._choice = Choice(kind, python, _("it cannot be started ({reason})").format(reason=error))
+        self._choice.write(self._file)
+        self.look()
+
+    def install(self, wheels: Path | None = None) -> None:
+        """Begin to install, repair or update the engine's own environment."""
+        self._change("install", wheels)
+
+    def remove(self, value: object = None) -> None:
+        """Begin to remove the engine's own environment."""
+        self._change("remove")
+
+    def cancel(self, value: object = None) -> None:
+        """Stop installing; what was downloaded stays."""
+        if self._installation is not None:
+            self._installation.cancel()
+
+    def check(self, value: object = None) -> None:
+        """Begin to try each device. Before anything is installed, Slicer's Python says what it can."""
         try:
-            self._check = RunningCheck(self._start)
+            absent = self.status.kind == "own" and not self._environment.python.exists()
+            self._check = RunningCheck(self.start, slicers_python() if absent else "")
         except OSError as error:
-            return not_started(interpreter(), str(error))
-        return None
+            self.failure = not_started(_("The engine's Python"), str(error))
+
+    def clear(self) -> None:
+        """Something new begins: what was said of the last is over."""
+        self.note, self.failure, self.log = "", None, ""
 
     def tick(self) -> None:
-        """Take in the report when the check is over."""
-        report = None if self._check is None else self._check.poll()
-        if report is not None:
-            self._check, self.report = None, report
+        """Take in what is over."""
+        if self._installation is not None:
+            ending = self._installation.poll()
+            if ending is not None:
+                self._installation = None
+                self._end(ending)
+                self.look()
+        if self._inspection is not None and (found := self._inspection.poll()) is not None:
+            self._choice = Choice("other", self._inspection.python, found)
+            self._choice.write(self._file)
+            self._inspection = None
+            self.look()
+        if self._check is not None and (text := self._check.poll()) is not None:
+            works, self._check = self._check.works, None
+            if not works and self.status.kind == "own" and not self.status.lacking:
+                self._environment.set_unfinished()  # Install repairs it
+            self.look()
+            self.report = set_up_report(text, f"{self.status.kind} {self.status.lacking}".strip())
+        self._show_work()
 
     def leave(self) -> None:
-        """Nobody waits for the check any more."""
-        if self._check is not None:
-            self._check.leave()
+        """Slicer quits or the module is reloaded."""
+        for work in (self._check, self._inspection, self._installation):
+            if work is not None:
+                work.leave()
+        self._check = self._inspection = self._installation = None
+
+    def _change(self, action: Literal["install", "remove"], wheels: Path | None = None) -> None:
+        if self._installation is None:  # not at a second click
+            try:
+                self._installation = Installation(self._start_process, action, self._environment.root, wheels)
+            except OSError as error:
+                self.failure = not_started("PythonSlicer", str(error))
+            self._show_work()
+
+    def _end(self, ending: Ending) -> None:
+        if ending.name in GOOD:
+            self.note = ending.sentence
+        else:
+            name = _("Installing ({ending})").format(ending=ending.name)
+            self.failure, self.log = Failure(name, ending.cause, ending.remedy), ending.log
+
+    def _own(self, status: EngineStatus, state: str) -> EngineStatus:
+        if state == "ready":
+            return status
+        if not self._computer.has_torch:
+            text = _(
+                "GLMAE cannot run on this Mac: the last PyTorch for Intel processors is 2.2, and 2.8 is needed. Use a "
+                "Mac with an Apple processor, or another computer."
+            )
+            return replace(status, lacking=text)
+        if state == "outdated":
+            text = _("GLMAE was tested with newer packages than those installed; Update gets them.")
+            return replace(status, offer=text, button="update")
+        if state == "absent":
+            text = _(
+                "GLMAE computes in a Python of its own with PyTorch: about {download} to download, {disk} on the disk, "
+                "in {folder}. Nothing of Slicer is changed."
+            ).format(
+                download=_size(self._computer.download_bytes),
+                disk=_size(self._computer.disk_bytes),
+                folder=self._environment.root,
+            )
+            return replace(status, lacking=text, button="install")
+        text = _("The engine's environment is not complete. Repair gets what is missing and keeps what is there.")
+        return replace(status, lacking=text, button="repair")
+
+    def _installed(self) -> str:
+        record = self._environment.record()
+        if record is None:
+            return str(self._environment.root) if self._environment.root.exists() else ""
+        return f"{_size(record['bytes'])}, {self._environment.root}"
+
+    def _show_work(self) -> None:
+        work, fraction = "", None
+        if self._installation is not None:
+            work, fraction = self._installation.sentence, self._installation.fraction
+        elif self._inspection is not None:
+            work = _("Looking what this Python has")
+        self.status = replace(self.status, working=work, fraction=fraction)
+
+
+def _elsewhere(python: str, lacks: str) -> str:
+    if not python:
+        return _("Choose the interpreter to compute with, under Advanced.")
+    text = _("{python} cannot run the engine: {lacks}. Install that there, or choose the engine's own environment.")
+    return text.format(python=python, lacks=lacks)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -17,8 +16,9 @@ from ..panel.state import PanelState
 from ..scene.choices import DEVICES, NORMAL, QUICK, THOROUGH
 from ..translation import tr as _
 from .class_rows import ClassRows
-from .questions import ask_export, ask_import, ask_name, ask_wheels
+from .questions import ask_export, ask_import, ask_name
 from .scan_rows import ScanRows
+from .set_up_view import SetUpView
 from .surroundings import Surroundings
 from .tables import show_rows
 from .training_curve import draw_curves
@@ -40,7 +40,6 @@ _BUTTONS = {
     "correctButton": action.CORRECT,
     "cancelButton": action.CANCEL,
     "cancelScanButton": action.CANCEL_SCAN,
-    "checkButton": action.CHECK_SET_UP,
 }
 # Asked before they are done.
 _REMOVING = {
@@ -52,9 +51,6 @@ _QUESTIONS = {
     "importModelButton": action.IMPORT,
     "exportModelButton": action.EXPORT,
     "renameModelButton": action.RENAME,
-    "installButton": action.INSTALL,
-    "installOfflineButton": action.INSTALL,
-    "copyReportButton": action.COPY_REPORT,
     "copyLogButton": action.COPY_LOG,
 }
 
@@ -78,6 +74,7 @@ class PanelView:
         self._classes = ClassRows(ui.classTable, ui.findingsList)
         for column in (0, 1):
             ui.queueTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        self._set_up = SetUpView(ui, surroundings, self._do, lambda: self.panel.state)
         self._connect()
         self.show_choices()
         self.show()
@@ -95,13 +92,9 @@ class PanelView:
         ui.nextStepLabel.visible = bool(state.next_step)
         ui.failureFrame.visible = state.failure is not None
         ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
-        ui.installFrame.visible = bool(state.missing)
-        ui.installLabel.text = state.missing_sentence
+        self._set_up.show(state)
         ui.interruptedFrame.visible = bool(state.interrupted) and not state.running
         ui.interruptedLabel.text = _("Stopped before its end: {title}").format(title=listed(state.interrupted[:1]))
-        ui.setUpLabel.visible = ui.copyReportButton.visible = bool(state.set_up)
-        ui.setUpLabel.text = state.set_up
-        ui.checkButton.text = _("Checking...") if state.checking else _("Check my set-up")
         self._show_scans(state)
         self._show_classes(state)
         self._show_training(state, before)
@@ -208,9 +201,6 @@ class PanelView:
         ui.importModelButton.connect("clicked(bool)", lambda checked=False: self._import_model())
         ui.exportModelButton.connect("clicked(bool)", lambda checked=False: self._export_model())
         ui.renameModelButton.connect("clicked(bool)", lambda checked=False: self._rename_model())
-        ui.installButton.connect("clicked(bool)", lambda checked=False: self._install(None))
-        ui.installOfflineButton.connect("clicked(bool)", lambda checked=False: self._install_offline())
-        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: self._copy_report())
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
         ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
         ui.queueTable.connect(
@@ -277,18 +267,6 @@ class PanelView:
         self._application.load_scans()
         self.panel.refresh()
         self.show()
-
-    def _install(self, wheels: Path | None) -> None:
-        self.panel.packages_changed(self._application.install(wheels))
-        self.show()
-
-    def _install_offline(self) -> None:
-        folder = ask_wheels()
-        if folder:
-            self._install(Path(folder))
-
-    def _copy_report(self) -> None:
-        self._application.copy(self.panel.state.set_up)
 
     def _copy_log(self) -> None:
         self._application.copy(self.panel.log)

@@ -24,6 +24,8 @@ class QtProcess:
             environment.insert(name, value)
         self._process: Any = qt.QProcess()
         self._process.setProcessEnvironment(environment)
+        if command.folder is not None:
+            self._process.setWorkingDirectory(str(command.folder))
         self._process.start(command.program, list(command.arguments))
         if not self._process.waitForStarted(START_MILLISECONDS):
             raise OSError(self._process.errorString())

@@ -37,6 +37,12 @@ def ask_name(model: str) -> str:
     return str(qt.QInputDialog.getText(window, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, model) or "")
 
 
+def ask_interpreter() -> str:
+    """The program of a Python that was set up for the engine elsewhere."""
+    window = slicer.util.mainWindow()
+    return str(qt.QFileDialog.getOpenFileName(window, _("The Python interpreter to compute with")) or "")
+
+
 def ask_wheels() -> str:
     """The folder with the packages to install."""
     return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("A folder of wheels")) or "")

@@ -9,9 +9,6 @@ import qt
 import slicer
 
 from ..models.places import move_here
-from ..setup.installation import install, offer_restart, plan_installation
-from ..setup.installation_ending import Ending
-from ..setup.packages import installed_packages
 
 
 class SlicerApplication:
@@ -47,13 +44,6 @@ class SlicerApplication:
     def copy(self, text: str) -> None:
         """Into the system's clipboard."""
         qt.QApplication.clipboard().setText(text)
-
-    def install(self, wheels: Path | None) -> Ending:
-        """PyTorch through its extension, so that it fits the computer; the rest through pip."""
-        ending = install(plan_installation(installed_packages(), wheels))
-        if ending.name == "installed" and ending.restart:
-            offer_restart()
-        return ending
 
 
 def open_editor(segmentation: Any, volume: Any) -> None:

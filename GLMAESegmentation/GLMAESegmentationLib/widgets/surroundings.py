@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
-
-from ..setup.installation_ending import Ending
 
 
 class Surroundings(Protocol):
@@ -25,6 +22,3 @@ class Surroundings(Protocol):
 
     def copy(self, text: str) -> None:
         """Put a text into the clipboard."""
-
-    def install(self, wheels: Path | None) -> Ending:
-        """Install the missing packages, from a folder or else from the internet; how it ended."""

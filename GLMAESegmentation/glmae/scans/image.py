@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from ..files import last_line, may_read
+from ..files import itk_path, last_line, may_read
 from .dicom import DicomSeries, read_series
 from .geometry import Geometry
 from .nifti import is_nifti, is_whole, non_finite
@@ -102,7 +102,7 @@ def load(path: Path) -> sitk.Image:
     if is_nifti(header) and not is_whole(header):
         raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
     try:
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(itk_path(path))
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
     if image.GetDimension() > 3:
@@ -124,7 +124,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     if not may_read(path):
         raise ScanError(f"{path} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_path(path))
     try:
         reader.ReadImageInformation()
     except (RuntimeError, MemoryError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..files import writing
+from ..files import itk_path, writing
 
 
 def write_image(path: Path, image: sitk.Image) -> None:
@@ -22,7 +22,7 @@ def write_image(path: Path, image: sitk.Image) -> None:
     """
 
     def write(temporary: Path) -> None:
-        sitk.WriteImage(image, str(temporary), True)
+        sitk.WriteImage(image, itk_path(temporary), True)
         size = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
         if _unpacked_size(temporary) < size:
             raise RuntimeError("the end of the file is missing, the disk may be full")

@@ -1,0 +1,103 @@
+"""How an installation ended, in words: a name, a cause, a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..translation import tr as _
+from .failure_name import EndingName
+
+GOOD = ("installed", "removed", "canceled")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an installation ended.
+
+    Attributes:
+        name: "installed", or what went wrong.
+        cause: a sentence.
+        remedy: a sentence; "" when there is nothing to do.
+        log: what pip and uv said.
+    """
+
+    name: EndingName
+    cause: str
+    remedy: str = ""
+    log: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Cause and remedy in one line."""
+        return " ".join(part for part in (self.cause, self.remedy) if part)
+
+
+def ending_of(event: Mapping[str, Any] | None, log: str = "") -> Ending:
+    """The ending in words.
+
+    Args:
+        event: the installer's last one; None when it ended without.
+        log: what pip and uv said.
+    """
+    name: EndingName = "interrupted" if event is None else event["name"]
+    detail = "" if event is None else str(event.get("detail", ""))
+    if name == "no space":
+        free, needed = (float(number) / 1e9 for number in detail.split())
+        detail = _("{needed:.1f} GB are needed and {free:.1f} GB are free").format(needed=needed, free=free)
+    again = _("Press Install again; it goes on where it was.")
+    words: dict[EndingName, tuple[str, str]] = {
+        "installed": (_("Everything that GLMAE needs is installed."), ""),
+        "removed": (_("The engine's environment was removed."), ""),
+        "canceled": (_("The installation was canceled."), again),
+        "interrupted": (_("The installation was interrupted."), again),
+        "busy": (
+            _("Another Slicer is installing or removing the engine's environment."),
+            _("Wait until it is done; this panel then finds it."),
+        ),
+        "offline": (
+            _("The package servers could not be reached."),
+            _("Connect to the internet and press Install again, or install from a folder of wheels."),
+        ),
+        "proxy": (
+            _("The package servers could not be reached through the proxy of this network."),
+            _(
+                "Ask for its address and certificate, set HTTPS_PROXY and SSL_CERT_FILE before Slicer starts, "
+                "or install from a folder of wheels."
+            ),
+        ),
+        "no space": (
+            _("The disk is too small: {detail}.").format(detail=detail),
+            _("Free some space, then press Install again."),
+        ),
+        "wrong hash": (
+            _("A downloaded package is not the one that GLMAE was tested with: {detail}").format(detail=detail),
+            _("Press Install again; if it fails again, the network or the folder of wheels changes packages."),
+        ),
+        "wheel missing": (
+            _("The folder of wheels has no {detail} for this computer.").format(detail=detail),
+            _("Fill the folder again with the command in the documentation, for this system."),
+        ),
+        "no PyTorch": (
+            _("There is no PyTorch that is new enough for this computer."),
+            _(
+                "The last one for Macs with an Intel processor is 2.2; use a Mac with an Apple processor, or another "
+                "computer."
+            ),
+        ),
+        "in use": (
+            _("Files of the engine's environment are in use or protected: {detail}").format(detail=detail),
+            _("Close other Slicers, look at what the virus scanner reports, and press Install again."),
+        ),
+        "does not work": (
+            _("All is installed, but it does not compute: {detail}").format(detail=detail),
+            _("Press Install again to repair it; then Check my set-up, and report it with its text."),
+        ),
+        "failed": (
+            _("The installation failed: {detail}").format(detail=detail),
+            _("Press Install again; if it fails again, copy the log and report it."),
+        ),
+    }
+    cause, remedy = words[name]
+    return Ending(name, cause if cause.endswith(".") else cause + ".", remedy, log)

@@ -1,0 +1,98 @@
+"""Which Python the engine runs in, as the user chose, and what another one than its own lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from glmae.errors import StorageError
+from glmae.files import write_json
+
+from ..engine.command import EngineCommand
+from ..engine.process import EngineProcess
+from ..translation import tr as _
+from .packages import Package, described, lacking
+
+# own: the environment that Install makes. slicers: Slicer's Python. other: of the user's own making.
+Kind = Literal["own", "slicers", "other"]
+KINDS: tuple[Kind, ...] = ("own", "slicers", "other")
+OLDEST = (3, 10)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose.
+
+    Attributes:
+        kind: of Python; None: not chosen.
+        python: the path of another interpreter; "" for none.
+        lacks: what that one lacks; "" for nothing.
+    """
+
+    kind: Kind | None = None
+    python: str = ""
+    lacks: str = ""
+
+    @classmethod
+    def read(cls, file: Path) -> Choice:
+        """The choice in a file; none where there is no such file or it is damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["kind"] in KINDS:
+                return cls(content["kind"], str(content["python"]), str(content["lacks"]))
+        return cls()
+
+    def write(self, file: Path) -> None:
+        """Keep it for the next time; where that cannot be written it holds until Slicer is closed."""
+        with suppress(StorageError):
+            write_json(file, asdict(self))
+
+
+class Inspection:
+    """Asks another interpreter what it has. Starts at once.
+
+    Args:
+        start: starts a process.
+        python: the interpreter.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, start: Callable[[EngineCommand], EngineProcess], python: str) -> None:
+        self.python = python
+        self._process = start(EngineCommand(("-m", "GLMAESegmentationLib.setup.packages"), python))
+        self._output = b""
+
+    def poll(self) -> str | None:
+        """What it lacks when it has answered, "" for nothing; None before."""
+        running = self._process.running()
+        self._output += self._process.output()
+        return None if running else lacks(self._output)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        self._process.kill()
+
+
+def lacks(answer: bytes) -> str:
+    """What an interpreter lacks, from what `setup.packages` printed in it."""
+    try:
+        content = json.loads(answer)
+        version = tuple(content["python"])
+        packages = [Package(**package) for package in content["packages"]]
+    except (ValueError, KeyError, TypeError):
+        return _("it is no Python, or one that is too old")
+    if version < OLDEST:
+        return _("it is Python {found}, {needed} or later is needed").format(
+            found=_dotted(version), needed=_dotted(OLDEST)
+        )
+    return described(lacking(packages))
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,149 @@
+"""The command lines that make the engine's environment, and the variables they run with. Nothing is started here.
+
+uv (https://docs.astral.sh/uv) makes the environment and installs into it. It is one program in a wheel of its own,
+which Slicer's pip fetches without installing it into Slicer's Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .computer import Computer
+from .environment import UV_LOCK, EngineEnvironment
+
+PYTHON = "3.12"
+# In a folder of wheels, the archives of Python are in a folder of this name.
+ARCHIVES = "python"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where packages come from.
+
+    Attributes:
+        wheels: a folder of wheels to install from instead of the internet; None for the internet.
+        index: the package index that pip is set up with, as behind a company's proxy; "" for the usual one.
+    """
+
+    wheels: Path | None = None
+    index: str = ""
+
+
+def python_name(computer: Computer) -> str:
+    """The whole name of a Python among those that uv knows.
+
+    Asked for by its whole name, because uv itself, fetched by the pip of a Slicer built for Intel's processors, would
+    take one for these also on an Apple processor: for it there is no PyTorch.
+    """
+    libc = "gnu" if computer.system == "linux" else "none"
+    return f"cpython-{PYTHON}-{computer.system}-{computer.machine}-{libc}"
+
+
+def fetch_uv(pip: Sequence[str], target: Path, source: Source) -> list[str]:
+    """pip's command that puts uv into a folder of its own.
+
+    Args:
+        pip: how pip is started.
+        target: the folder.
+        source: where the wheel comes from.
+    """
+    words = [*pip, "install", "--target", str(target), "--upgrade", "--no-deps", "--only-binary", ":all:"]
+    words += ["--disable-pip-version-check", "--no-input", "--require-hashes", "--requirement", str(UV_LOCK)]
+    return words if source.wheels is None else [*words, "--no-index", "--find-links", str(source.wheels)]
+
+
+def make_environment(
+    environment: EngineEnvironment, computer: Computer, python: str = "", anew: bool = False
+) -> list[str]:
+    """uv's command that makes the environment, with a Python that it fetches.
+
+    Args:
+        environment: where; what is installed there stays.
+        computer: for which.
+        python: a Python to take instead; "" for uv's own.
+        anew: remove what is there: it is of another version of Python.
+    """
+    # "Managed" are those that uv fetches itself: whatever Python the computer has may change or go.
+    wanted = [python] if python else [python_name(computer), "--managed-python"]
+    return [str(environment.uv), "venv", "--python", *wanted, "--clear" if anew else "--allow-existing",
+            str(environment.folder)]  # fmt: skip
+
+
+def install_packages(
+    environment: EngineEnvironment,
+    computer: Computer,
+    source: Source,
+    torch_backend: str = "auto",
+    reinstall: Sequence[str] = (),
+) -> list[str]:
+    """uv's command that installs what the lock names.
+
+    Args:
+        environment: where.
+        computer: for which.
+        source: where packages come from.
+        torch_backend: which build of PyTorch; "auto" as the driver allows, "" the one of the package index.
+        reinstall: packages of which files are gone.
+    """
+    words = [str(environment.uv), "pip", "install", "--python", str(environment.python)]
+    words += ["--only-binary", ":all:", "--requirement", str(environment.lock)]
+    for name in reinstall:
+        words += ["--reinstall-package", name]
+    if source.wheels is not None:
+        return [*words, "--no-index", "--find-links", str(source.wheels)]
+    if computer.system == "macos" or source.index or not torch_backend:
+        # macOS: the one build there is, with Apple's GPU, is on the usual index. And where packages come from an index
+        # of one's own, PyTorch's servers are rarely within reach: that index has its builds.
+        return words
+    return [*words, "--torch-backend", torch_backend]
+
+
+def forget_downloads(environment: EngineEnvironment, names: Sequence[str]) -> list[str]:
+    """uv's command that drops its copies of packages: an installed file that was changed is changed in them, too."""
+    return [str(environment.uv), "cache", "clean", *names]
+
+
+def variables(
+    environment: EngineEnvironment, source: Source, given: Mapping[str, str], proxies: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables that pip and uv run with.
+
+    Args:
+        environment: everything is kept in its folder.
+        source: where packages come from.
+        given: those of the process, without what Slicer set for itself.
+        proxies: the system's, by protocol, as `urllib.request.getproxies` gives them.
+    """
+    found = dict(given)
+    for protocol, name in (("https", "HTTPS_PROXY"), ("http", "HTTP_PROXY"), ("no", "NO_PROXY")):
+        if proxies.get(protocol) and name not in found and name.lower() not in found:
+            found[name] = proxies[protocol]
+    found.update(
+        {
+            # On the same disk as the environment: uv then gives the files a second name instead of copying them.
+            "UV_CACHE_DIR": str(environment.root / "cache"),
+            "UV_PYTHON_INSTALL_DIR": str(environment.root / "python"),
+            "UV_PYTHON_INSTALL_BIN": "0",
+            "UV_PYTHON_INSTALL_REGISTRY": "0",
+            # Certificates of a company's proxy are in the system's store.
+            "UV_SYSTEM_CERTS": "1",
+            "NO_COLOR": "1",
+        }
+    )
+    if source.wheels is not None:
+        found["UV_OFFLINE"] = "1"
+        found["UV_PYTHON_CACHE_DIR"] = str(source.wheels / ARCHIVES)
+    if source.index and "UV_DEFAULT_INDEX" not in found:
+        found["UV_DEFAULT_INDEX"] = source.index
+    return found
+
+
+def pip_settings(listed: str) -> dict[str, str]:
+    """`index` and `cert` of pip's own settings, from what `pip config list` prints; "" where there is none."""
+    found = {"index": "", "cert": ""}
+    for key, value in re.findall(r"(?m)^[^=\n]*\.(index-url|cert)='(.*)'$", listed):
+        found["index" if key == "index-url" else "cert"] = value
+    return found

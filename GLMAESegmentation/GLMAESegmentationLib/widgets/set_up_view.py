@@ -1,0 +1,89 @@
+"""The frame Set-up needed, and what the section Advanced says of the engine's Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..panel import state as action
+from ..panel.state import PanelState
+from ..setup.interpreter import KINDS
+from ..translation import tr as _
+from .questions import ask_interpreter, ask_wheels
+from .surroundings import Surroundings
+
+BUTTONS = {
+    "installButton": action.INSTALL,
+    "installOfflineButton": action.INSTALL,
+    "cancelInstallButton": action.CANCEL_INSTALL,
+    "removeEngineButton": action.REMOVE_ENGINE,
+    "engineSelector": action.CHOOSE_ENGINE,
+    "checkButton": action.CHECK_SET_UP,
+    "copyReportButton": action.COPY_REPORT,
+}
+
+
+class SetUpView:
+    """Shows them, passes clicks on.
+
+    Args:
+        ui: the widgets by name.
+        surroundings: the application.
+        do: carries out an action with a value.
+        state: gives the state that is shown.
+    """
+
+    def __init__(
+        self, ui: Any, surroundings: Surroundings, do: Callable[..., None], state: Callable[[], PanelState]
+    ) -> None:
+        self.ui, self._application, self._do, self._state = ui, surroundings, do, state
+        ui.installButton.connect("clicked(bool)", lambda checked=False: do(action.INSTALL))
+        ui.installOfflineButton.connect("clicked(bool)", lambda checked=False: self._install_offline())
+        ui.cancelInstallButton.connect("clicked(bool)", lambda checked=False: do(action.CANCEL_INSTALL))
+        ui.removeEngineButton.connect("clicked(bool)", lambda checked=False: self._remove())
+        ui.checkButton.connect("clicked(bool)", lambda checked=False: do(action.CHECK_SET_UP))
+        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: surroundings.copy(state().set_up))
+        ui.engineSelector.connect("activated(int)", self._choose)
+
+    def show(self, state: PanelState) -> None:
+        """Show the state."""
+        ui, engine = self.ui, state.engine
+        for name, wanted in BUTTONS.items():
+            getattr(ui, name).enabled = wanted in state.enabled
+        words = {"install": _("Install"), "repair": _("Repair"), "update": _("Update")}
+        ui.installFrame.visible = bool(engine.lacking or engine.offer or engine.working)
+        ui.installTitle.text = _("Set-up needed") if engine.lacking else _("Set-up")
+        ui.installLabel.text = engine.working or engine.lacking or engine.offer
+        ui.installProgress.visible = ui.cancelInstallButton.visible = bool(engine.working)
+        ui.installProgress.maximum = 0 if engine.fraction is None else 1000
+        ui.installProgress.value = 0 if engine.fraction is None else round(1000 * engine.fraction)
+        ui.installButton.text = words.get(engine.button, "")
+        ui.installButton.visible = ui.installOfflineButton.visible = bool(engine.button) and not engine.working
+        ui.engineSelector.blockSignals(True)
+        ui.engineSelector.currentIndex = KINDS.index(engine.kind)
+        ui.engineSelector.blockSignals(False)
+        place = engine.python if engine.kind == "other" else engine.installed
+        ui.enginePlaceLabel.text = place
+        ui.enginePlaceLabel.visible = bool(place)
+        ui.removeEngineButton.visible = bool(engine.installed)
+        ui.setUpLabel.visible = ui.copyReportButton.visible = bool(state.set_up)
+        ui.setUpLabel.text = state.set_up
+        ui.checkButton.text = _("Checking...") if state.checking else _("Check my set-up")
+
+    def _install_offline(self) -> None:
+        folder = ask_wheels()
+        if folder:
+            self._do(action.INSTALL, Path(folder))
+
+    def _remove(self) -> None:
+        question = _("Remove the engine's environment ({installed}) from this computer? Models stay.")
+        if self._application.confirm(question.format(installed=self._state().engine.installed)):
+            self._do(action.REMOVE_ENGINE)
+
+    def _choose(self, index: int) -> None:
+        kind = KINDS[index]
+        python = ask_interpreter() if kind == "other" else ""
+        if kind != "other" or python:
+            self._do(action.CHOOSE_ENGINE, (kind, python))
+        self.show(self._state())  # the list shows the choice that holds

@@ -154,9 +154,11 @@ def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) ->
             torch.cuda.empty_cache()
             network.each.clear()
             probability = infer(torch.device("cpu"))
-    if grid.same_grid(Geometry.of(scan[0]).oriented()):
+    source = Geometry.of(scan[0])
+    native = source.along(grid.direction)
+    if grid.same_grid(native):
         numbers = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        labels = restore_classes(numbers.transpose(), scan[0], model.classes.values)
+        labels = restore_classes(numbers.transpose(), native, source, model.classes.values)
     else:
         labels = restore_labels(probability.cpu().numpy(), grid, scan[0], model.classes.values)
     write_labelmap(Path(asked.labels), labels, model.classes)

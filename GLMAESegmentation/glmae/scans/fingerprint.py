@@ -15,6 +15,7 @@ from ..events import Events, silent
 from .brightness import SAMPLES, Brightness
 from .cases import Case
 from .classes import IGNORE, ClassTable
+from .common_axes import CommonAxes
 from .geometry import Geometry
 from .image import read_channels
 from .labels import read_label
@@ -74,11 +75,12 @@ class Fingerprint:
     """All that the preparation of a set of scans is decided from. It names no case.
 
     Attributes:
-        sizes: voxels of each scan along R, A, S.
-        spacings: mm along R, A, S, of each scan.
+        sizes: voxels of each scan along the common axes.
+        spacings: mm along these, of each scan.
         channels: intensities of each channel.
         classes: sizes of the classes that some case holds.
         labelled: number of scans with a label.
+        axes: the order of axes that is common to the scans.
     """
 
     sizes: tuple[tuple[int, int, int], ...]
@@ -86,6 +88,7 @@ class Fingerprint:
     channels: tuple[Intensity, ...]
     classes: tuple[ClassSize, ...] = ()
     labelled: int = 0
+    axes: CommonAxes = CommonAxes()
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists and objects."""
@@ -111,6 +114,7 @@ class Fingerprint:
                 for spread in [entry.get("spread")]
             ),
             labelled=int(content["labelled"]),
+            axes=CommonAxes.from_json(content.get("axes")),
         )
 
 
@@ -171,7 +175,7 @@ def measure(
                 "give the same channels for all."
             )
         samples.append(sampled)
-        grids.append(native.oriented())
+        grids.append(native)
         if counts is not None:
             labelled += 1
             for held, count in counts.items():
@@ -185,6 +189,8 @@ def measure(
     channels = tuple(
         _intensity([sample for scan in samples if (sample := scan[c]) is not None]) for c in range(len(samples[0]))
     )
+    axes = CommonAxes.of(grids)
+    natives = [axes.native(grid) for grid in grids]
     sizes = []
     for index, drawn in sorted(volumes.items()):
         assert classes is not None
@@ -192,14 +198,19 @@ def measure(
         volume = float(np.median([one.mm3 for one in told]))
         voxels = int(np.median([one.voxels for one in told]))
         diameter = (6 * volume / math.pi) ** (1 / 3)
-        spread = _spread(structures[index], samples, channels) if index in structures else None
+        whole = [
+            (scan, found.reordered(CommonAxes().order(grids[scan]).T @ axes.order(grids[scan])))
+            for scan, found in structures.get(index, [])
+        ]
+        spread = _spread(whole, samples, channels) if whole else None
         sizes.append(ClassSize(classes.names[index - 1], len(drawn), voxels, volume, diameter, spread))
     return Fingerprint(
-        sizes=tuple(grid.size for grid in grids),
-        spacings=tuple(grid.spacing for grid in grids),
+        sizes=tuple(grid.size for grid in natives),
+        spacings=tuple(grid.spacing for grid in natives),
         channels=channels,
         classes=tuple(sizes),
         labelled=labelled,
+        axes=axes,
     )
 
 

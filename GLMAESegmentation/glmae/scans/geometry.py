@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from .axis_order import ORDERS, closeness
+
 # Corners that agree within this share of a voxel are the same: NIfTI stores its matrix in single precision.
 SAME_GRID_TOLERANCE = 0.05
-_OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+# Unit vectors in LPS.
+_TOWARDS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 
 Vector = tuple[float, float, float]
 
@@ -68,8 +71,8 @@ class Geometry:
         return np.stack([self.point(corner) for corner in itertools.product(*edges)])
 
     def distance(self, other: Geometry) -> float:
-        """The largest distance of corresponding box corners, mm, both brought to the nearest RAS order first."""
-        difference = self.oriented().corners() - other.oriented().corners()
+        """The largest distance of corresponding box corners, mm, whatever the order of axes."""
+        difference = self.along(other.direction).corners() - other.corners()
         return float(np.linalg.norm(difference, axis=1).max())
 
     def same_grid(self, other: Geometry, tolerance: float = SAME_GRID_TOLERANCE) -> bool:
@@ -80,17 +83,23 @@ class Geometry:
         return bool(difference <= tolerance * min(*self.spacing, *other.spacing))
 
     def oriented(self, orientation: str = "RAS") -> Geometry:
-        """The same voxels in another order, as `SimpleITK.DICOMOrient` gives it: axes swapped and reversed only."""
-        current = self.orientation
-        axes, flips = [], []
-        for letter in orientation:
-            axis = next(a for a in range(3) if current[a] in (letter, _OPPOSITE[letter]))
-            axes.append(axis)
-            flips.append(current[axis] != letter)
-        corner = [0, 0, 0]
-        for axis, flip in zip(axes, flips, strict=True):
-            corner[axis] = self.size[axis] - 1 if flip else 0
-        matrix = self._matrix()[:, axes] * np.where(flips, -1.0, 1.0)
+        """The same voxels, their axes as near as can be to those of an orientation such as "RAS"."""
+        return self.along(np.array([_TOWARDS[letter] for letter in orientation]).T.reshape(-1))
+
+    def along(self, direction: Sequence[float] | np.ndarray) -> Geometry:
+        """The same voxels, their axes as near as can be to those of another grid's direction."""
+        return self.reordered(self.order(direction))
+
+    def order(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The order of axes that `along` takes, one of `axis_order.ORDERS`."""
+        target = np.asarray(direction, dtype=float).reshape(3, 3)
+        return np.asarray(ORDERS[closeness(self._matrix()[None], target)[0].argmax()])
+
+    def reordered(self, order: np.ndarray) -> Geometry:
+        """The same voxels, axes swapped and reversed as an order [3 old, 3 new] of `axis_order.ORDERS` says."""
+        axes = np.abs(order).argmax(axis=0)
+        corner = np.where(order.sum(axis=1) < 0, np.array(self.size) - 1, 0)
+        matrix = self._matrix() @ order
         return Geometry(
             size=_triple(self.size[a] for a in axes),
             spacing=_triple(self.spacing[a] for a in axes),
@@ -152,6 +161,18 @@ class Geometry:
 
     def _matrix(self) -> np.ndarray:
         return np.asarray(self.direction, dtype=float).reshape(3, 3)
+
+
+def reordered(image: sitk.Image, grid: Geometry) -> sitk.Image:
+    """The voxels of an image in the order of a grid of the same axes, such as `Geometry.along` gives; it lies there."""
+    order = Geometry.of(image).order(grid.direction)
+    axes, flips = np.abs(order).argmax(axis=0).tolist(), (order.sum(axis=0) < 0).tolist()
+    if axes != [0, 1, 2]:
+        image = sitk.PermuteAxes(image, axes)
+    image = sitk.Flip(image, flips, False) if any(flips) else sitk.Image(image)
+    if Geometry.of(image) != grid:
+        grid.place(image)
+    return image
 
 
 def _triple(values: Any) -> tuple[Any, Any, Any]:

@@ -112,7 +112,7 @@ def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], Checked
         findings.append(_guess(case.name, region))
     volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}
     partial = case.region is not None or region is not None
-    return findings, CheckedLabel(case, digest, names, volumes, partial)
+    return findings, CheckedLabel(case, grid, digest, names, volumes, partial)
 
 
 def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> list[Finding]:

@@ -13,13 +13,17 @@ import numpy as np
 from .cases import Case
 from .channels import channel_names, usual_channels
 from .classes import ClassTable, plain_name
+from .common_axes import CommonAxes
 from .finding import Finding
+from .geometry import Geometry
 
 _SIMILAR = 0.85
 # Fewer volumes do not tell what is usual.
 _FEWEST_VOLUMES = 4
 _OUTLIER_FACTOR = 3.0
 _OUTLIER_SPREAD = 4.0
+# Training turns crops by up to 35 degrees.
+_ASKEW = 40.0
 # Words that tell structures of otherwise similar names apart.
 _TELLING = re.compile(
     r"\d+|\w|left|right|upper|lower|superior|inferior|anterior|posterior|medial|lateral|internal|external|inner|outer|"
@@ -33,6 +37,7 @@ class CheckedLabel:
 
     Attributes:
         case: the case.
+        grid: of its images.
         digest: of its images, `cases.content_hash`.
         names: of its segments, as the file has them; empty for a label map.
         volumes: of the classes that it holds, by number, mm3.
@@ -40,6 +45,7 @@ class CheckedLabel:
     """
 
     case: Case
+    grid: Geometry
     digest: str
     names: tuple[str, ...]
     volumes: Mapping[int, float]
@@ -47,13 +53,14 @@ class CheckedLabel:
 
 
 def compare_labels(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:
-    """Duplicates, names of one meaning, classes that some or all cases lack, unusual volumes."""
+    """Duplicates, names of one meaning, classes that some or all cases lack, unusual volumes, scans that lie askew."""
     return [
         *_duplicates(checked),
         *_similar_names(checked, classes),
         *_same_names(checked, classes),
         *_missing_classes(checked, classes),
         *_unusual_volumes(checked, classes),
+        *_unlike_axes(checked),
     ]
 
 
@@ -187,6 +194,30 @@ def _unusual_volumes(checked: Sequence[CheckedLabel], classes: ClassTable) -> li
                 "complete and of the right class."
             )
             findings.append(Finding("volume", "warning", message, (entry.case.name,), (name,)))
+    return findings
+
+
+def _unlike_axes(checked: Sequence[CheckedLabel]) -> list[Finding]:
+    """Scans that swapping and reversing their axes does not bring to where the others lie."""
+    if len(checked) < 2:
+        return []
+    axes = CommonAxes.of([entry.grid for entry in checked])
+    findings = []
+    for entry in checked:
+        name, turned = entry.case.name, axes.turned(entry.grid)
+        if axes.across(entry.grid):
+            message = (
+                f"case {name} has thick slices along another direction of the body than the other cases; it is trained "
+                "on as it is, but scans of both kinds are learned worse together than each by a model of its own."
+            )
+        elif turned > _ASKEW:
+            message = (
+                f"case {name} lies turned by {turned:.0f} degrees beside the mean of the cases; it is trained on as it "
+                "is, but the model will know few scans that lie like it: label more of them, or leave it out."
+            )
+        else:
+            continue
+        findings.append(Finding("axes", "warning", message, (name,)))
     return findings
 
 

@@ -12,7 +12,7 @@ from ..errors import ScanError
 from ..events import Events, silent
 from .annotated_part import guess_region
 from .classes import IGNORE, MOST_CLASSES, ClassTable
-from .geometry import Geometry
+from .geometry import Geometry, reordered
 from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
 from .nifti import is_nifti, non_finite
 from .resampling import resample
@@ -185,8 +185,8 @@ def _on_grid(path: Path, image: sitk.Image, grid: Geometry, events: Events) -> s
     here = Geometry.of(image)
     if here.same_grid(grid):
         return image
-    if here.oriented().same_grid(grid.oriented()):
-        return sitk.DICOMOrient(image, grid.orientation)  # the same voxels in another order
+    if here.along(grid.direction).same_grid(grid):
+        return reordered(image, grid)  # the same voxels in another order
     if here.distance(grid) > max(*here.spacing, *grid.spacing):
         lost = "; it has the image's voxels at another place, as if its header had been lost" * (here.size == grid.size)
         raise ScanError(

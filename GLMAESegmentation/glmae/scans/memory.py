@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -42,8 +43,9 @@ def check_memory(
         ScanError: its header cannot be read.
     """
     headers = [_header(image) for image in images]
-    size, spacing, _ = headers[0]
-    needed = memory_needed(size, spacing, [depth for _, _, depth in headers], preparation, classes, planes)
+    grid = headers[0][0]
+    size, spacing = grid.size, grid.spacing
+    needed = memory_needed(grid, [depth for _, depth in headers], preparation, classes, planes)
     free = free_ram()
     if needed > share * free:
         sides, mm = "x".join(map(str, size)), "x".join(f"{side:.3g}" for side in spacing)
@@ -55,8 +57,7 @@ def check_memory(
 
 
 def memory_needed(
-    size: Sequence[int],
-    spacing: Sequence[float],
+    grid: Geometry,
     depths: Sequence[int],
     preparation: Preparation,
     classes: int,
@@ -65,14 +66,12 @@ def memory_needed(
     """Bytes for segmenting a scan.
 
     Args:
-        size: voxels along I, J, K.
-        spacing: mm along I, J, K.
+        grid: of the scan.
         depths: bytes of a voxel, for each channel.
         preparation: of the model.
         classes: their number.
         planes: of a window, along K.
     """
-    grid = Geometry((size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2]))
     prepared = prepared_grid(grid, preparation)
     scan = grid.voxels * (sum(depths) + max(depths))  # one channel at a time is turned
     network = prepared.voxels * 4 * len(depths)
@@ -81,16 +80,18 @@ def memory_needed(
     return _BASE + scan + network + slab + labels
 
 
-def _header(image: Path | DicomSeries) -> tuple[tuple[int, ...], tuple[float, ...], int]:
-    """Size, spacing and bytes of a voxel."""
+def _header(image: Path | DicomSeries) -> tuple[Geometry, int]:
+    """The grid, and bytes of a voxel."""
     if isinstance(image, Path) and not image.is_dir():
         header, files = read_header(image), 1
     else:
         found = [image.files] if isinstance(image, DicomSeries) else list(series_in(image).values())
         if len(found) != 1:
-            return (1, 1, 1), (1.0, 1.0, 1.0), 2  # reading it says what is wrong
+            return Geometry((1, 1, 1), (1.0, 1.0, 1.0)), 2  # reading it says what is wrong
         header, files = read_dicom_header(found[0][0]), len(found[0])
     size, spacing = [*header.GetSize(), 1, 1][:3], [*header.GetSpacing(), 1.0, 1.0][:3]
-    size[2] *= files
+    grid = Geometry((size[0], size[1], size[2] * files), (spacing[0], spacing[1], spacing[2]))
+    if header.GetDimension() == 3:
+        grid = replace(grid, direction=header.GetDirection())
     depth = sitk.Image([1, 1], header.GetPixelID()).GetSizeOfPixelComponent() * header.GetNumberOfComponents()
-    return tuple(size), tuple(spacing), depth * math.prod([*header.GetSize()[3:], 1])
+    return grid, depth * math.prod([*header.GetSize()[3:], 1])

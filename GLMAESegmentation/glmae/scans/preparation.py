@@ -1,7 +1,8 @@
 """From a scan to what the network sees; `restoring` is the way back.
 
-Network space: arrays [C, I, J, K] whose index axes point to Right, Anterior, Superior (the nearest such order: an
-oblique scan is not rotated), one spacing for all scans, intensities of mean 0 and standard deviation 1.
+Network space: arrays [C, I, J, K] whose index axes lie along those of the set (see `common_axes`; Right, Anterior,
+Superior unless scans lie askew: they are not rotated), one spacing for all scans, intensities of mean 0 and standard
+deviation 1.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from .classes import IGNORE
+from .common_axes import CommonAxes
 from .fingerprint import Fingerprint
-from .geometry import Geometry
+from .geometry import Geometry, reordered
 from .normalisation import Normalisation, normalise
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
 
@@ -31,27 +33,35 @@ class Preparation:
     """How scans are brought to the network.
 
     Attributes:
-        spacing: along R, A, S, mm.
+        spacing: along the common axes, mm.
         normalisation: one a channel.
         foreground: the scan is cropped to the box of the voxels above this value (of the first channel, before it is
             normalised); None: it is kept whole.
+        axes: the order of axes to which each scan is brought.
     """
 
     spacing: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
     foreground: float | None = None
+    axes: CommonAxes = CommonAxes()
 
     def to_json(self) -> dict[str, Any]:
         """As stored in model.json."""
         normalisation = [asdict(entry) for entry in self.normalisation]
-        return {"spacing": list(self.spacing), "normalisation": normalisation, "foreground": self.foreground}
+        return {
+            "spacing": list(self.spacing),
+            "normalisation": normalisation,
+            "foreground": self.foreground,
+            "axes": self.axes.to_json(),
+        }
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> Preparation:
         """The inverse of `to_json`."""
         first, second, third = (float(side) for side in content["spacing"])
         normalisation = tuple(Normalisation(**entry) for entry in content["normalisation"])
-        return Preparation((first, second, third), normalisation, content.get("foreground"))
+        axes = CommonAxes.from_json(content.get("axes"))
+        return Preparation((first, second, third), normalisation, content.get("foreground"), axes)
 
 
 def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
@@ -93,6 +103,7 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
             else Normalisation("zscore")
             for channel in fingerprint.channels
         ),
+        axes=fingerprint.axes,
     )
 
 
@@ -109,7 +120,7 @@ def prepare_image(
 ) -> tuple[np.ndarray, Geometry]:
     """Bring a scan to network space.
 
-    The same anatomy gives the same array, in whatever order of axes the scan is stored.
+    The same anatomy gives the same array, in whatever order of axes the scan is stored; that of the whole set.
 
     Args:
         images: the channels, all on one grid.
@@ -128,13 +139,12 @@ def prepare_image(
             f"the scan has {len(images)} channels and the model was trained with {len(preparation.normalisation)}; "
             "give the same channels in the same order."
         )
-    native = Geometry.of(images[0]).oriented()
+    native = preparation.axes.native(Geometry.of(images[0]))
     grid = prepared_grid(images[0], preparation)
     prepared = np.zeros((len(preparation.normalisation), *grid.size), dtype=np.float32)
     box = None
     for channel, image in zip(present, images, strict=True):
-        moved = sitk.DICOMOrient(image, "RAS")
-        native.place(moved)
+        moved = reordered(image, native)
         if grid == native:
             prepared[channel] = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]
         else:
@@ -150,7 +160,7 @@ def prepare_image(
 
 def prepared_grid(image: sitk.Image | Geometry, preparation: Preparation) -> Geometry:
     """The grid that `prepare_image` brings a scan to, before it crops to the foreground."""
-    native = (Geometry.of(image) if isinstance(image, sitk.Image) else image).oriented()
+    native = preparation.axes.native(Geometry.of(image) if isinstance(image, sitk.Image) else image)
     spacing = [
         own if abs(own / planned - 1) <= _CLOSE else planned
         for own, planned in zip(native.spacing, preparation.spacing, strict=True)
@@ -173,9 +183,8 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
     Returns:
         uint8 [I, J, K].
     """
-    moved = sitk.DICOMOrient(label, "RAS")
-    native = Geometry.of(label).oriented()
-    native.place(moved)
+    native = Geometry.of(label).along(grid.direction)
+    moved = reordered(label, native)
     if native.same_grid(grid):
         return np.array(np.transpose(sitk.GetArrayViewFromImage(moved)), dtype=np.uint8, order="C")
     voxels = np.transpose(sitk.GetArrayViewFromImage(moved))  # [I, J, K]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from .geometry import Geometry
+from .geometry import Geometry, reordered
 from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet
 
 
@@ -26,8 +26,8 @@ def restore_labels(
     Returns:
         UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
     """
-    numbers = scan_classes(probabilities, grid, Geometry.of(source) if isinstance(source, sitk.Image) else source)
-    return restore_classes(numbers, source, values)
+    source = Geometry.of(source) if isinstance(source, sitk.Image) else source
+    return restore_classes(scan_classes(probabilities, grid, source), source.along(grid.direction), source, values)
 
 
 def scan_classes(probabilities: np.ndarray, grid: Geometry, source: Geometry) -> np.ndarray:
@@ -39,32 +39,30 @@ def scan_classes(probabilities: np.ndarray, grid: Geometry, source: Geometry) ->
         source: of the scan.
 
     Returns:
-        uint8 [K, J, I], on the scan's grid in RAS order.
+        uint8 [K, J, I], on the scan's grid in the order of `grid`.
     """
-    native = source.oriented()
+    native = source.along(grid.direction)
     if native.same_grid(grid):
         return np.transpose(_largest(probabilities))
     return interpolated_classes([(0, probabilities)], grid, native)
 
 
-def restore_classes(numbers: np.ndarray, source: sitk.Image | Geometry, values: Sequence[int]) -> sitk.Image:
+def restore_classes(numbers: np.ndarray, native: Geometry, source: Geometry, values: Sequence[int]) -> sitk.Image:
     """The label map of class numbers that lie on the voxels of the scan already.
 
     Args:
-        numbers: uint8 [K, J, I], 0..n, on the scan's grid in RAS order.
-        source: the scan or its grid.
+        numbers: uint8 [K, J, I], 0..n.
+        native: their grid: that of the scan, in any order of axes.
+        source: the grid of the scan.
         values: label values of the classes 1..n in the result.
 
     Returns:
         UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
     """
-    target = Geometry.of(source) if isinstance(source, sitk.Image) else source
     lookup = np.array([0, *values], dtype=np.uint8 if max(values, default=0) <= 255 else np.uint16)
     image = sitk.GetImageFromArray(lookup[numbers])
-    target.oriented().place(image)
-    image = sitk.DICOMOrient(image, target.orientation)
-    target.place(image)
-    return image
+    native.place(image)
+    return reordered(image, source)
 
 
 def interpolated_classes(slabs: Iterable[tuple[int, np.ndarray]], grid: Geometry, native: Geometry) -> np.ndarray:
@@ -76,7 +74,7 @@ def interpolated_classes(slabs: Iterable[tuple[int, np.ndarray]], grid: Geometry
     Args:
         slabs: first plane and probabilities [n + 1, I, J, planes], one after the other along K; background first.
         grid: of the whole of the slabs.
-        native: of the result; the same axes, in RAS order.
+        native: of the result; the same axes, in the same order.
 
     Returns:
         uint8 [K, J, I].

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from .brightness import Brightness
+from .common_axes import CommonAxes
 from .geometry import Geometry, Vector
 
 # Parts below this share of a structure are specks and do not count as pieces.
@@ -22,6 +23,8 @@ _BORDER_VOXELS, _BORDER_SHARE = 4, 0.1
 # Pieces of a larger box are counted on every second, third, ... voxel: the numbering needs 4 bytes a voxel.
 _PIECES_VOXELS = 2**25
 _USUAL_CASES = 2
+# The sides of a scan at the low and at the high end of its axes, once these are brought to the common order.
+_LOW, _HIGH = "LPI", "RAS"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Structure:
 
     Attributes:
         volume: mm3.
-        place: its centre along R, A, S, as a share (0-1) of the scan's box.
+        place: its centre along the common axes (R, A, S unless scans lie askew), as a share (0-1) of the scan's box.
         pieces: connected parts (by faces, edges or corners) of at least 1 % of its voxels.
         largest: share of its voxels in the largest part.
         borders: the sides of the scan that it reaches: "L", "R", "P", "A", "I", "S".
@@ -43,6 +46,16 @@ class Structure:
     largest: float
     borders: frozenset[str]
     means: tuple[float, ...]
+
+    def reordered(self, order: np.ndarray) -> Structure:
+        """Seen along axes in another order, [3 old, 3 new] as in `axis_order`."""
+        places = (order > 0).T @ self.place + (order < 0).T @ (1 - np.array(self.place))
+        ends = {}
+        for old, new in np.argwhere(order):
+            low, high = _LOW[new], _HIGH[new]
+            ends[_LOW[old]], ends[_HIGH[old]] = (low, high) if order[old, new] > 0 else (high, low)
+        first, second, third = (float(place) for place in places)
+        return replace(self, place=(first, second, third), borders=frozenset(ends[side] for side in self.borders))
 
 
 @dataclass(frozen=True)
@@ -136,13 +149,16 @@ class StructureSpread:
         )
 
 
-def measure_structures(label: sitk.Image, images: Sequence[sitk.Image], values: Sequence[int]) -> dict[int, Structure]:
+def measure_structures(
+    label: sitk.Image, images: Sequence[sitk.Image], values: Sequence[int], axes: CommonAxes | None = None
+) -> dict[int, Structure]:
     """The structures of a label map.
 
     Args:
         label: label map on the grid of the scan.
         images: the channels of the scan.
         values: those of the classes to be measured.
+        axes: along which places are told; None: the nearest RAS order.
 
     Returns:
         Value -> structure, for the values that have voxels.
@@ -150,19 +166,21 @@ def measure_structures(label: sitk.Image, images: Sequence[sitk.Image], values: 
     from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
 
     grid = Geometry.of(label)
+    order = (axes or CommonAxes()).order(grid)
     numbers = sitk.GetArrayViewFromImage(label)  # [K, J, I]
     boxes = ndimage.find_objects(numbers, max_label=max(values, default=0))
     found = {}
     for value in values:
         box = boxes[value - 1]
         if box is not None:
-            found[value] = _structure(numbers, value, box, grid, images)
+            found[value] = _structure(numbers, value, box, grid, images).reordered(order)
     return found
 
 
 def _structure(
     numbers: np.ndarray, value: int, box: tuple[slice, ...], grid: Geometry, images: Sequence[sitk.Image]
 ) -> Structure:
+    """Along the axes of the scan as it is stored."""
     mask = numbers[box] == value  # [K, J, I]
     count = int(np.count_nonzero(mask))
     profiles = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in (2, 1, 0)]
@@ -171,11 +189,12 @@ def _structure(
         start + float(np.arange(len(profile)) @ profile) / count
         for start, profile in zip(starts, profiles, strict=True)
     ]
+    first, second, third = ((at + 0.5) / size for at, size in zip(centre, grid.size, strict=True))
     pieces, largest = _pieces(mask)
     means = [float(sitk.GetArrayViewFromImage(image)[box][mask].mean(dtype=np.float64)) for image in images]
     return Structure(
         volume=count * grid.voxel_volume,
-        place=_place(centre, grid),
+        place=(first, second, third),
         pieces=pieces,
         largest=largest,
         borders=_borders(starts, profiles, count, grid),
@@ -196,21 +215,13 @@ def _pieces(mask: np.ndarray) -> tuple[int, float]:
     return max(1, int(np.count_nonzero(sizes >= _SPECK * sizes.sum()))), float(sizes.max() / sizes.sum())
 
 
-def _place(centre: Sequence[float], grid: Geometry) -> Vector:
-    oriented = grid.oriented()
-    index = oriented.index(grid.point(centre))
-    first, second, third = ((index[axis] + 0.5) / oriented.size[axis] for axis in range(3))
-    return float(first), float(second), float(third)
-
-
 def _borders(starts: Sequence[int], profiles: Sequence[np.ndarray], count: int, grid: Geometry) -> frozenset[str]:
     """The profiles are numbers of voxels along I, J, K, within the structure's box."""
     least = max(_BORDER_VOXELS, _BORDER_SHARE * count ** (2 / 3))
-    opposite = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
     sides = set()
-    for axis, towards in enumerate(grid.orientation):
+    for axis in range(3):
         if starts[axis] == 0 and profiles[axis][0] >= least:
-            sides.add(opposite[towards])
+            sides.add(_LOW[axis])
         if starts[axis] + len(profiles[axis]) == grid.size[axis] and profiles[axis][-1] >= least:
-            sides.add(towards)
+            sides.add(_HIGH[axis])
     return frozenset(sides)

@@ -156,7 +156,8 @@ class Batch:
 
     def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
-        structures = measure_structures(result.labels, result.images, self._classes.values)
+        axes = None if self._fingerprint is None else self._fingerprint.axes
+        structures = measure_structures(result.labels, result.images, self._classes.values, axes)
         flags = find_flags(
             result.images, structures, self._classes, self._fingerprint, result.uncertainty, result.left_out
         )

@@ -149,7 +149,7 @@ def _position(name: str, found: Structure, spread: StructureSpread) -> list[Flag
 
 
 def _spacing(grid: Geometry, fingerprint: Fingerprint) -> list[Flag]:
-    here = grid.oriented().spacing
+    here = fingerprint.axes.native(grid).spacing
     coarsest = [max(spacing[axis] for spacing in fingerprint.spacings) for axis in range(3)]
     finest = [min(spacing[axis] for spacing in fingerprint.spacings) for axis in range(3)]
     text = " x ".join(f"{side:.3g}" for side in here)

@@ -185,7 +185,7 @@ def segment_case(
             doubt.add(slab.start, *slab.winners())
             yield slab
 
-    native = source.oriented()
+    native = source.along(grid.direction)
     if native.same_grid(grid):
         numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
         for slab in slabs:
@@ -196,7 +196,7 @@ def segment_case(
         numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
     values = model.classes.values
     shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
-    labels = restore_classes(numbers, source, values)
+    labels = restore_classes(numbers, native, source, values)
     left_out = {values[number - 1]: share for number, share in shares.items()}
     return Result(scan.images, labels, doubt.means(values), doubt.on(source), left_out)
 

@@ -70,10 +70,10 @@ class LabelledCases:
             on_window=check,
             location=prior.on(image, self.store.grid(index).spacing) if prior else None,
         )
-        grid = Geometry.of(read_image(self.cases[index].images[0]))
-        numbers = scan_classes(probabilities, self.store.grid(index), grid)
+        source, grid = Geometry.of(read_image(self.cases[index].images[0])), self.store.grid(index)
+        numbers = scan_classes(probabilities, grid, source)
         keep_largest_parts(numbers, single_pieces(self.fingerprint, self.classes))
-        return restore_classes(numbers, grid, range(1, len(self.classes) + 1))
+        return restore_classes(numbers, source.along(grid.direction), source, range(1, len(self.classes) + 1))
 
     def compare(self, index: int, prediction: sitk.Image, counted: Sequence[bool]) -> list[Score]:
         """Compare a result of `segment` with the label, as `glmae evaluate` does, but for the distances.

@@ -70,7 +70,7 @@ def test_slab_by_slab_is_the_same_as_at_once(scan, label, spacing, planes):
     whole = restore_labels(probabilities, grid, scan, (1, 2))
     slabs = ((start, probabilities[..., start : start + planes]) for start in range(0, grid.size[2], planes))
     numbers = interpolated_classes(slabs, grid, Geometry.of(scan).oriented())
-    pieces = restore_classes(numbers, scan, (1, 2))
+    pieces = restore_classes(numbers, Geometry.of(scan).oriented(), Geometry.of(scan), (1, 2))
     assert set(np.unique(array(whole))) == {0, 1, 2}
     # Equal but for ties within rounding.
     assert np.mean(array(pieces) != array(whole)) < 1e-4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glmae.errors import ScanError
+from glmae.scans.geometry import Geometry
 from glmae.scans.memory import check_memory, memory_needed
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation
@@ -48,7 +49,7 @@ def test_a_container_may_use_less_than_the_computer_has(folder, samples, monkeyp
 def test_a_whole_ct_takes_what_the_project_promises():
     """512 x 512 x 600 within 6 GB, with 50 classes, too."""
     needed = memory_needed(
-        (512, 512, 600), (0.8, 0.8, 1.0), [2], Preparation((1.5, 1.5, 1.5), MILLIMETRE.normalisation), 50, 96
+        Geometry((512, 512, 600), (0.8, 0.8, 1.0)), [2], Preparation((1.5, 1.5, 1.5), MILLIMETRE.normalisation), 50, 96
     )
     assert 2e9 < needed < 6e9
 
@@ -56,5 +57,6 @@ def test_a_whole_ct_takes_what_the_project_promises():
 def test_more_channels_take_more(samples):
     path = samples / "images" / "hippocampus_003.nii.gz"
     check_memory("a", [path], MILLIMETRE, 2, 64)
-    one = memory_needed((300, 300, 300), (1.0, 1.0, 1.0), [2], MILLIMETRE, 2, 64)
-    assert memory_needed((300, 300, 300), (1.0, 1.0, 1.0), [2, 4], MILLIMETRE, 2, 64) > one + 300**3 * 4
+    grid = Geometry((300, 300, 300), (1.0, 1.0, 1.0))
+    one = memory_needed(grid, [2], MILLIMETRE, 2, 64)
+    assert memory_needed(grid, [2, 4], MILLIMETRE, 2, 64) > one + 300**3 * 4

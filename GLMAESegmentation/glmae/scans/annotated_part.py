@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import SimpleITK as sitk
 
 from .classes import IGNORE
+from .common_axes import CommonAxes
+from .geometry import Geometry
 from .region import Region
 
 # A structure that is this many times wider than its slice is thick was cut by the choice of slices, not by anatomy.
@@ -13,6 +19,8 @@ _FLAT = 3.0
 # A structure rounds off towards its ends; one that ends with this share of its largest cross-section was cut off.
 _ABRUPT = 0.7
 _ABRUPT_SLICES = 10
+# Fewer scans do not tell that labels end so by convention.
+_FEWEST_SCANS = 3
 
 
 def guess_region(label: sitk.Image) -> Region | None:
@@ -40,6 +48,50 @@ def guess_region(label: sitk.Image) -> Region | None:
     if all(box[axis] == (0, len(areas[axis])) for axis in range(3)):
         return None
     return Region(box=tuple(box))
+
+
+def without_usual_ends(guesses: Sequence[Region | None], grids: Sequence[Geometry]) -> list[Region | None]:
+    """The guesses for the scans of one set, but for the ends at which most of the labels end abruptly.
+
+    Those are drawn so by convention, as ventricles are to their base.
+
+    Args:
+        guesses: see `guess_region`; one a scan.
+        grids: of the scans.
+    """
+    if len(guesses) < _FEWEST_SCANS:
+        return list(guesses)
+    axes = CommonAxes.of(grids)
+    orders = [axes.order(grid) for grid in grids]
+
+    def common(axis: int, side: int, order: np.ndarray) -> tuple[int, int]:
+        """One end, -1 or 1, of an axis of a scan, on the axes of the set."""
+        new = int(np.abs(order[axis]).argmax())
+        return new, side * int(order[axis, new])
+
+    cut = [
+        {
+            common(axis, side, order): (axis, side)
+            for axis, (low, high) in enumerate(guess.box)
+            for side, inside in ((-1, low > 0), (1, high < grid.size[axis]))
+            if inside
+        }
+        if guess is not None and guess.box is not None
+        else {}
+        for guess, grid, order in zip(guesses, grids, orders, strict=True)
+    ]
+    times = Counter(end for ends in cut for end in ends)
+    usual = {end for end, count in times.items() if count >= _FEWEST_SCANS and 2 * count > len(guesses)}
+    kept: list[Region | None] = []
+    for guess, grid, ends in zip(guesses, grids, cut, strict=True):
+        if guess is not None and guess.box is not None and usual & set(ends):
+            box = [list(side) for side in guess.box]
+            for axis, side in (ends[end] for end in usual & set(ends)):
+                box[axis][int(side > 0)] = 0 if side < 0 else grid.size[axis]
+            whole = all(side == [0, size] for side, size in zip(box, grid.size, strict=True))
+            guess = None if whole else replace(guess, box=tuple((low, high) for low, high in box))
+        kept.append(guess)
+    return kept
 
 
 def _ends(area: np.ndarray) -> tuple[int, int]:

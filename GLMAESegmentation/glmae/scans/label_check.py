@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, ScanError
 from ..events import Events, recorded, silent
-from .annotated_part import guess_region
+from .annotated_part import guess_region, without_usual_ends
 from .cases import Case, content_hash, find_cases
 from .classes import ClassTable, plain_name
 from .finding import SEVERITIES, Finding
@@ -85,6 +86,11 @@ def check_labels(cases: Sequence[Case], classes: ClassTable, events: Events | No
         findings += found
         checked.append(result)
     events.progress("check", len(labelled), len(labelled))
+    unsaid = [entry for entry in checked if entry.case.region is None]
+    guesses = without_usual_ends([entry.guess for entry in unsaid], [entry.grid for entry in unsaid])
+    kept = {entry.case.name: guess for entry, guess in zip(unsaid, guesses, strict=True)}
+    checked = [replace(entry, guess=kept.get(entry.case.name)) for entry in checked]
+    findings += [_guess(entry.case.name, entry.guess) for entry in checked if entry.guess is not None]
     if len(checked) == len(labelled):  # else a class could seem to be in no case
         findings += compare_labels(checked, classes)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -108,11 +114,9 @@ def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], Checked
     region = guess_region(label) if case.region is None or case.region.labelled else None
     if case.region is not None and case.region.labelled:
         findings.append(_confirmed(case.name, region))
-    elif region is not None:
-        findings.append(_guess(case.name, region))
+        region = None
     volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}
-    partial = case.region is not None or region is not None
-    return findings, CheckedLabel(case, grid, digest, names, volumes, partial)
+    return findings, CheckedLabel(case, grid, digest, names, volumes, region)
 
 
 def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> list[Finding]:

@@ -16,6 +16,7 @@ from .classes import ClassTable, plain_name
 from .common_axes import CommonAxes
 from .finding import Finding
 from .geometry import Geometry
+from .region import Region
 
 _SIMILAR = 0.85
 # Fewer volumes do not tell what is usual.
@@ -41,7 +42,8 @@ class CheckedLabel:
         digest: of its images, `cases.content_hash`.
         names: of its segments, as the file has them; empty for a label map.
         volumes: of the classes that it holds, by number, mm3.
-        partial: only a part of it was labelled, or seems to be.
+        guess: the part of it that seems to have been labelled; None where it looks complete, and where its region is
+            said.
     """
 
     case: Case
@@ -49,7 +51,12 @@ class CheckedLabel:
     digest: str
     names: tuple[str, ...]
     volumes: Mapping[int, float]
-    partial: bool
+    guess: Region | None
+
+    @property
+    def partial(self) -> bool:
+        """Whether only a part of it was labelled, or seems to be."""
+        return self.case.region is not None or self.guess is not None
 
 
 def compare_labels(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:

@@ -274,6 +274,36 @@ def test_labels_that_end_abruptly_are_guessed_as_a_box(data, names):
     assert found.region == Region(box=((0, voxels.shape[2]), (0, last + 1), (0, voxels.shape[0])))
 
 
+def test_most_labels_that_end_so_are_drawn_so_by_convention(data, names):
+    """As ventricles are to their base; a label that is cut elsewhere, too, is guessed as a box all the same."""
+
+    def base(voxels):
+        where = np.argwhere(voxels)[:, 1]
+        return np.where(np.indices(voxels.shape)[1] > (where.min() + where.max()) // 2, 0, voxels)
+
+    def side(voxels):
+        where = np.argwhere(voxels)[:, 0]
+        return np.where(np.indices(voxels.shape)[0] > (where.min() + where.max()) // 2, 0, voxels)
+
+    def regions():
+        return {finding.cases: finding.region for finding in check(data) if finding.check == "region"}
+
+    for name in names[:2]:
+        edit(data, name, base)
+    assert set(regions()) == {(names[0],), (names[1],)}, "two of five"
+    for name in names[2:4]:
+        edit(data, name, base)
+        # Stored in another order of voxels.
+        for kind in ("images", "labels"):
+            path = str(data / kind / f"{name}.nii.gz")
+            sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), "PIR"), path)
+    assert regions() == {}, "four of five"
+    voxels = edit(data, names[0], side)
+    last = int(np.argwhere(voxels)[:, 0].max())
+    size = voxels.shape[::-1]
+    assert regions() == {(names[0],): Region(box=((0, size[0]), (0, size[1]), (0, last + 1)))}
+
+
 def test_what_reading_adapts_is_a_finding(data, names, save):
     """Overlapping segments, and one that reaches out of the image."""
     grid = Geometry.of(sitk.ReadImage(str(data / "images" / f"{names[0]}.nii.gz")))

@@ -5,7 +5,7 @@
 
 A backbone is pre-trained once for each set and variant, on the images of the pool, and kept in --work. Variants with
 `_steps` have as many steps as `glmae` reached in its minutes; the others have its minutes. Fine-tuning has the same
-number of steps for all, without adaptation and without held-out folds. Rows go to benchmarks/results/ablation.json;
+number of steps for all. Rows go to benchmarks/results/ablation.json;
 what is there already is not run again.
 """
 

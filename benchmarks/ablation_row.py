@@ -126,7 +126,6 @@ def ablate(asked: Ablation) -> dict[str, Any]:
             steps=asked.steps,
             seed=asked.seed,
             device=asked.device,
-            settings={"validation": 0.0},
         )
         row: dict[str, Any] = {"seconds": round(time.monotonic() - began, 1)}
         row |= _scored(asked, model, Path(folder) / "with")

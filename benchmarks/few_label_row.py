@@ -88,9 +88,6 @@ def _measured(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 1),
         "segment_seconds": round(outcome.segment_seconds, 1),
         "steps": outcome.steps,
-        "predicted_dice": outcome.predicted_dice,
-        "predicted_interval": outcome.predicted_interval,
-        "prediction": outcome.prediction,
     }
 
 

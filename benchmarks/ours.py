@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from task import Outcome, Task
 
@@ -42,21 +41,4 @@ def run(task: Task) -> Outcome:
     if failed:
         raise GLMAEError(f"{task.method} could not segment {', '.join(failed)}")
     card = read_model(model, "segmentation").content
-    return Outcome(
-        seconds=ready - began,
-        segment_seconds=time.monotonic() - ready,
-        steps=card["schedule"]["done"],
-        **_expected(card["scores"]),
-    )
-
-
-def _expected(scores: Any) -> dict[str, Any]:
-    """What the model says of itself, and of what it was made: from this the correction can be judged."""
-    if not isinstance(scores, dict) or scores.get("mean_dice") is None:
-        return {}
-    details = {name: scores[name] for name in ("held_out_mean_dice", "classes", "learning_curve")}
-    return {
-        "predicted_dice": float(scores["mean_dice"]),
-        "predicted_interval": tuple(scores["interval"]),
-        "prediction": details,
-    }
+    return Outcome(seconds=ready - began, segment_seconds=time.monotonic() - ready, steps=card["schedule"]["done"])

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import forecast
 import matplotlib
 import numpy as np
 from few_label import RESULTS
@@ -74,9 +73,6 @@ def page(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         comparison = _comparison(chosen)
         if comparison:
             lines += ["", "### Ours against each peer", "", *comparison]
-        honesty = forecast.table(chosen)
-        if honesty:
-            lines += ["", "### What the models expected of themselves", "", *honesty]
     return "\n".join(lines) + "\n"
 
 

@@ -148,10 +148,9 @@ def _task(data: DataSet, labelled: Sequence[str], test: Sequence[str], work: Pat
         device=row["device"],
         threads=row["threads"],
         labelled=tuple(labelled),
-        pool=tuple(labelled),  # no adaptation to unlabelled scans: it would be the same for both
+        pool=tuple(labelled),
         test=tuple(test),
         work=str(work),
-        settings={"validation": 0},  # what the models expect of themselves is not asked here
     )
 
 

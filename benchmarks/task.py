@@ -77,16 +77,10 @@ class Outcome:
         seconds: until the model was ready, reading and preparing included.
         segment_seconds: for all test scans together, reading and writing included.
         steps: training steps; None where there are none.
-        predicted_dice: what the method itself says it will reach; None: nothing.
-        predicted_interval: of it.
-        prediction: what it was made of.
         peak_device_mb: GPU memory, where a child process used it; None: this process did, or there is no GPU.
     """
 
     seconds: float
     segment_seconds: float
     steps: int | None = None
-    predicted_dice: float | None = None
-    predicted_interval: tuple[float, float] | None = None
-    prediction: Mapping[str, Any] | None = None
     peak_device_mb: float | None = None

@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
     )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
+    finetune.add_argument(
+        "--folds",
+        type=_positive_int,
+        default=0,
+        metavar="K",
+        help="score on held-out scans, too: K further trainings, each without a K-th of the scans (default: none)",
+    )
     _training_options(finetune)
     finetune.add_argument(
         "--finish",
@@ -264,6 +271,7 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         classes=options.classes,
         backbone=options.backbone,
         settings=dict(options.setting),
+        folds=options.folds,
         finish=options.finish,
         **_training(options),
         events=events,
@@ -305,9 +313,9 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
 
 
 def _check(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
-    from .segmentation.forecast import forecast
+    from .segmentation.requirements import check
 
-    findings = forecast(
+    findings = check(
         images=options.images,
         labels=options.labels,
         cases=options.cases,

@@ -77,7 +77,7 @@ class _Terminal:
         self._close()
         if event["mean_dice"] is not None:
             width = max(len("class"), *map(len, event["classes"]))
-            print(f"{'class':<{width}}  Dice  95 % interval")
+            print(f"{'class':<{width}}  Dice  SD    scans")
             for name, entry in event["classes"].items():
                 print(f"{name:<{width}}  {_dice(entry)}")
         print(event["message"], flush=True)
@@ -104,7 +104,5 @@ class _Terminal:
 
 
 def _dice(entry: dict[str, Any]) -> str:
-    if entry["dice"] is None:
-        return "not known"
-    low, high = entry["interval"]
-    return f"{entry['dice']:.2f}  {low:.2f} to {high:.2f}"
+    dice, sd = ("  – " if entry[name] is None else f"{entry[name]:.2f}" for name in ("dice", "sd"))
+    return f"{dice}  {sd}  {entry['scans']}"

@@ -218,7 +218,6 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
         {"event": "fold", "fold": 1, "folds": 2, "mean_dice": 0.8},
         {"event": "fold", "fold": 2, "folds": 2, "mean_dice": None},
         {"event": "score", "mean_dice": 0.7},
-        {"event": "estimate", "seconds": 3, "steps": 9, "message": ""},
         {"event": "estimate", "memory_bytes": 1_000_000_000, "free_bytes": 9_000_000_000},
         {"event": "case", "case": "case-01", "state": "failed", "message": "unreadable"},
         {"event": "case", "case": None, "state": 3},
@@ -324,21 +323,20 @@ def test_messages_name_the_scan_and_a_remedy_of_the_panel() -> None:
 def test_scores_of_a_card() -> None:
     scores = {
         "mean_dice": 0.81,
-        "interval": [0.75, 0.87],
-        "classes": {"liver": {"dice": 0.9, "interval": None}, "spleen": {"dice": None}, "x": 0.5, "y": "?"},
-        "more_labels": "More labels would help little.",
+        "sd": 0.06,
+        "classes": {"liver": {"dice": 0.9, "sd": None}, "spleen": {"dice": None}, "x": 0.5},
     }
     found = model_scores({"scores": scores})
     assert [(score.name, score.text) for score in found] == [
-        ("All classes", "0.81 (likely 0.75 to 0.87)"),
+        ("All classes", "0.81 ± 0.06"),
         ("liver", "0.90"),
-        ("x", "0.50"),
     ]
-    assert advice({"scores": scores}) == "More labels would help little."
-    without = {"mean_dice": None, "more_labels": None, "note": "There was one labelled scan only.", "failure": None}
-    assert advice({"scores": without}) == "There was one labelled scan only."
-    assert model_scores({"scores": None}) == []
-    assert "not scored" in advice({})
+    assert advice({"scores": scores}) == ""
+    assert advice({"scores": scores | {"failure": "training failed"}}) == "training failed"
+    without = {"mean_dice": None, "failure": None, "not_checked": "Not checked."}
+    assert advice({"scores": without}).startswith("Not checked. Not measured on held-out scans;")
+    assert model_scores({"scores": None}) == model_scores({"scores": without}) == []
+    assert "Not measured" in advice({})
     cases = [{"alias": "a"}, {"alias": "b"}]
     assert origin({"training_cases": cases, "pretrained": None}) == "Learnt from 2 scans, from scratch."
     assert origin({"training_cases": cases, "pretrained": "tiny"}) == (

@@ -1,4 +1,4 @@
-"""How good a model is, as its card says: held-out Dice of each class with its uncertainty."""
+"""How good a model is, as its card says: Dice of each class on held-out scans."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from ..translation import tr as _
 
 @dataclass(frozen=True)
 class Score:
-    """A mean Dice, 0-1, with the bounds of its interval where they are known."""
+    """A mean Dice, 0-1, over held-out scans, with its standard deviation where there are several."""
 
     name: str
     dice: float
-    interval: tuple[float, float] | None = None
+    sd: float | None = None
 
     @property
     def text(self) -> str:
         """As it is shown."""
-        if self.interval is None:
-            return f"{self.dice:.2f}"
-        return _("{dice:.2f} (likely {low:.2f} to {high:.2f})").format(
-            dice=self.dice, low=self.interval[0], high=self.interval[1]
-        )
+        return f"{self.dice:.2f}" if self.sd is None else f"{self.dice:.2f} ± {self.sd:.2f}"
 
 
 def model_scores(card: Mapping[str, Any]) -> list[Score]:
     """The mean over all classes first, then each class; empty when the model was not scored. Unknown keys are ignored.
 
     Args:
-        card: the content of a model.json; `scores` is null or `{"mean_dice", "interval", "classes": {NAME: ...}, ...}`.
+        card: the content of a model.json; `scores` is null or `{"mean_dice", "sd", "classes": {NAME: ...}, ...}`.
     """
     scores = card.get("scores")
     if not isinstance(scores, Mapping):
@@ -45,13 +41,13 @@ def model_scores(card: Mapping[str, Any]) -> list[Score]:
 
 
 def advice(card: Mapping[str, Any]) -> str:
-    """Whether more labelled scans would help, in the words of the card; else why the model was not scored."""
+    """Whether the training failed, and if the model was not scored, that it was not."""
     scores = card.get("scores")
-    if isinstance(scores, Mapping):
-        keys = ("failure", "more_labels") if number(scores.get("mean_dice")) is not None else ("failure", "note")
-        sentences = [scores.get(key) for key in keys]
-        return " ".join(sentence for sentence in sentences if isinstance(sentence, str))
-    return _("This model was not scored on held-out scans; look at its results before you rely on them.")
+    said = scores if isinstance(scores, Mapping) else {}
+    sentences = [text for key in ("failure", "not_checked") if isinstance(text := said.get(key), str)]
+    if number(said.get("mean_dice")) is None:
+        sentences.append(_("Not measured on held-out scans; look at its results before you rely on them."))
+    return " ".join(sentences)
 
 
 def origin(card: Mapping[str, Any]) -> str:
@@ -67,12 +63,6 @@ def origin(card: Mapping[str, Any]) -> str:
 
 def _score(name: str, entry: Any) -> Score | None:
     if not isinstance(entry, Mapping):
-        dice = number(entry)
-        return None if dice is None else Score(name, dice)
-    dice = number(entry.get("mean_dice"))
-    dice = number(entry.get("dice")) if dice is None else dice
-    if dice is None:
         return None
-    bounds = entry.get("interval")
-    low, high = (number(x) for x in bounds) if isinstance(bounds, Sequence) and len(bounds) == 2 else (None, None)
-    return Score(name, dice, None if low is None or high is None else (low, high))
+    dice = number(entry.get("mean_dice", entry.get("dice")))
+    return None if dice is None else Score(name, dice, number(entry.get("sd")))

@@ -152,7 +152,7 @@ class PanelView:
         ui.curveLabel.visible = curves
         if curves and (before is None or before.loss != state.loss or before.held_out != state.held_out):
             draw_curves(ui.curveLabel, state.loss, state.held_out)
-        lines = [_("Dice to expect on other scans:")] if state.scores else []
+        lines = [_("Dice on held-out scans:")] if state.scores else []
         lines += [f"{score.name}: {score.text}" for score in state.scores]
         ui.scoresLabel.visible = bool(state.model) and not training
         ui.scoresLabel.text = "\n".join([*lines, state.advice])

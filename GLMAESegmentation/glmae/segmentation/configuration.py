@@ -18,9 +18,6 @@ PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
 # Voxels of the median prepared scan above which its spacing is coarsened.
 SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
 
-# A score that costs more of the run than this spoils what it measures.
-LARGEST_VALIDATION = 0.25
-
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -39,8 +36,6 @@ class FinetuneConfig:
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
-        validation: share of the run that goes into models without some of the labelled scans, on which they are scored;
-            at most 0.25, 0 for none.
         location: whether a class is expected where the labelled scans show it, see `location_prior`.
         augmentation: random changes of the crops.
         seed: of initialisation, crops and augmentation.
@@ -58,7 +53,6 @@ class FinetuneConfig:
     warm_up: float = 0.05
     clip: float = 1.0
     average: float = 0.1
-    validation: float = 0.25
     location: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0
@@ -78,8 +72,6 @@ class FinetuneConfig:
             config = FinetuneConfig.from_json(content)
         except (TypeError, ValueError) as error:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
-        if not (isinstance(config.validation, int | float) and 0 <= config.validation <= LARGEST_VALIDATION):
-            raise RequestError(f"validation {config.validation} is not between 0 and {LARGEST_VALIDATION}")
         # The name of an imported backbone need not be a preset's.
         known = "preset" not in settings or config.preset in PRESETS
         if config.head not in HEADS or not known or len(config.patch) != 3:

@@ -1,24 +1,25 @@
-"""Models trained without some of the labelled scans, and how well they segment those: the honest part of the score."""
+"""Trainings without some of the labeled scans, and how well they segment those: plain held-out Dice."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import GLMAEError, Stopped, StorageError
 from ..events import Events
 from ..files import write_json
 from ..schedule import Schedule
-from .evaluation import Score, report
-from .folds import Fold, learnt_classes
-from .labelled_cases import LabelledCases
+from .evaluation import Score
+from .folds import Fold, learned_classes
+from .labelled_cases import LabelledCases, checking
 from .preview import Previews
 from .training import Training
-from .validation_plan import ValidationPlan
 
 STAGE = "cross-validation"
 RESULT = "scores.json"
@@ -32,133 +33,127 @@ class FoldResult:
     """What one fold gave.
 
     Attributes:
-        fold: which scans.
         steps: length of its training.
-        held_out: scores of the held-out scans, of the classes that could be learnt; `case` is the index of the scan.
-        seen: scores of one of the scans that it was trained on, which tell how far its training came.
-        seconds: how long it took, scoring included.
+        scores: of the held-out scans, of the classes that could be learned; `case` is the index of the scan.
     """
 
-    fold: Fold
     steps: int
-    held_out: tuple[Score, ...]
-    seen: tuple[Score, ...]
-    seconds: float
+    scores: tuple[Score, ...]
 
 
 def cross_validate(
     folder: Path,
-    plan: ValidationPlan,
+    folds: Sequence[Fold],
     labelled: LabelledCases,
     train: Trainer,
     *,
+    steps: int | None,
+    deadline: float | None,
+    scoring_seconds: float,
+    finish: bool,
     events: Events,
     should_stop: Callable[[], bool],
     previews: Previews,
-    deadline: float | None = None,
-    finish: bool = False,
 ) -> list[FoldResult]:
     """Train and score each fold; those that are in `folder` already are taken from there.
 
     Args:
         folder: of the cross-validation, inside the run folder.
-        plan: which folds, and how long each may take.
+        folds: which scans are held out.
         labelled: the scans.
         train: gives the training of a fold.
+        steps: of each training; None: as many as fit into an equal share of the time until `deadline`.
+        deadline: `time.monotonic` at which all has to be over.
+        scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
+        finish: begin no fold; those that are in `folder` are all.
         events: where to report to.
         should_stop: asked after every step and every window.
         previews: answered between two steps.
-        deadline: `time.monotonic` at which it has to be over; what came before may have taken longer than planned.
-        finish: begin no fold; those that are in `folder` are all.
 
-    A fold that cannot be trained is named in a warning and left out.
+    Returns:
+        The results of the folds that were trained; one that cannot be is named in a warning, one for which there is
+        no time left is left out.
 
     Raises:
         Stopped: `should_stop` said so; calling again goes on.
     """
     results = []
-    for number, fold in enumerate(plan.folds):
+    for number, fold in enumerate(folds):
         place = folder / f"fold-{number + 1}"
-        result = _finished(place, fold)
+        result = _stored(place, fold)
         if result is None:
-            seconds = _seconds(plan, deadline, len(plan.folds) - number)
-            if finish or (seconds is not None and seconds <= 0):
+            began, end = time.monotonic(), None
+            if deadline is not None:
+                end = began + (deadline - began) / (len(folds) - number)
+            if finish or (end is not None and end <= began):
                 continue
+            minutes = None
+            if end is not None:
+                minutes = max(1.0, end - began - scoring_seconds * len(fold.held_out)) / 60
             try:
-                result = _run_fold(place, plan, number, seconds, labelled, train, events, should_stop, previews)
+                training = train(fold.training, Schedule(steps if end is None else None, minutes))
+                stop = previews.between_steps(training, should_stop)
+                checkpoint = place / "checkpoint.safetensors"
+                training.run(checkpoint, events, stop, STAGE, fold=number + 1, folds=len(folds))
+                counted = learned_classes(labelled.annotated, fold.training)
+                scores = labelled.score(fold.held_out, training, counted, checking(end, should_stop))
             except (Stopped, StorageError):
                 raise
             except GLMAEError as error:
-                # A score is not worth a run: the model of all labelled scans is there already.
-                events.warning(f"Part {number + 1} of {len(plan.folds)} of the held-out score is left out: {error}.")
+                # A score is not worth a run: the model of all labeled scans is there already.
+                events.warning(f"Fold {number + 1} of {len(folds)} is left out: {error}.")
                 continue
-            _write(place, result)
+            result = FoldResult(training.schedule.done, tuple(scores))
+            write_json(place / RESULT, {"fold": asdict(fold), **asdict(result)})
+            checkpoint.unlink(missing_ok=True)  # what is left of a fold is its scores: checkpoints are large
         results.append(result)
-        dice = report(result.held_out)["mean_dice"]
-        events.emit(
-            "fold",
-            fold=number + 1,
-            folds=len(plan.folds),
-            steps=result.steps,
-            mean_dice=None if dice is None else round(dice, 4),
-        )
+        mean = mean_and_deviation(result.scores)["dice"]
+        events.emit("fold", fold=number + 1, folds=len(folds), steps=result.steps, mean_dice=mean)
     return results
 
 
-def _seconds(plan: ValidationPlan, deadline: float | None, folds: int) -> float | None:
-    """For the next of so many folds, scoring included; None: as many as its steps take."""
-    if plan.seconds is None or deadline is None:
-        return plan.seconds
-    return min(plan.seconds, (deadline - time.monotonic()) / folds)
+def held_out_scores(results: Sequence[FoldResult], names: Sequence[str]) -> dict[str, Any]:
+    """What `scores` of model.json says of held-out scans.
+
+    Args:
+        results: of the folds; empty for none.
+        names: of the classes.
+
+    Returns:
+        `mean_dice` and `sd` over the held-out scans, each being the mean over its classes, their number `scans`, and
+        `classes` ({name: {`dice`, `sd`, `scans`}}), null where nothing was scored; `cases`, a row for each scan and
+        class; `fold_steps`, the length of each training.
+    """
+    rows = sorted((row for result in results for row in result.scores), key=lambda row: int(row.case))
+    whole = mean_and_deviation(rows)
+    return {
+        "mean_dice": whole.pop("dice"),
+        **whole,
+        "classes": {name: mean_and_deviation(row for row in rows if row.name == name) for name in names},
+        # Named as in `training_cases` of model.json.
+        "cases": [{"alias": f"case-{int(row.case) + 1:02d}", "class": row.name, "dice": row.dice} for row in rows],
+        "fold_steps": [result.steps for result in results],
+    }
 
 
-def _run_fold(
-    place: Path,
-    plan: ValidationPlan,
-    number: int,
-    seconds: float | None,
-    labelled: LabelledCases,
-    train: Trainer,
-    events: Events,
-    should_stop: Callable[[], bool],
-    previews: Previews,
-) -> FoldResult:
-    fold, began = plan.folds[number], time.monotonic()
-    minutes = None if seconds is None else max(1.0, seconds - plan.scoring_seconds) / 60
-    training = train(fold.training, Schedule(plan.steps, minutes))
-    stop = previews.between_steps(training, should_stop)
-    training.run(place / "checkpoint.safetensors", events, stop, STAGE, fold=number + 1, folds=len(plan.folds))
-    check = checking(None if seconds is None else began + seconds, should_stop)
-    learnt = learnt_classes(labelled.annotated, fold.training)
-    seen = labelled.score([fold.seen(number)], training, learnt, check)
-    held_out = labelled.score(fold.held_out, training, learnt, check)
-    spent = round(time.monotonic() - began, 2)
-    return FoldResult(fold, training.schedule.done, tuple(held_out), tuple(seen), spent)
+def mean_and_deviation(rows: Iterable[Score]) -> dict[str, Any]:
+    """Mean and standard deviation over scans of the mean Dice over each scan's classes, and the number of scans."""
+    scans: dict[str, list[float]] = {}
+    for row in rows:
+        if row.dice is not None:
+            scans.setdefault(row.case, []).append(row.dice)
+    means = [float(np.mean(values)) for values in scans.values()]
+    return {
+        "dice": round(float(np.mean(means)), 4) if means else None,
+        "sd": round(float(np.std(means, ddof=1)), 4) if len(means) > 1 else None,
+        "scans": len(means),
+    }
 
 
-def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:
-    """What is called between windows: raises Stopped if the user wants to, TimeoutError after the deadline."""
-
-    def check() -> None:
-        if should_stop():
-            raise Stopped("stopped while labelled scans were segmented; add --resume to go on")
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError
-
-    return check
-
-
-def _write(place: Path, result: FoldResult) -> None:
-    write_json(place / RESULT, asdict(result))
-    # What is left of a fold is its scores: checkpoints are large.
-    (place / "checkpoint.safetensors").unlink(missing_ok=True)
-
-
-def _finished(place: Path, fold: Fold) -> FoldResult | None:
+def _stored(place: Path, fold: Fold) -> FoldResult | None:
     try:
         content: dict[str, Any] = json.loads((place / RESULT).read_text(encoding="utf-8"))
-        stored = Fold.from_json(content["fold"])
-        held_out, seen = (tuple(Score(**entry) for entry in content[kind]) for kind in ("held_out", "seen"))
+        same = Fold(*(tuple(content["fold"][part]) for part in ("training", "held_out"))) == fold
+        return FoldResult(content["steps"], tuple(Score(**row) for row in content["scores"])) if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return FoldResult(stored, content["steps"], held_out, seen, content["seconds"]) if stored == fold else None

@@ -18,55 +18,49 @@ REMEDY = "train longer (--minutes), check that the labels lie on their structure
 
 @dataclass(frozen=True)
 class TrainingCheck:
-    """How a model segments scans that it was trained on.
+    """Whether a model works on a scan that it was trained on.
 
     Attributes:
-        scores: of these scans; `case` is the index of the scan.
         failure: what is wrong, one sentence; None for nothing.
+        not_checked: why nothing can be said, one sentence; None where it was checked.
     """
 
-    scores: tuple[Score, ...]
-    failure: str | None
+    failure: str | None = None
+    not_checked: str | None = None
 
 
-def check_training(
-    labelled: LabelledCases, training: Training, indices: Sequence[int], check: Callable[[], None]
-) -> TrainingCheck:
-    """Segment some of the training scans with the averaged weights.
+def check_training(labelled: LabelledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
+    """Segment a training scan with the averaged weights.
 
     Args:
         labelled: the scans.
         training: a finished one.
-        indices: of the scans to look at.
-        check: called between windows; TimeoutError ends the check with what is known by then.
+        index: of the scan to look at.
+        check: called between windows; TimeoutError ends the check.
     """
     names = labelled.classes.names
-    scores: list[Score] = []
-    found: set[int] = set()
-    constant = True
-    for index in indices:
-        try:
-            check()
-            prediction = labelled.segment(index, training, check)
-        except TimeoutError:
-            break
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            continue
-        values = set(np.unique(sitk.GetArrayViewFromImage(prediction)).tolist())
-        found |= values
-        constant = constant and len(values) == 1
-        scores += labelled.compare(index, prediction, [True] * len(names))
-    return TrainingCheck(tuple(scores), _failure(scores, found, constant, names) if scores else None)
+    try:
+        check()
+        prediction = labelled.segment(index, training, check)
+        scores = labelled.compare(index, prediction, [True] * len(names))
+    except TimeoutError:
+        return _not_checked("the time was too short to segment one of its scans")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _not_checked("there is not enough memory to segment one of its scans")
+    return TrainingCheck(_failure(scores, set(np.unique(sitk.GetArrayViewFromImage(prediction)).tolist()), names))
 
 
-def _failure(scores: Sequence[Score], found: set[int], constant: bool, names: Sequence[str]) -> str | None:
+def _not_checked(reason: str) -> TrainingCheck:
+    return TrainingCheck(not_checked=f"Not checked whether the training failed: {reason}. Look at the results.")
+
+
+def _failure(scores: Sequence[Score], found: set[int], names: Sequence[str]) -> str | None:
     if found == {0}:
-        return f"training failed: the model finds nothing, not even in the scans that it was trained on; {REMEDY}"
-    if constant:
-        what = " or ".join(repr(names[value - 1]) for value in sorted(found - {0}))
-        return f"training failed: the model takes the whole of each scan for {what}; {REMEDY}"
+        return f"training failed: the model finds nothing, not even in a scan that it was trained on; {REMEDY}"
+    if len(found) == 1:
+        return f"training failed: the model takes the whole of a scan for '{names[found.pop() - 1]}'; {REMEDY}"
     lost = [
         name
         for number, name in enumerate(names, start=1)
@@ -75,5 +69,5 @@ def _failure(scores: Sequence[Score], found: set[int], constant: bool, names: Se
     ]
     if lost:
         which = ", ".join(map(repr, lost))
-        return f"training failed for {which}: not found even in the scans that the model was trained on; {REMEDY}"
+        return f"training failed for {which}: not found even in a scan that the model was trained on; {REMEDY}"
     return None

@@ -49,6 +49,7 @@ def finetune(
     backbone: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    folds: int = 0,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -69,6 +70,8 @@ def finetune(
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, model written, after this time.
+        folds: number of further trainings, each of the same length and without a part of the scans, on which it is
+            then scored; from 2 to the number of scans, 0 for none. With `minutes` they share the time with the model.
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
@@ -99,6 +102,8 @@ def finetune(
     else:
         _check_recipe(paper, labels, classes, backbone)
         labelled, table = training_cases(paper, images, cases, events)
+    if folds and not 2 <= folds <= len(labelled):
+        raise RequestError(f"--folds {folds}: choose a number from 2 to that of the labeled scans ({len(labelled)})")
     request = {
         "images": str(images),
         "labels": str(labels),
@@ -109,6 +114,7 @@ def finetune(
         "backbone": backbone,
         "steps": steps,
         "minutes": minutes,
+        "folds": folds,
         "seed": seed,
         "settings": dict(settings or {}),
     }
@@ -153,10 +159,11 @@ def finetune(
         result = train_and_score(
             run,
             LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint),
-            config,
             train,
+            folds=folds,
             steps=steps,
             minutes=minutes,
+            seed=seed,
             began=began,
             finish=finish,
             events=events,

@@ -1,11 +1,13 @@
-"""The labelled scans of a run, segmented by the network in training and compared with the labels that the user gave."""
+"""The labeled scans of a run, segmented by the network in training and compared with the labels that the user gave."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import SimpleITK as sitk
 
+from ..errors import Stopped
 from ..memory import is_out_of_memory
 from ..scans.cases import Case
 from ..scans.classes import ClassTable
@@ -108,3 +110,15 @@ class LabelledCases:
                 if not is_out_of_memory(error):
                     raise
         return scores
+
+
+def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """What is called between windows: raises Stopped if the user wants to, TimeoutError after the deadline."""
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped("stopped while labeled scans were segmented; add --resume to go on")
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError
+
+    return check

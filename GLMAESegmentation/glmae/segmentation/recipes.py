@@ -68,7 +68,6 @@ class Recipe:
             "weight_decay": 1e-5,
             "warm_up": WARM_UP_EPOCHS / EPOCHS,
             "average": 0.0,
-            "validation": 0.0,  # the sets have validation scans of their own
         }
 
     @property

@@ -1,31 +1,30 @@
-"""A training run with its score: the model of all scans, a look at its result, and models without some of the scans."""
+"""A training run: the model of all labeled scans, a look at its result, and held-out scores if they are asked for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from ..events import Events
 from ..run_folder import RunFolder
-from ..schedule import RESERVE_SECONDS, Schedule, minutes_left
-from .configuration import FinetuneConfig
-from .cross_validation import Trainer, checking, cross_validate
+from ..schedule import RESERVE_SECONDS, Schedule
+from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores
 from .failed_training import check_training
-from .held_out_score import held_out_score, summary, withheld
-from .labelled_cases import LabelledCases
+from .folds import plan_folds
+from .labelled_cases import LabelledCases, checking
 from .preview import Previews
+from .sliding_window import OVERLAP, class_probabilities
 from .training import Training
-from .trial import run_trial
-from .validation_plan import ValidationPlan, plan_seconds, plan_steps
 
-# Of the minutes, for segmenting training scans at the end.
-LARGEST_CHECK = 0.1
-# A run of fewer steps is over before its time can be estimated.
-TRIAL_FROM = 50
+# Of the minutes, at most: for segmenting a training scan at the end, and of the rest for segmenting held-out ones.
+LARGEST_CHECK, LARGEST_SCORING = 0.1, 0.4
+# Reading the scan, and bringing the classes to its grid, beside the windows.
+SECONDS_A_SCAN = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,18 @@ class ScoredTraining:
 def train_and_score(
     run: RunFolder,
     labelled: LabelledCases,
-    config: FinetuneConfig,
     train: Trainer,
     *,
+    folds: int = 0,
     steps: int | None,
     minutes: float | None,
+    seed: int,
     began: float,
     finish: bool = False,
     events: Events,
     should_stop: Callable[[], bool],
 ) -> ScoredTraining:
-    """Train on all labelled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
+    """Train on all labeled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
 
     The model is that of the first stage: the folds decide what is said about it, not its weights. They come last, so
     that a run that is stopped early has a model.
@@ -57,10 +57,11 @@ def train_and_score(
     Args:
         run: folder of the run, begun.
         labelled: the scans.
-        config: of the run.
         train: gives a training on some of the scans.
-        steps: of the model; the folds' come on top.
-        minutes: for everything since `began`.
+        folds: number of further trainings, each without a part of the scans, on which it is scored; 0 for none.
+        steps: of the model, and of each fold.
+        minutes: for everything since `began`, in equal parts for the model and each fold.
+        seed: of the run.
         began: `time.monotonic` when the run began, less the seconds of earlier sittings.
         finish: take the training as it was when it was interrupted, and the folds that were finished, instead of going
             on.
@@ -72,92 +73,87 @@ def train_and_score(
         GLMAEError: the loss is not finite any more.
     """
     everything = range(len(labelled.store))
-    file = run.unfinished / "validation.json"
-    plan = ValidationPlan.read(file)
-    if plan is None:
-        if steps is not None:
-            if steps >= TRIAL_FROM:
-                step_seconds = run_trial(train(everything, Schedule(1))).step_seconds
-                _report_time(events, step_seconds, round((1 + config.validation) * steps))
-            plan = plan_steps(labelled.annotated, config.validation, steps, config.seed)
-        else:
-            assert minutes is not None
-            plan = _plan_seconds(labelled, config, train, 60 * minutes, events)
-        plan.write(file)
-    looked_at = _looked_at(plan, labelled)
-    schedule, deadline = Schedule(steps, minutes), None
+    plan = plan_folds(labelled.annotated, folds, seed) if folds else ()
+    training = train(everything, Schedule(steps, minutes))
+    deadline, scan_seconds = None, 0.0
     if minutes is not None:
         deadline = began + 60 * minutes - RESERVE_SECONDS
-        check_seconds = min(LARGEST_CHECK * 60 * minutes, len(looked_at) * plan.scan_seconds)
-        reserve = RESERVE_SECONDS + check_seconds + plan.all_seconds
-        schedule = Schedule(minutes=minutes_left(minutes, began, reserve))
+        scan_seconds = _scan_seconds(labelled, training)
+        left = max(1.0, deadline - time.monotonic())
+        left -= min(LARGEST_CHECK * left, scan_seconds)
+        if plan:
+            scan_seconds = min(scan_seconds, LARGEST_SCORING * left / len(everything))
+            left -= scan_seconds * len(everything)
+        training.schedule = Schedule(minutes=left / (1 + len(plan)) / 60)
     previews = Previews(run.unfinished, labelled, events)
-    training = train(everything, schedule)
     try:
         if finish:
             training.restore(run.checkpoint)
-            folds = "; held-out scans that were not scored yet are left out" if schedule.finished and plan.folds else ""
-            events.info(f"Finished early, after step {schedule.done}{folds}.")
+            events.info(f"Finished early, after step {training.schedule.done}.")
         else:
             training.run(run.checkpoint, events, previews.between_steps(training, should_stop))
         training.end()
-        check = check_training(labelled, training, looked_at, checking(deadline, should_stop))
+        until = None
+        if minutes is not None and deadline is not None:
+            until = min(deadline, time.monotonic() + LARGEST_CHECK * 60 * minutes)
+        check = check_training(labelled, training, _telling(labelled), checking(until, should_stop))
+        remark = check.failure or check.not_checked
+        if remark is not None:
+            events.warning(remark)
         results = cross_validate(
-            file.parent / "cross-validation",
+            run.unfinished / "cross-validation",
             plan,
             labelled,
             train,
+            steps=steps,
+            deadline=deadline,
+            scoring_seconds=scan_seconds,
+            finish=finish,
             events=events,
             should_stop=should_stop,
             previews=previews,
-            deadline=deadline,
-            finish=finish,
         )
     finally:
         run.note_seconds(time.monotonic() - began)
-    without = plan.without
-    if plan.folds and not results:
-        without = (
-            "The run was stopped before any scan was held out: how well the model does is not known; train longer."
-            if finish
-            else "No model without some of the scans could be trained in time: how well the model does is not known."
-        )
-    scores = held_out_score(
-        results, check.scores, labelled.classes, scans=len(everything), steps=schedule.done, without=without
-    )
-    scores = withheld(scores)
-    if check.failure is not None:
-        events.warning(check.failure)
-    scores["failure"] = check.failure
-    events.emit(
-        "score", scans=len(everything), message=check.failure or summary(scores, len(everything)), **_reported(scores)
-    )
-    return ScoredTraining(training, scores)
+    scores = held_out_scores(results, labelled.classes.names)
+    scores |= {"note": _note(scores, results, folds, len(everything), finish)}
+    if folds:
+        events.emit("score", message=scores["note"], **{key: scores[key] for key in ("mean_dice", "sd", "classes")})
+    return ScoredTraining(training, scores | {"failure": check.failure, "not_checked": check.not_checked})
 
 
-def _plan_seconds(
-    labelled: LabelledCases, config: FinetuneConfig, train: Trainer, seconds: float, events: Events
-) -> ValidationPlan:
+def _telling(labelled: LabelledCases) -> int:
+    """The scan that the finished model is tried on: of those in which most classes were drawn, the smallest."""
+    drawn = [sum(annotated) for annotated in labelled.annotated]
+    return min(range(len(drawn)), key=lambda index: (-drawn[index], labelled.store.image(index).size))
+
+
+def _scan_seconds(labelled: LabelledCases, training: Training) -> float:
+    """Estimate for segmenting and scoring one of the scans, in the mean, a little more than likely."""
+    patch, device = training.config.patch, training.device
+    window = np.zeros((training.network.backbone.config.channels, *patch), dtype=np.float32)
+    for _ in range(2):  # the first one also allocates memory and chooses kernels
+        began = time.monotonic()
+        class_probabilities(training.network, window, patch, device)
+    seconds = time.monotonic() - began
     shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
-    training = train(range(len(shapes)), Schedule(1))
-    trial = run_trial(training)
-    scan_seconds = float(np.mean([trial.scan_seconds(shape, training.config.patch) for shape in shapes]))
-    _report_time(events, trial.step_seconds, round(seconds / trial.step_seconds))
-    return plan_seconds(labelled.annotated, config.validation, seconds, trial.step_seconds, scan_seconds, config.seed)
+    return 1.3 * seconds * float(np.mean([_windows(shape, patch) for shape in shapes])) + SECONDS_A_SCAN
 
 
-def _report_time(events: Events, step_seconds: float, steps: int) -> None:
-    seconds = round(steps * step_seconds, 1)
-    message = f"A step takes about {step_seconds:.2g} s here, so some {steps} steps in {seconds / 60:.3g} minutes."
-    events.emit("estimate", seconds=seconds, steps=steps, message=message)
+def _windows(shape: Sequence[int], patch: Sequence[int]) -> int:
+    return prod(max(1, ceil(s / (p * (1 - OVERLAP)) - 1)) for s, p in zip(shape, patch, strict=True))
 
 
-def _looked_at(plan: ValidationPlan, labelled: LabelledCases) -> list[int]:
-    """The scans that the finished model is tried on: those that tell its progress over the folds, else the smallest."""
-    seen = sorted({fold.seen(number) for number, fold in enumerate(plan.folds) if fold.part == 1.0})
-    return seen or [min(range(len(labelled.store)), key=lambda index: labelled.store.image(index).size)]
-
-
-def _reported(scores: dict[str, Any]) -> dict[str, Any]:
-    """What of the scores goes into the event."""
-    return {key: scores[key] for key in ("mean_dice", "interval", "classes", "more_labels", "note", "failure")}
+def _note(scores: dict[str, Any], results: Sequence[FoldResult], folds: int, scans: int, finish: bool) -> str:
+    """The score in a sentence, or why there is none."""
+    if scores["mean_dice"] is not None:
+        spread = "" if scores["sd"] is None else f" ± {scores['sd']:.2f} (standard deviation)"
+        return (
+            f"Dice {scores['mean_dice']:.2f}{spread} on {scores['scans']} of {scans} labeled scans, "
+            "each segmented by a model that had not seen it."
+        )
+    if not folds:
+        return "Not measured: no scans were held out (--folds)."
+    if finish and len(results) < folds:
+        return "Not measured: the run was ended before any held-out scan was scored."
+    return "Not measured: no training without some of the scans could be finished and scored; train longer."

@@ -13,7 +13,7 @@ from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
-from glmae.segmentation.failed_training import check_training
+from glmae.segmentation.failed_training import TrainingCheck, check_training
 from glmae.segmentation.labelled_cases import LabelledCases
 from glmae.segmentation.model import load_model
 from glmae.segmentation.training import Training
@@ -56,35 +56,40 @@ def no_deadline() -> None:
 
 
 def test_a_model_that_works_is_not_called_failed(labelled, training):
-    check = check_training(labelled, training, [0, 1], no_deadline)
-    assert check.failure is None
-    assert [score.case for score in check.scores] == ["0", "0", "1", "1"]
-    assert all(score.dice is not None and score.dice > 0.2 for score in check.scores)
-    assert all(score.hd95_mm is None for score in check.scores), "of a whole large scan they need gigabytes"
+    assert check_training(labelled, training, 0, no_deadline) == TrainingCheck()
+    scores = labelled.score([0, 1], training, [True, True], no_deadline)
+    assert [score.case for score in scores] == ["0", "0", "1", "1"]
+    assert all(score.dice is not None and score.dice > 0.2 for score in scores)
+    assert all(score.hd95_mm is None for score in scores), "of a whole large scan they need gigabytes"
 
 
 @pytest.mark.parametrize(
     ("biases", "said"),
     [
         ({0: 100.0}, "finds nothing"),
-        ({1: 100.0}, "takes the whole of each scan for 'hippocampus anterior'"),
+        ({1: 100.0}, "takes the whole of a scan for 'hippocampus anterior'"),
         ({2: -100.0}, "failed for 'hippocampus posterior': not found"),
     ],
 )
 def test_constant_output_is_named_with_a_remedy(biases, said, labelled, training):
-    failure = check_training(labelled, biased(training, biases), [0], no_deadline).failure
+    failure = check_training(labelled, biased(training, biases), 0, no_deadline).failure
     assert failure is not None
     assert failure.startswith("training failed")
     assert said in failure
     assert "--minutes" in failure
 
 
-def test_out_of_time_nothing_is_claimed(labelled, training):
+@pytest.mark.parametrize(
+    ("error", "said"), [(TimeoutError(), "the time was too short"), (MemoryError(), "there is not enough memory")]
+)
+def test_without_time_or_memory_nothing_is_claimed_and_that_is_said(error, said, labelled, training):
     def late() -> None:
-        raise TimeoutError
+        raise error
 
-    check = check_training(labelled, biased(training, {0: 100.0}), [0, 1], late)
-    assert (check.scores, check.failure) == ((), None)
+    check = check_training(labelled, biased(training, {0: 100.0}), 0, late)
+    assert check.failure is None
+    assert check.not_checked is not None
+    assert f"Not checked whether the training failed: {said}" in check.not_checked
 
 
 def test_stopping_is_passed_on(labelled, training):
@@ -92,4 +97,4 @@ def test_stopping_is_passed_on(labelled, training):
         raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        check_training(labelled, training, [0], stop)
+        check_training(labelled, training, 0, stop)

@@ -6,13 +6,13 @@ import SimpleITK as sitk
 
 from glmae.cli import main
 from glmae.events import recorded
-from glmae.segmentation.forecast import forecast
+from glmae.segmentation.requirements import check
 
 
 def test_good_labels(few_scans):
     before = sorted(few_scans.rglob("*"))
     events: list[dict] = []
-    findings = forecast(images=few_scans / "images", labels=few_scans / "labels", device="cpu", events=recorded(events))
+    findings = check(images=few_scans / "images", labels=few_scans / "labels", device="cpu", events=recorded(events))
     assert findings == []
     assert [e["event"] for e in events if e["event"] != "progress"] == ["started", "info", "estimate", "finished"]
     estimate = next(e for e in events if e["event"] == "estimate")
@@ -29,7 +29,7 @@ def test_a_slip_is_a_warning_and_a_damaged_label_ends_with_status_1(few_scans, c
     sitk.WriteImage(label, str(path))
     words = ["check", "--images", str(few_scans / "images"), "--labels", str(few_scans / "labels"), "--device", "cpu"]
     events: list[dict] = []
-    findings = forecast(images=few_scans / "images", labels=few_scans / "labels", device="cpu", events=recorded(events))
+    findings = check(images=few_scans / "images", labels=few_scans / "labels", device="cpu", events=recorded(events))
     assert [(finding.check, finding.cases) for finding in findings] == [("island", ("hippocampus_003",))]
     (warning,) = (e for e in events if e["event"] == "warning")
     assert (warning["check"], warning["case"]) == ("island", "hippocampus_003")

@@ -19,7 +19,7 @@ from .memory_ladder import MemoryLadder
 from .network import SegmentationNetwork
 
 
-def forecast(
+def check(
     *,
     images: Path,
     labels: Path,
@@ -49,11 +49,11 @@ def forecast(
     """
     events = events or silent()
 
-    def check() -> None:
+    def stop() -> None:
         if should_stop():
             raise Stopped("stopped")
 
-    looking = checked(events, check)
+    looking = checked(events, stop)
     chosen, reason = choose_device(device)
     events.started("check", device=str(chosen))
     events.info(reason)

@@ -147,15 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _device_options(check)
 
-    suggest = _command(commands, "suggest", _suggest, "rank unlabelled scans: which to label next")
-    suggest.add_argument("--model", type=Path, required=True, help="folder made by finetune")
-    suggest.add_argument(
-        "--images", type=Path, nargs="+", required=True, metavar="FILE|DIR", help="scans, or folders of scans"
-    )
-    suggest.add_argument("--uncertainty", type=Path, metavar="DIR", help="folder for maps of where the model is unsure")
-    suggest.add_argument("--out", type=Path, metavar="ranking.json")
-    _device_options(suggest)
-
     published = _command(
         commands, "import-checkpoint", _import_checkpoint, "make a backbone of the GL-MAE authors' checkpoint"
     )
@@ -325,21 +316,6 @@ def _check(options: argparse.Namespace, events: Events, stopped: Callable[[], bo
         should_stop=stopped,
     )
     return 1 if any(finding.severity == "error" for finding in findings) else 0
-
-
-def _suggest(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
-    from .segmentation.suggestion import suggest
-
-    failed = suggest(
-        model=options.model,
-        images=options.images,
-        out=options.out,
-        uncertainty=options.uncertainty,
-        device=options.device,
-        events=events,
-        should_stop=stopped,
-    )
-    return 1 if failed else 0
 
 
 def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:

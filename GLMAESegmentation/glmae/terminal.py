@@ -69,10 +69,6 @@ class _Terminal:
         for flag in event.get("flags", ()):
             self._line(f"doubtful: {event['case']}: {flag['message']}")
 
-    def _suggestion(self, event: dict[str, Any]) -> None:
-        self._close()
-        print(f"{event['rank']:3d}. {event['case']} (gain {event['gain']:.2f}): {event['reason']}", flush=True)
-
     def _score(self, event: dict[str, Any]) -> None:
         self._close()
         if event["mean_dice"] is not None:

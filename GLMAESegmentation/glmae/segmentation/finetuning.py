@@ -28,7 +28,6 @@ from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
-from .features import scan_features
 from .labelled_cases import LabelledCases
 from .memory_ladder import MemoryLadder
 from .model import Model, save_model
@@ -171,11 +170,7 @@ def finetune(
         )
         training, schedule = result.training, result.training.schedule
         model = Model(training.averaged_network(), training.config, preparation, table, location=training.location)
-        features = []
-        for scan in scans:
-            check()
-            features.append(scan_features(model.network, scan.image, model.config.patch, chosen))
-        details = _details(labelled, features, schedule, origin, seed, fingerprint.to_json())
+        details = _details(labelled, schedule, origin, seed, fingerprint.to_json())
         save_model(run.out, model, details | {"scores": result.scores})
     except Stopped:
         raise
@@ -274,21 +269,17 @@ def _network(
 
 def _details(
     cases: Sequence[Case],
-    features: Sequence[np.ndarray],
     schedule: Schedule,
     origin: Mapping[str, Any],
     seed: int,
     fingerprint: Mapping[str, Any],
 ) -> dict[str, Any]:
-    training = [
-        (*alias_and_hash(case, number), [round(float(part), 4) for part in vector])
-        for number, (case, vector) in enumerate(zip(cases, features, strict=True), start=1)
-    ]
+    training = [alias_and_hash(case, number) for number, case in enumerate(cases, start=1)]
     return {
         "schedule": schedule.state(),
         "seed": seed,
         **origin,
-        "training_cases": [{"alias": a, "sha256": digest, "features": vector} for a, digest, vector in training],
+        "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
         "fingerprint": fingerprint,
     }
 

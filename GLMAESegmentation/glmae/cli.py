@@ -124,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         default="seg.nrrd",
         help="default: seg.nrrd; dcm is a DICOM segmentation and, as DICOM requires, names the patient and the series",
     )
+    segment.add_argument(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="I/N",
+        help="every N-th scan from the I-th on, for N processes",
+    )
     segment.add_argument("--uncertainty", action="store_true", help="write uncertainty/NAME.nii.gz (percent), too")
     _device_options(segment)
 
@@ -197,6 +204,13 @@ def _positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text} is no part, like 2/8")
+    return int(number), int(count)
 
 
 def _seed(text: str) -> int:
@@ -280,6 +294,7 @@ def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], 
         out=options.out,
         recipe=options.recipe,
         file_format=options.format,
+        part=options.part,
         device=options.device,
         uncertainty=options.uncertainty,
         events=events,

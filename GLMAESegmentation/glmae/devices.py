@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -41,14 +39,6 @@ def choose_device(request: str = "auto") -> tuple[torch.device, str]:
     if problem is not None:
         raise RequestError(f"device '{request}' cannot be used ({problem}); choose --device auto or cpu")
     return torch.device(request), f"Computing on {_called(request)}, as asked."
-
-
-def own_gpu(device: torch.device, environment: Mapping[str, str] = os.environ) -> torch.device:
-    """Where a computer has several GPUs, that of this process, as torchrun (LOCAL_RANK) or SLURM count them."""
-    number = environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID") or ""
-    if device.type != "cuda" or not number.isdigit() or torch.cuda.device_count() < 2:
-        return device
-    return torch.device("cuda", int(number) % torch.cuda.device_count())
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -24,7 +24,7 @@ from . import __version__
 
 PACKAGES = (
     *("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors"),
-    *("matplotlib", "tqdm", "pillow", "filelock", "psutil"),
+    *("matplotlib", "tqdm", "pillow", "psutil"),
 )
 DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
 SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner

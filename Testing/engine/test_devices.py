@@ -69,15 +69,3 @@ def test_without_the_query_float32_is_used(monkeypatch):
         monkeypatch.delattr(torch.cpu, query, raising=False)
     assert precision(torch.device("cpu")) == torch.float32
     assert precision(torch.device("mps")) == torch.float32
-
-
-def test_each_process_has_its_own_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    gpu = torch.device("cuda")
-    assert devices.own_gpu(gpu, {"LOCAL_RANK": "1"}) == torch.device("cuda", 1)
-    assert devices.own_gpu(gpu, {"SLURM_LOCALID": "2"}) == torch.device("cuda", 0)
-    assert devices.own_gpu(gpu, {}) == gpu
-    assert devices.own_gpu(torch.device("cpu"), {"LOCAL_RANK": "1"}) == torch.device("cpu")
-    # Where each process was given one GPU, it is number 0 for all of them.
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert devices.own_gpu(gpu, {"LOCAL_RANK": "1"}) == gpu

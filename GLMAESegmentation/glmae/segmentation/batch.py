@@ -5,11 +5,9 @@ Results are written in a thread, while the next scan is in work.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ from .contact_sheet import draw_thumbnail, write_contact_sheets
 from .flags import find_flags
 from .report import CaseRecord, ModelMark, Report
 from .result import Result, write_result
-from .work_sharing import Claims, Rank
 
 
 class Batch:
@@ -39,7 +36,6 @@ class Batch:
         classes: of the model.
         fingerprint: of the model's training cases, if known.
         model: tells its results from those of other models.
-        rank: which part of the cases this process takes first.
         events: where to report to.
         should_stop: asked before every case.
 
@@ -56,19 +52,16 @@ class Batch:
         classes: ClassTable,
         fingerprint: Fingerprint | None,
         model: ModelMark,
-        rank: Rank,
         events: Events,
         should_stop: Callable[[], bool],
     ) -> None:
         self._cases, self._out, self._format = cases, out, file_format
         self._classes, self._fingerprint, self._model = classes, fingerprint, model
-        self._rank, self._events, self._should_stop = rank, events, should_stop
+        self._events, self._should_stop = events, should_stop
         self._report = Report(out)
-        self._claims = Claims(self._report.claims)
         self._began, self._done, self._flagged = time.monotonic(), 0, 0
         self._failed: list[str] = []
         self._foreign: list[str] = []
-        self._start = 0.0
         self.following: Case | None = None
         self._writing: list[Future[None]] = []
 
@@ -85,59 +78,49 @@ class Batch:
             Stopped: the user stopped. What was finished stays, and is in the report.
             StorageError: the folder of the results cannot be made.
         """
-        self._begin()
-        order = self._rank.order(self._cases)
+        try:
+            self._report.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+        missing = [case for case in self._cases if not self._target(case).exists()]
+        following = [*missing[1:], None]
+        turn = {case.name: number for number, case in enumerate(missing)}
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
-                for number, (case, own) in enumerate(order):
-                    left = self._seconds_left(len(order) - number)
-                    self._events.progress("segment", number, len(order), left, case=case.name)
-                    rest = (case for case, own in order[number + 1 :] if own and not self._target(case).exists())
-                    self.following = next(rest, None)
-                    self._visit(case, own, segment_one, thread)
-            self._events.progress("segment", len(order), len(order), 0.0)
+                for number, case in enumerate(self._cases):
+                    left = self._seconds_left(len(self._cases) - number)
+                    self._events.progress("segment", number, len(self._cases), left, case=case.name)
+                    if case.name in turn and not self._target(case).exists():
+                        self.following = following[turn[case.name]]
+                        self._visit(case, segment_one, thread)
+                    else:
+                        self._skip(case, self._target(case))
+            self._events.progress("segment", len(self._cases), len(self._cases), 0.0)
         finally:
             self._write_report()
         self._finish()
         return self._failed
 
-    def _begin(self) -> None:
-        try:
-            self._report.folder.mkdir(parents=True, exist_ok=True)
-            os.utime(self._report.folder)  # by the clock of the file system, not of this computer
-            self._start = self._report.folder.stat().st_mtime
-        except OSError as error:
-            raise storage_error(self._out, error) from error
-
-    def _visit(self, case: Case, own: bool, segment_one: Callable[[Case], Result], thread: ThreadPoolExecutor) -> None:
-        target = self._target(case)
-        if target.exists():
-            if own:
-                self._skip(case, target)
-            return
+    def _visit(self, case: Case, segment_one: Callable[[Case], Result], thread: ThreadPoolExecutor) -> None:
         if self._should_stop():
             raise self._stopped()
-        began = time.monotonic()
-        with ExitStack() as claim:
+        target, began = self._target(case), time.monotonic()
+        try:
+            self._check_folder()
+            self._events.case(case.name, "running")
             try:
-                self._check_folder()
-                mine = claim.enter_context(self._claims.claim(case.name, own))
-                if not mine or target.exists() or (not own and self._failed_lately(target)):
-                    return
-                self._events.case(case.name, "running")
-                try:
-                    result = segment_one(case)
-                except TooLargeError:
-                    # Perhaps not, when the memory of the one before is free.
-                    wait(self._writing)
-                    result = segment_one(case)
-            except Stopped as error:
-                raise self._stopped() from error
-            except Exception as error:  # whatever it is, the other scans are not to blame
-                self._fail(case, target, began, error)
-                return
-            wait(self._writing)  # one result at a time is kept for it
-            self._writing = [thread.submit(self._keep, case, target, began, result, claim.pop_all())]
+                result = segment_one(case)
+            except TooLargeError:
+                # Perhaps not, when the memory of the one before is free.
+                wait(self._writing)
+                result = segment_one(case)
+        except Stopped as error:
+            raise self._stopped() from error
+        except Exception as error:  # whatever it is, the other scans are not to blame
+            self._fail(case, target, began, error)
+            return
+        wait(self._writing)  # one result at a time is kept for it
+        self._writing = [thread.submit(self._keep, case, target, began, result)]
 
     def _stopped(self) -> Stopped:
         wait(self._writing)
@@ -146,13 +129,12 @@ class Batch:
     def _target(self, case: Case) -> Path:
         return self._out / f"{case.name}.{self._format}"
 
-    def _keep(self, case: Case, target: Path, began: float, result: Result, claim: ExitStack) -> None:
-        """Write a result, and what is to be told of it; then give the case free."""
-        with claim:
-            try:
-                self._write(case, target, began, result)
-            except Exception as error:
-                self._fail(case, target, began, error)
+    def _keep(self, case: Case, target: Path, began: float, result: Result) -> None:
+        """Write a result, and what is to be told of it."""
+        try:
+            self._write(case, target, began, result)
+        except Exception as error:
+            self._fail(case, target, began, error)
 
     def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
@@ -236,11 +218,6 @@ class Batch:
             message = message.replace(str(place), place.name)
         return message.replace(str(self._out), self._out.name)
 
-    def _failed_lately(self, target: Path) -> bool:
-        """Whether another process tried this case since this one began."""
-        record = self._report.record(target.name)
-        return record is not None and record.state == "failed" and self._report.changed(target.name) >= self._start
-
     def _check_folder(self) -> None:
         if not self._out.is_dir():
             raise StorageError(f"{self._out} has vanished; connect its drive again and repeat the command.")
@@ -249,8 +226,7 @@ class Batch:
         if not self._out.is_dir():
             return
         try:
-            with self._claims.wait("report"):
-                write_contact_sheets(self._report, self._report.write(), self._classes)
+            write_contact_sheets(self._report, self._report.write(), self._classes)
         except StorageError as error:
             self._events.warning(f"the report is missing: {error}")
 
@@ -274,7 +250,7 @@ class Batch:
         )
 
     def _seconds_left(self, left: int) -> float | None:
-        return (time.monotonic() - self._began) / self._done * left / self._rank.count if self._done else None
+        return (time.monotonic() - self._began) / self._done * left if self._done else None
 
 
 def _measured(record: CaseRecord) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..devices import choose_device, own_gpu
+from ..devices import choose_device
 from ..errors import RequestError, Stopped
 from ..events import Events, silent
 from ..memory import is_out_of_memory, release
@@ -27,7 +27,6 @@ from .result import FORMATS, Result
 from .single_piece import keep_largest_parts, single_pieces
 from .sliding_window import Slab, probability_slabs
 from .uncertainty import Uncertainty
-from .work_sharing import Rank
 
 
 def segment(
@@ -37,6 +36,7 @@ def segment(
     out: Path,
     recipe: str | None = None,
     file_format: str = "seg.nrrd",
+    part: tuple[int, int] = (1, 1),
     device: str = "auto",
     uncertainty: bool = False,
     events: Events | None = None,
@@ -44,14 +44,13 @@ def segment(
 ) -> list[str]:
     """Segment scans; the same as `glmae segment`. A result that is there already is kept, its scan passed over.
 
-    Several processes (under torchrun, as a SLURM array, or simply started twice) share the scans without overlap.
-
     Args:
         model: folder made by `finetune`.
         images: scans, folders of scans or DICOM files, or lists of paths.
         out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
         recipe: `images` is the folder of this recipe's data set, as published: its validation scans are segmented.
         file_format: seg.nrrd, nii.gz, or dcm (DICOM segmentation, for scans that are DICOM series).
+        part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
         device: auto, cpu, cuda or mps.
         uncertainty: write `uncertainty/NAME.nii.gz` too: 1 - (largest probability) in percent.
         events: where to report to.
@@ -70,24 +69,25 @@ def segment(
         raise RequestError(f"there is no format '{file_format}'; choose one of {', '.join(FORMATS)}")
     if file_format == "dcm":
         check_installed()
-    rank = Rank.here()
+    number, count = part
+    if not 1 <= number <= count:
+        raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
     passed_over: list[str] = []
     if recipe is None:
         cases = find_images(list(images), passed_over=passed_over.append)
     else:
         cases = validation_cases(recipe, images, events)[0]
     # Results that lie beside the scans are no scan with many channels.
-    cases = [case for case in cases if not _lies_in(case, Path(out))]
+    cases = [case for case in cases if not _lies_in(case, Path(out))][number - 1 :: count]
     _check_out(Path(out), cases, file_format)
     chosen, reason = choose_device(device)
-    chosen = own_gpu(chosen)
     opened = load_model(Path(model), chosen)
     events.started("segment", cases=len(cases), classes=list(opened.classes.names), device=str(chosen))
     events.info(reason)
     for message in passed_over:
         events.info(f"Passed over: {message}.")
-    if rank.count > 1:
-        events.info(f"This is process {rank.number + 1} of {rank.count} that share these scans.")
+    if count > 1:
+        events.info(f"Part {number} of {count} of the scans: {len(cases)}.")
     batch = Batch(
         cases,
         Path(out),
@@ -95,7 +95,6 @@ def segment(
         classes=opened.classes,
         fingerprint=opened.fingerprint,
         model=ModelMark.of(Path(model)),
-        rank=rank,
         events=events,
         should_stop=should_stop,
     )

@@ -124,7 +124,7 @@ class Report:
     def __init__(self, out: Path) -> None:
         self.out, self.folder = Path(out), Path(out) / "report"
         self.csv, self.json = self.folder / "report.csv", self.folder / "report.json"
-        self.sheets, self.claims = self.folder / "contact_sheet", self.folder / "claims"
+        self.sheets = self.folder / "contact_sheet"
 
     def thumbnail(self, file: str) -> Path:
         """The picture of a result."""
@@ -142,13 +142,6 @@ class Report:
         """What is known of a result, if there is a record of it."""
         return _read(self._path(file))
 
-    def changed(self, file: str) -> float:
-        """When the record of a result was written, by the clock of its file system; 0 if there is none."""
-        try:
-            return self._path(file).stat().st_mtime
-        except OSError:
-            return 0.0
-
     def records(self) -> list[CaseRecord]:
         """All cases that failed, and all whose result is there, in the order of their names."""
         found = [_read(path) for path in sorted((self.folder / "cases").glob("*.json"))]
@@ -158,14 +151,19 @@ class Report:
     def write(self) -> list[CaseRecord]:
         """Put report.csv and report.json together; gives the records in it.
 
+        Another process may add records meanwhile, and write a report between the reading and the writing here, which
+        would then hide what is newer: so it is written again until it holds all there is.
+
         Raises:
             StorageError: they cannot be written.
         """
-        records = self.records()
-        write_json(self.json, {"cases": [record.to_json() for record in records]})
-        with whole_file(self.csv) as temporary:
-            # With the mark at its start Excel takes the file for UTF-8.
-            temporary.write_text(_table(records), encoding="utf-8-sig", newline="")
+        written = None
+        while (records := self.records()) != written:
+            write_json(self.json, {"cases": [record.to_json() for record in records]})
+            with whole_file(self.csv) as temporary:
+                # With the mark at its start Excel takes the file for UTF-8.
+                temporary.write_text(_table(records), encoding="utf-8-sig", newline="")
+            written = records
         return records
 
     def _path(self, file: str) -> Path:

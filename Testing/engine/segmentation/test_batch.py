@@ -21,7 +21,8 @@ from dicom_series import write_series
 from threshold import CLASSES, MODEL, batch_of, thresholded
 
 from glmae.errors import Stopped, TooLargeError
-from glmae.events import recorded
+from glmae.events import recorded, silent
+from glmae.files import whole_file
 from glmae.segmentation.report import ModelMark, Report
 
 NAMES = ["hippocampus_003", "hippocampus_039", "hippocampus_057"]
@@ -54,7 +55,7 @@ def segmented(scans, tmp_path):
 def written(out: Path, name: str) -> bool:
     """Wait for a result, which is written in a thread; whether it came within a minute."""
     for _ in range(1200):
-        if (out / f"{name}.seg.nrrd").exists() and not list((out / "report").rglob(f"{name}.lock")):
+        if (out / f"{name}.seg.nrrd").exists():
             return True
         time.sleep(0.05)
     return False
@@ -142,6 +143,47 @@ def test_a_second_run_does_only_what_is_missing(segmented, tmp_path):
     assert [state["state"] for state in states.values()] == ["skipped", "done", "skipped"]
     assert (tmp_path / "out" / f"{NAMES[0]}.seg.nrrd").stat().st_mtime_ns == before
     assert list(report_of(tmp_path / "out")) == NAMES
+
+
+def test_a_second_run_looks_once_at_each_result(segmented, scans, tmp_path, monkeypatch):
+    """Looking at all others for each of them took minutes for thousands of results."""
+    for number in range(7):
+        shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / f"copy {number}.nii.gz")
+    segmented()
+    looked: list[str] = []
+    real = Path.exists
+
+    def counted(self, **how):
+        if self.name.endswith(".seg.nrrd") and self.parent == tmp_path / "out":
+            looked.append(self.name)
+        return real(self, **how)
+
+    monkeypatch.setattr(Path, "exists", counted)
+    batch_of([scans], tmp_path / "out", silent()).run(thresholded)
+    results = len(list((tmp_path / "out").glob("*.seg.nrrd")))
+    assert results == 10
+    assert len(looked) <= 3 * results
+
+
+def test_a_record_that_comes_while_the_report_is_written_is_in_it(segmented, tmp_path, monkeypatch):
+    """Processes that share a batch each write the report; the last one writes all."""
+    segmented()
+    report = Report(tmp_path / "out")
+    late = replace(report.records()[0], case="late", file="late.seg.nrrd")
+    (tmp_path / "out" / "late.seg.nrrd").touch()
+    real, added = whole_file, []
+
+    def meanwhile(path):
+        if path == report.csv and not added:
+            added.append(late)
+            report.add(late)
+        return real(path)
+
+    monkeypatch.setattr("glmae.segmentation.report.whole_file", meanwhile)
+    assert late in report.write()
+    rows = json.loads(report.json.read_text(encoding="utf-8"))["cases"]
+    assert "late" in [row["case"] for row in rows]
+    assert "late" in report.csv.read_text(encoding="utf-8-sig")
 
 
 def test_results_of_another_model_are_kept_and_named(segmented, tmp_path):

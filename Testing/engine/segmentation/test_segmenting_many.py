@@ -49,6 +49,30 @@ def test_the_report_tells_model_and_doubts(untrained_model, scan, tmp_path):
     assert done["flags"] == row["flags"]
 
 
+def test_parts_are_disjoint_and_make_the_whole_report(untrained_model, scan, tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    image = sitk.ReadImage(str(scan))[:16, :16, :16]
+    for number in range(3):
+        sitk.WriteImage(image, str(scans / f"scan {number}.nii.gz"))
+    out, done = tmp_path / "out", []
+    for part in ("1/2", "2/2"):
+        words = ["--model", str(untrained_model), "--images", str(scans), "--out", str(out), "--device", "cpu"]
+        assert main(["segment", *words, "--part", part, "--events"]) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        done.append([event["case"] for event in events if event.get("state") == "done"])
+    assert done == [["scan 0", "scan 2"], ["scan 1"]]
+    assert [row["case"] for row in report_of(out)["cases"]] == ["scan 0", "scan 1", "scan 2"]
+    assert main(["segment", *words, "--part", "4/4"]) == 0, "a part may be empty"
+
+
+@pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/b", "1/0"])
+def test_a_part_that_cannot_be_is_refused(part, tmp_path, capsys):
+    words = ["--model", str(tmp_path), "--images", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["segment", *words, "--part", part]) == 2
+    assert f"{part} is no part, like 2/8" in capsys.readouterr().err
+
+
 def test_uncertainty_on_request(untrained_model, scan, tmp_path):
     words = ["--model", str(untrained_model), "--images", str(scan), "--out", str(tmp_path), "--device", "cpu"]
     assert main(["segment", *words, "--uncertainty"]) == 0

@@ -1,23 +1,20 @@
-"""Segmenting without a network, for tests of what is around it; run as a program it is one of several processes."""
+"""Segmenting without a network, for tests of what is around it."""
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from glmae.errors import ScanError, Stopped
-from glmae.events import Events, json_lines
+from glmae.errors import ScanError
+from glmae.events import Events
 from glmae.scans.cases import Case, find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.image import read_channels
 from glmae.segmentation.batch import Batch
 from glmae.segmentation.report import ModelMark
 from glmae.segmentation.result import Result
-from glmae.segmentation.work_sharing import Rank
 
 CLASSES = ClassTable((SegmentClass(1, "bright"), SegmentClass(7, "brightest")))
 MODEL = ModelMark("threshold", "0" * 64)
@@ -39,25 +36,7 @@ def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -
         "classes": CLASSES,
         "fingerprint": None,
         "model": MODEL,
-        "rank": Rank(),
         "should_stop": lambda: False,
     }
     file_format = str(changes.pop("file_format", "seg.nrrd"))
     return Batch(find_images(images), out, file_format, events=events, **(values | changes))
-
-
-def main(images: str, out: str, seconds: str) -> None:
-    """Take `seconds` for each case; those called `slow...` never end."""
-
-    def slowly(case: Case) -> Result:
-        time.sleep(600 if case.name.startswith("slow") else float(seconds))
-        return thresholded(case)
-
-    batch_of([Path(images)], Path(out), json_lines(), rank=Rank.here()).run(slowly)
-
-
-if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except Stopped:
-        sys.exit(130)

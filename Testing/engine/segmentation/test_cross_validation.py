@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from glmae.errors import GLMAEError, RequestError, Stopped
 from glmae.events import recorded
-from glmae.schedule import RESERVE_SECONDS
+from glmae.schedule import RESERVE_SECONDS, Schedule
+from glmae.segmentation import scored_training
 from glmae.segmentation.cross_validation import FoldResult, held_out_scores
 from glmae.segmentation.evaluation import Score, evaluate
 from glmae.segmentation.finetuning import finetune
@@ -212,21 +213,20 @@ def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(sca
     assert 0 <= scored[2]["mean_dice"] <= 1
 
 
-def test_a_run_that_is_late_leaves_folds_out_says_what_was_not_checked_and_keeps_its_minutes(
-    scans, tmp_path, monkeypatch
-):
+def test_a_run_that_is_late_begins_nothing_more_and_says_what_was_not_checked(scans, tmp_path, monkeypatch):
     """A training that takes longer than planned takes it from the folds, not from the user."""
-    taken = Training.run
+    taken, clock, late = Training.run, time.monotonic, []
 
-    def late(self, checkpoint, events, should_stop, stage="finetune", **fields):
+    def run(self, checkpoint, events, should_stop, stage="finetune", **fields):
+        self.schedule = Schedule(1)
         taken(self, checkpoint, events, should_stop, stage, **fields)
-        if stage == "finetune":
-            time.sleep(max(0.0, began + 18 - RESERVE_SECONDS - time.monotonic()))
+        late.append(120)  # seconds
 
-    monkeypatch.setattr(Training, "run", late)
-    began, events = time.monotonic(), []
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=0.3, events=recorded(events))
-    assert time.monotonic() - began < 18 + 15
+    monkeypatch.setattr(Training, "run", run)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
+    events: list[dict] = []
+    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2, events=recorded(events))
+    assert len(late) == 1, "no fold is begun"
     scores = scores_of(out)
     assert (scores["cases"], scores["mean_dice"], scores["failure"]) == ([], None, None)
     assert "could be finished and scored" in scores["note"]
@@ -246,16 +246,25 @@ finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out,
 """
 
 
-def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path):
+def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path, monkeypatch):
+    """Each training has an equal share of what is left, less what scoring takes, which is kept for it."""
+    taken, given = Training.run, []
+
+    def brief(self, checkpoint, events, should_stop, stage="finetune", **fields):
+        given.append((60 * self.schedule.minutes, began + 120 - RESERVE_SECONDS - time.monotonic()))
+        self.schedule = Schedule(1)
+        taken(self, checkpoint, events, should_stop, stage, **fields)
+
+    monkeypatch.setattr(Training, "run", brief)
+    monkeypatch.setattr(scored_training, "_scan_seconds", lambda labelled, training: 2.0)
     began = time.monotonic()
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=0.4)
-    assert time.monotonic() - began < 24 + 15
-    scores = scores_of(out)
-    steps = json.loads((out / "model.json").read_text(encoding="utf-8"))["schedule"]["done"]
-    assert len(scores["fold_steps"]) == FOLDS
-    # Equal times, so about equal numbers, unless the computer is busy with other things just then.
-    assert all(steps / 4 < number < 4 * steps for number in scores["fold_steps"]), (steps, scores["fold_steps"])
-    assert scores["scans"] >= 1
+    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2)
+    assert len(given) == 3
+    held_out = [len(fold.held_out) for fold in plan_folds([(True, True)] * 3, FOLDS, seed=0)]
+    wanted = [(given[0][1] - 2 - 3 * 2) / 3, given[1][1] / 2 - 2 * held_out[0], given[2][1] - 2 * held_out[1]]
+    assert [seconds for seconds, _ in given] == pytest.approx(wanted, abs=5)
+    assert scores_of(out)["fold_steps"] == [1, 1]
+    assert scores_of(out)["scans"] == 3
 
 
 def test_a_class_of_one_scan_only_is_not_scored(scans, tmp_path):

@@ -1,4 +1,4 @@
-"""The Slicer module: learns to segment from a few labelled scans and segments others.
+"""The Slicer module: learns to segment from a few labeled scans and segments others.
 
 Only what Slicer needs to know about the module is here; the work is done in `GLMAESegmentationLib`.
 """
@@ -39,7 +39,7 @@ class GLMAESegmentation(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["SlicerGLMAE contributors"]
         self.parent.helpText = _(
-            "Learns to segment from a few labelled scans, on this computer. See the "
+            "Learns to segment from a few labeled scans, on this computer. See the "
             '<a href="{url}">documentation</a>. Not a medical device: check every result.'
         ).format(url="https://github.com/SlicerGLMAE/SlicerGLMAE")
         self.parent.acknowledgementText = _(
@@ -98,11 +98,13 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def enter(self) -> None:
         """The user comes to the module."""
         self.panel.packages_changed()
+        self.view.drawing.enter()
         self.onTick()
 
     def exit(self) -> None:
         """The user leaves the module; a job under way goes on."""
-        if not self.panel.busy:
+        self.view.drawing.exit()
+        if not self.panel.at_work:
             self.timer.stop()
 
     def cleanup(self) -> None:
@@ -111,6 +113,7 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self.root is None:
             return
         self.timer.stop()
+        self.view.drawing.exit()
         self.panel.leave()
         self.root.setMRMLScene(None)
         self.root.deleteLater()  # its connections would keep all of this alive
@@ -120,12 +123,12 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onTick(self) -> None:
         """A job or the panel moves on by one small piece; where nobody looks and nothing runs, it rests."""
         inside, was_busy = bool(self.parent.isEntered), self.panel.busy
-        self.panel.tick(watched=inside)
+        self.panel.tick(watched=inside and not self.view.drawing.active)
         self.view.show()
         if was_busy and not self.panel.busy and not inside:
             slicer.util.showStatusMessage(self.panel.state.ending, 10000)
-        if self.panel.busy or inside:
-            self.timer.start(self.BUSY_INTERVAL if self.panel.busy else self.IDLE_INTERVAL)
+        if self.panel.at_work or inside:
+            self.timer.start(self.BUSY_INTERVAL if self.panel.at_work else self.IDLE_INTERVAL)
         else:
             self.timer.stop()
 
@@ -142,10 +145,10 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.view.show()
 
     def onExport(self, checked: bool = False) -> None:
-        """Write every labelled volume of the scene into the chosen folder."""
-        with slicer.util.tryWithErrorDisplay(_("The labelled volumes could not be exported."), waitCursor=True):
-            folder = self.logic.exportLabelled(self.ui.exportFolder.currentPath)
-            self.ui.messageLabel.text = _("{count} labelled volumes were written to {folder}.").format(
+        """Write every labeled volume of the scene into the chosen folder."""
+        with slicer.util.tryWithErrorDisplay(_("The labeled volumes could not be exported."), waitCursor=True):
+            folder = self.logic.exportLabeled(self.ui.exportFolder.currentPath)
+            self.ui.messageLabel.text = _("{count} labeled volumes were written to {folder}.").format(
                 count=len(folder.cases), folder=folder.folder
             )
 
@@ -170,12 +173,12 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         """
         from GLMAESegmentationLib.panel.panel import Panel
         from GLMAESegmentationLib.widgets.qt_process import QtProcess
-        from GLMAESegmentationLib.widgets.slicer_application import data_folder, open_editor
+        from GLMAESegmentationLib.widgets.slicer_application import data_folder
 
         where, environment = folder or data_folder(), data_folder() / "engine"
-        return Panel(slicer.mrmlScene, self.getParameterNode, where, QtProcess, open_editor, environment)
+        return Panel(slicer.mrmlScene, self.getParameterNode, where, QtProcess, environment)
 
-    def exportLabelled(self, folder: str) -> CaseFolder:
+    def exportLabeled(self, folder: str) -> CaseFolder:
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
         from glmae.errors import RequestError
         from GLMAESegmentationLib.jobs.case_folder import export_cases
@@ -183,12 +186,12 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
 
         if not folder:
             raise RequestError(_("No folder is chosen; choose the folder to write to."))
-        labelled = [case for case in find_cases(slicer.mrmlScene) if case.segmentation is not None]
-        if not labelled:
+        labeled = [case for case in find_cases(slicer.mrmlScene) if case.segmentation is not None]
+        if not labeled:
             raise RequestError(
                 _("No volume of the scene has a segmentation; draw one in the Segment Editor on the volume.")
             )
-        return export_cases(labelled, Path(folder))
+        return export_cases(labeled, Path(folder))
 
     def importResult(self, file: str, volume: Any) -> Any:
         """Add a `.seg.nrrd` made from `volume` to the scene as a new vtkMRMLSegmentationNode."""
@@ -209,19 +212,19 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         """All tests, one after the other."""
-        for test in (self.test_round_trip, self.test_train_and_segment, self.test_nothing_labelled):
+        for test in (self.test_round_trip, self.test_train_and_segment, self.test_nothing_labeled):
             self.setUp()
             test()
         logging.info("GLMAESegmentation: all tests passed")
 
     def test_round_trip(self) -> None:
-        """Two labelled scans leave the scene and come back as new segmentations, voxel for voxel."""
+        """Two labeled scans leave the scene and come back as new segmentations, voxel for voxel."""
         import numpy as np
 
         logic = GLMAESegmentationLogic()
         labels = dict(self.loadSample(name) for name in ("hippocampus_003", "hippocampus_039"))
         with tempfile.TemporaryDirectory() as folder:
-            cases = logic.exportLabelled(folder)
+            cases = logic.exportLabeled(folder)
             self.assertEqual([case.name for case in cases.cases], ["case-01", "case-02"])
             for case in cases.cases:
                 volume = cases.volume(slicer.mrmlScene, case.name)
@@ -237,7 +240,7 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
                     self.assertTrue(np.array_equal(before, after))
 
     def test_train_and_segment(self) -> None:
-        """A few steps on two labelled scans, then a third is segmented: what the panel does on clicks."""
+        """A few steps on two labeled scans, then a third is segmented: what the panel does on clicks."""
         with tempfile.TemporaryDirectory() as folder:
             panel = GLMAESegmentationLogic().newPanel(Path(folder))
             if panel.state.engine.lacking:
@@ -269,12 +272,12 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
             time.sleep(0.05)
         self.assertIsNone(panel.state.failure, panel.log)
 
-    def test_nothing_labelled(self) -> None:
+    def test_nothing_labeled(self) -> None:
         """An empty scene is a sentence, not a traceback."""
         from glmae.errors import RequestError
 
         with tempfile.TemporaryDirectory() as folder, self.assertRaises(RequestError):
-            GLMAESegmentationLogic().exportLabelled(folder)
+            GLMAESegmentationLogic().exportLabeled(folder)
 
     def loadSample(self, name: str) -> tuple[str, Any]:
         """Load a bundled scan and its label; the ID of the volume and its segmentation node."""

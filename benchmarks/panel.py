@@ -71,7 +71,7 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     names = [path.name.removesuffix(".nii.gz") for path in sorted((SAMPLES / "images").iterdir())]
     others = [name for name in names if name not in LABELLED]
     for number in range(scans):
-        load_scan(others[number % len(others)], labelled=False).SetName(f"scan {number + 1}")
+        load_scan(others[number % len(others)], labeled=False).SetName(f"scan {number + 1}")
     window.settle(4)
     ui.stepsSelector.value = 10_000
     ui.deviceSelector.currentIndex = 1

@@ -33,7 +33,7 @@ class ModuleWindow:
     def __init__(self, settings: Path, width: int = 480) -> None:
         settings.mkdir(parents=True, exist_ok=True)
         self.settings = settings
-        self.editor = install_application(settings)
+        self.opened = install_application(settings)  # other modules that the panel led to
         self.asked: list[str] = []  # every question
         self.answer = True  # to all of them
         slicer.util.confirmYesNoDisplay = self._answer
@@ -84,6 +84,11 @@ class ModuleWindow:
         return self.widget.ui
 
     @property
+    def editor(self) -> Any:
+        """The stand-in of Slicer's segment editor in the panel."""
+        return unwrap(self.ui.editor)
+
+    @property
     def panel(self) -> Any:
         return self.widget.panel
 
@@ -94,6 +99,10 @@ class ModuleWindow:
             self.qt.application.processEvents()
 
     def click(self, name: str) -> None:
+        if name in self.widget.view.menu:
+            assert self.widget.view.menu[name].enabled, f"{name} cannot be chosen"
+            self.widget.view.menu[name].trigger()
+            return
         button = getattr(self.ui, name)
         assert button.visible, f"{name} is not shown"
         assert button.enabled, f"{name} cannot be pressed"

@@ -18,11 +18,11 @@ from GLMAESegmentationLib.panel.panel import Panel
 STRUCTURES = {1: ("Anterior", (0.9, 0.5, 0.2)), 2: ("Posterior", (0.2, 0.6, 0.9))}
 
 
-def load_scan(name: str, labelled: bool = True) -> Any:
-    """A bundled scan, with a segmentation of its two structures if `labelled`; its volume node."""
+def load_scan(name: str, labeled: bool = True) -> Any:
+    """A bundled scan, with a segmentation of its two structures if `labeled`; its volume node."""
     volumes = slicer.modules.volumes.logic()
     volume = volumes.AddArchetypeVolume(str(SAMPLES / "images" / f"{name}.nii.gz"), name)
-    if labelled:
+    if labeled:
         labelmap = volumes.AddArchetypeVolume(str(SAMPLES / "labels" / f"{name}.nii.gz"), f"{name} label", 1)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} segmentation")
         node.CreateDefaultDisplayNodes()
@@ -70,7 +70,7 @@ def write_model(folder: Path) -> Path:
 def new_panel(scene: Any, tmp_path: Path, start: Any = PlainProcess, environment: Path | None = None) -> Panel:
     """A panel without widgets, as a browser would have it."""
     folder = tmp_path / "settings ü"
-    return Panel(scene, parameter_node, folder, start, lambda segmentation, volume: None, environment)
+    return Panel(scene, parameter_node, folder, start, environment)
 
 
 def follow(panel: Panel, until: Callable[[], bool] = lambda: False, seconds: float = 120) -> None:

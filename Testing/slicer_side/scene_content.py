@@ -125,7 +125,7 @@ def add_warp() -> Any:
 
 
 def segment_points(segmentation: Any, identifier: str) -> np.ndarray:
-    """Where a segment's voxel centres are, local RAS mm [N, 3], in a fixed order."""
+    """Where a segment's voxel centers are, local RAS mm [N, 3], in a fixed order."""
     segment = segmentation.GetSegmentation().GetSegment(identifier)
     image = segment.GetRepresentation("Binary labelmap")
     dimensions = image.GetDimensions()
@@ -138,7 +138,7 @@ def segment_points(segmentation: Any, identifier: str) -> np.ndarray:
 
 
 def points_of(mask: np.ndarray, ijk_to_ras: np.ndarray, first: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
-    """Where the voxel centres of a mask [K, J, I] are, RAS mm [N, 3], in a fixed order."""
+    """Where the voxel centers of a mask [K, J, I] are, RAS mm [N, 3], in a fixed order."""
     ijk = np.argwhere(mask)[:, ::-1] + np.asarray(first)
     ras = (np.c_[ijk, np.ones(len(ijk))] @ ijk_to_ras.T)[:, :3]
     return ordered(ras)

@@ -77,7 +77,7 @@ def long_step(out: Path) -> int:
     return 130
 
 
-def say_what_part_was_labelled(labels: Path) -> None:
+def say_what_part_was_labeled(labels: Path) -> None:
     """As the engine: asks about case-02, unless the class file says it."""
     if (labels / "classes.json").exists():
         message = "case case-02: only the 9 slices along K that hold labels are trained on, as its region says."
@@ -86,7 +86,7 @@ def say_what_part_was_labelled(labels: Path) -> None:
         message = "case case-02: labels lie in 9 single slices along K only; the rest counts as background, unless "
         say(
             "warning",
-            message=message + 'classes.json says what was labelled: {"a": 1}.',
+            message=message + 'classes.json says what was labeled: {"a": 1}.',
             case="case-02",
             check="region",
         )
@@ -111,7 +111,7 @@ def check(behaviour: str, labels: Path) -> int:
     if behaviour == "odd label":
         say_what_is_odd()
     if behaviour == "single slices":
-        say_what_part_was_labelled(labels)
+        say_what_part_was_labeled(labels)
     if behaviour == "little memory":
         say("failed", name="RequestError", message="training needs about 9 GB of memory and 1 GB are free on cpu")
         return 2

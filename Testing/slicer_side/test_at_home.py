@@ -17,14 +17,14 @@ from GLMAESegmentationLib.scene.region_box import region_box
 
 
 def test_reload_leaves_one_working_panel(window: ModuleWindow) -> None:
-    load_scan("hippocampus_057", labelled=False)
+    load_scan("hippocampus_057", labeled=False)
     window.settle()
     old = weakref.ref(window.panel)
     window.reload()
     assert window.widget.timer.active
     gc.collect()
     assert old() is None
-    load_scan("hippocampus_097", labelled=False)
+    load_scan("hippocampus_097", labeled=False)
     window.wait(lambda: window.ui.scanTable.rowCount == 2, ticked=False)
     region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
     window.ui.regionSelector.setCurrentNodeID(region.GetID())
@@ -69,7 +69,7 @@ def test_labels_are_not_checked_while_another_module_is_open(
 
 
 def test_a_new_region_lies_around_the_selected_scan(window: ModuleWindow) -> None:
-    volumes = [load_scan(name, labelled=False) for name in ("hippocampus_057", "hippocampus_097")]
+    volumes = [load_scan(name, labeled=False) for name in ("hippocampus_057", "hippocampus_097")]
     window.settle()
     window.ui.scanTable.selectRow(1)
     window.ui.regionSelector.addNode()
@@ -96,12 +96,12 @@ def test_dialogs_belong_to_the_main_window_and_ask_before_they_overwrite(
     monkeypatch.setattr(window.qt, "QFileDialog", files, raising=False)
     monkeypatch.setattr(window.qt, "QInputDialog", SimpleNamespace(getText=dialog("")), raising=False)
     window.answer = False
-    window.ui.exportModelButton.click()
+    window.click("export model")
     assert "shared.glmae.zip" in window.asked[-1]
     assert existing.read_text(encoding="utf-8") == "of another"
     window.answer = True
-    window.ui.exportModelButton.click()
+    window.click("export model")
     assert existing.read_bytes().startswith(b"PK")
-    window.ui.importModelButton.click()
-    window.ui.renameModelButton.click()
+    window.click("import model")
+    window.click("rename model")
     assert parents == [window.frame] * 4

@@ -65,7 +65,7 @@ def test_surfaces_are_shown_and_hidden(scene: Any) -> None:
 
 def test_volumes_and_dice(scene: Any) -> None:
     volume = load_scan(NAMES[0])
-    load_scan(NAMES[1], labelled=False)
+    load_scan(NAMES[1], labeled=False)
     label = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
     result = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "result")
     result.SetReferenceImageGeometryParameterFromVolumeNode(volume)

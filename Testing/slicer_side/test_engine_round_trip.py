@@ -20,7 +20,7 @@ from scene_content import (
     sample,
     segment_points,
 )
-from test_resampled_export import nearest_neighbour
+from test_resampled_export import nearest_neighbor
 
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import ClassTable
@@ -83,7 +83,7 @@ def test_to_the_voxel(scene: Any, job_folder: Path, grid: str, transform: str) -
 
 
 @pytest.mark.parametrize("grid", ["RAS", "LAS_left_handed", "oblique", "anisotropic_PIR"])
-def test_other_grids_equal_nearest_neighbour(scene: Any, job_folder: Path, grid: str) -> None:
+def test_other_grids_equal_nearest_neighbor(scene: Any, job_folder: Path, grid: str) -> None:
     """A segmentation at its own spacing and angle, under its own transform: resampled to the scan exactly once."""
     scan, label = sample()
     to_world = oblique((1, 1, 1), (-80, 12, 33))
@@ -98,7 +98,7 @@ def test_other_grids_equal_nearest_neighbour(scene: Any, job_folder: Path, grid:
     folder = export_cases([SceneCase((volume,), drawn)], job_folder)
     result, _ = through_the_engine(folder, volume)
     for value, identifier in enumerate(SEGMENTS, start=1):
-        expected, clear = nearest_neighbour(
+        expected, clear = nearest_neighbor(
             label == value,
             finer,
             scan.shape,

@@ -41,9 +41,9 @@ def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Pa
     stand_in.write_text("odd label", encoding="utf-8")
     look(panel)
     assert [finding.sentence for finding in panel.state.findings] == ['"hippocampus_039": Anterior is in two parts.']
-    assert "Odd in the labels" in panel.state.classes_sentence
-    assert "Computing on the CPU." in panel.state.train_sentence
-    assert "9.0 GB are free" in panel.state.train_sentence
+    assert "Possible label problems" in panel.state.scans_sentence
+    assert "Computing on the CPU." in panel.state.train_details
+    assert "9.0 GB are free" in panel.state.train_details
     assert not list(panel.jobs.iterdir())
 
 
@@ -55,11 +55,11 @@ def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stan
     assert "classes.json" not in finding.sentence
     assert action.STATE_PART not in panel.state.enabled, "no scan is selected"
     panel.selected = finding.volume_id
-    assert panel.refresh().part == "Only the labelled part of hippocampus_039 counts"
+    assert panel.refresh().part == "Only the labeled part of hippocampus_039 counts"
     panel.do(action.STATE_PART)
-    assert panel.state.part == "All of hippocampus_039 was labelled"
-    assert [scan.state for scan in panel.state.scans] == ["labelled", "partly labelled"]
-    assert panel.state.next_step == "Where nothing was labelled in hippocampus_039, nothing is learnt."
+    assert panel.state.part == "All of hippocampus_039 was labeled"
+    assert [scan.state for scan in panel.state.scans] == ["labeled", "partly labeled"]
+    assert panel.state.next_step == "Where nothing was labeled in hippocampus_039, nothing is learned."
     look(panel)
     (finding,) = panel.state.findings
     assert "only the 9 slices along K that hold labels" in finding.sentence
@@ -69,27 +69,27 @@ def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stan
     assert "GLMAESegmentation.PartlyLabelled" in file.read_text(encoding="utf-8")
 
     panel.do(action.STATE_PART)
-    assert [scan.state for scan in panel.state.scans] == ["labelled", "labelled"]
+    assert [scan.state for scan in panel.state.scans] == ["labeled", "labeled"]
     look(panel)
-    assert panel.state.part == "Only the labelled part of hippocampus_039 counts"
+    assert panel.state.part == "Only the labeled part of hippocampus_039 counts"
 
 
 def test_good_labels_are_said_to_be_good_until_they_change(panel: Panel) -> None:
     look(panel)
-    assert "nothing odd was found" in panel.state.classes_sentence
+    assert "no problems found" in panel.state.classes_sentence
     node = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
     node.GetSegmentation().GetNthSegment(0).SetName("Front")
     panel.refresh()
-    assert "nothing odd was found" not in panel.state.classes_sentence
+    assert "no problems found" not in panel.state.classes_sentence
     look(panel)
-    assert "nothing odd was found" in panel.state.classes_sentence
+    assert "no problems found" in panel.state.classes_sentence
 
 
 def test_what_training_lacks_is_said_beforehand(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("little memory", encoding="utf-8")
     look(panel)
     assert "Training needs about 9 GB of memory and 1 GB are free on cpu." in panel.state.train_sentence
-    assert "nothing odd" not in panel.state.classes_sentence
+    assert "no problems" not in panel.state.classes_sentence
 
 
 def test_training_does_not_wait_for_a_check(panel: Panel, stand_in: Path) -> None:
@@ -97,7 +97,7 @@ def test_training_does_not_wait_for_a_check(panel: Panel, stand_in: Path) -> Non
     for _ in range(8):
         panel.tick()
     assert panel.state.checking_labels
-    assert "being checked" in panel.state.classes_sentence
+    assert "Checking the labels" in panel.state.classes_sentence
     began = time.monotonic()
     panel.do(action.START_TRAINING)
     assert time.monotonic() - began < 5
@@ -114,7 +114,7 @@ def test_large_scans_are_checked_on_a_click_only(panel: Panel, monkeypatch: pyte
     panel.do(action.CHECK_LABELS)
     assert panel.state.checking_labels
     look(panel)
-    assert "nothing odd was found" in panel.state.classes_sentence
+    assert "no problems found" in panel.state.classes_sentence
 
 
 def test_a_scan_that_is_deleted_meanwhile(panel: Panel, scene: Any) -> None:

@@ -57,10 +57,10 @@ def test_sample_scans_are_offered_when_slicer_has_started(tmp_path: Path, monkey
 def test_requests_that_cannot_be_met_are_sentences(scene: Any, job_folder: Path) -> None:
     logic = load_module(MODULE).logic()
     with pytest.raises(RequestError, match="No folder is chosen"):
-        logic.exportLabelled("")
+        logic.exportLabeled("")
     volume = add_volume(sample()[0], GRIDS["RAS"])
     with pytest.raises(RequestError, match="No volume of the scene has a segmentation"):
-        logic.exportLabelled(str(job_folder))
+        logic.exportLabeled(str(job_folder))
     with pytest.raises(RequestError, match="Choose both"):
         logic.importResult("", volume)
     with pytest.raises(ScanError, match="is not there"):

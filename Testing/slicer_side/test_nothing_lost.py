@@ -28,13 +28,13 @@ NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_155")
 @pytest.fixture
 def segmented(window: ModuleWindow, stand_in: Path, tmp_path: Path) -> Iterator[ModuleWindow]:
     """A window with three scans and a result of each."""
-    labelled = load_scan("hippocampus_003")
+    labeled = load_scan("hippocampus_003")
     drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
-    export_segmentation(drawn, labelled, stand_in.parent / "result.seg.nrrd")
+    export_segmentation(drawn, labeled, stand_in.parent / "result.seg.nrrd")
     slicer.mrmlScene.RemoveNode(drawn)
-    slicer.mrmlScene.RemoveNode(labelled)
+    slicer.mrmlScene.RemoveNode(labeled)
     for name in NAMES:
-        load_scan(name, labelled=False)
+        load_scan(name, labeled=False)
     window.panel.library.add(write_model(tmp_path / "trained"), "Leber")
     window.panel.choices.model = "Leber"
     window.settle()
@@ -73,6 +73,7 @@ def test_undo_leaves_what_was_corrected_by_hand(segmented: ModuleWindow) -> None
 
 def test_a_later_run_neither_hides_nor_repeats_what_was_corrected(segmented: ModuleWindow) -> None:
     node = result_of(1)
+    segmented.ui.scanTable.selectRow(1)
     draw_in(node)
     segmented.click("segmentButton")
     segmented.run()
@@ -137,7 +138,7 @@ def test_discard_asks_and_removes_the_job_that_it_named(window: ModuleWindow) ->
 @pytest.mark.parametrize("last", [0, 1, 2])
 def test_a_selected_scan_is_deleted(window: ModuleWindow, last: int) -> None:
     """Slicer crashed with the last row: its removal was answered by filling the table again from inside."""
-    volumes = [load_scan(name, labelled=False) for name in NAMES]
+    volumes = [load_scan(name, labeled=False) for name in NAMES]
     window.settle()
     window.ui.scanTable.selectRow(last)
     window.settle()
@@ -154,7 +155,7 @@ def test_a_selected_scan_is_deleted(window: ModuleWindow, last: int) -> None:
 
 
 def test_the_selection_follows_its_scan(window: ModuleWindow) -> None:
-    volumes = [load_scan(name, labelled=False) for name in NAMES]
+    volumes = [load_scan(name, labeled=False) for name in NAMES]
     window.settle()
     window.ui.scanTable.selectRow(2)
     slicer.mrmlScene.RemoveNode(volumes[0])
@@ -178,7 +179,7 @@ def test_export_writes_the_model_that_the_dialog_named(
 
     monkeypatch.setattr(window.qt, "QFileDialog", SimpleNamespace(getSaveFileName=dialog), raising=False)
     window.panel.do(action.EXPORT, ("Old", str(tmp_path / "unused.glmae.zip")))
-    window.ui.exportModelButton.click()
+    window.click("export model")
     window.panel.library.delete("Old")
     assert window.panel.library.import_model(tmp_path / "Old.glmae.zip") == "Old"
     with zipfile.ZipFile(tmp_path / "Old.glmae.zip") as archive:

@@ -77,7 +77,7 @@ def test_a_volume_deleted_and_one_renamed_while_training(training: ModuleWindow)
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         slicer.mrmlScene.RemoveNode(segmentation)
     training.settle(2)
-    assert training.texts("scanTable", 1) == ["not labelled"]
+    assert training.texts("scanTable", 1) == ["no label"]
     assert training.panel.state.running == "train"
 
 

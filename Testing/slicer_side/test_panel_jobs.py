@@ -48,7 +48,7 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     follow(panel, lambda: len(panel.state.loss) > 1, 300)
     began = time.monotonic()
     panel.do(action.PAUSE)
-    assert panel.state.progress_sentence == "Stopping. What is done is kept."
+    assert panel.state.progress_sentence == "Stopping. Finished work is kept."
     follow(panel)
     assert time.monotonic() - began < 5
     assert panel.state.failure is None
@@ -66,13 +66,13 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     assert not list(panel.jobs.iterdir())
 
 
-def test_stop_makes_the_model_of_what_was_learnt_so_far(panel: Panel, scene: Any, tmp_path: Path) -> None:
+def test_stop_makes_the_model_of_what_was_learned_so_far(panel: Panel, scene: Any, tmp_path: Path) -> None:
     panel = new_panel(scene, tmp_path, with_small_crops)
     panel.choices.steps = 30
     panel.do(action.START_TRAINING)
     follow(panel, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 1)
     panel.do(action.STOP)
-    follow(panel, lambda: "is being made" in panel.state.progress_sentence)
+    follow(panel, lambda: "Finishing" in panel.state.progress_sentence)
     assert panel.busy, panel.log
     assert action.STOP not in panel.state.enabled
     follow(panel)
@@ -83,13 +83,13 @@ def test_stop_makes_the_model_of_what_was_learnt_so_far(panel: Panel, scene: Any
     assert not list(panel.jobs.iterdir())
 
 
-def test_what_was_learnt_before_a_pause_can_be_kept(panel: Panel, stand_in: Path) -> None:
+def test_what_was_learned_before_a_pause_can_be_kept(panel: Panel, stand_in: Path) -> None:
     write_model(stand_in.parent / "model")
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1)
     panel.do(action.PAUSE)
     follow(panel)
-    assert panel.state.next_step == "Paused. What was learnt so far is kept; Continue goes on."
+    assert panel.state.next_step == "Training paused. Progress is saved; press Continue to resume."
     assert {action.CONTINUE, action.KEEP, action.DISCARD} <= panel.state.enabled
     panel.do(action.KEEP)
     follow(panel)
@@ -97,7 +97,7 @@ def test_what_was_learnt_before_a_pause_can_be_kept(panel: Panel, stand_in: Path
     assert panel.state.models == ("Anterior, Posterior",)
 
 
-def test_stop_before_anything_was_learnt_says_so(panel: Panel, stand_in: Path) -> None:
+def test_stop_before_anything_was_learned_says_so(panel: Panel, stand_in: Path) -> None:
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1)
     next(panel.jobs.rglob("checkpoint.safetensors")).unlink()
@@ -113,7 +113,7 @@ def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) ->
     follow(panel, lambda: len(panel.state.loss) > 3)
     assert panel.state.progress_sentence.startswith("Training (")
     assert "about 1 minute left" in panel.state.progress_sentence
-    assert "Computing on the CPU." in panel.state.train_sentence
+    assert "Computing on the CPU." in panel.state.train_details
     assert action.START_TRAINING not in panel.state.enabled
     panel.do(action.PAUSE)
     follow(panel)
@@ -131,7 +131,7 @@ def test_one_that_does_not_listen_is_ended_by_force(panel: Panel, stand_in: Path
     assert panel.state.interrupted
 
 
-def test_a_long_step_is_broken_off_and_what_was_learnt_before_it_is_kept(panel: Panel, stand_in: Path) -> None:
+def test_a_long_step_is_broken_off_and_what_was_learned_before_it_is_kept(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("long step", encoding="utf-8")
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 1)
@@ -146,7 +146,7 @@ def test_a_long_step_is_broken_off_and_what_was_learnt_before_it_is_kept(panel: 
     ("behaviour", "name", "words"),
     [
         ("crash", "The engine ended unexpectedly", "segmentation violation"),
-        ("gpu", "Out of GPU memory", "choose the device cpu"),
+        ("gpu", "Out of GPU memory", "Processor (CPU)"),
         ("disk", "No space on the disk", "Free some space"),
     ],
 )

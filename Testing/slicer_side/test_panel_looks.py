@@ -41,7 +41,7 @@ def training(settings: Path) -> ModuleWindow:
     """A window in which a training is under way, with everything on it that can be."""
     window = ModuleWindow(settings)
     for number, name in enumerate(("hippocampus_003", "hippocampus_039", "hippocampus_057")):
-        load_scan(name, labelled=number < 2)
+        load_scan(name, labeled=number < 2)
     window.settle()
     window.click("trainButton")
     window.run(until=lambda: len(window.panel.state.loss) > 3 and window.panel.state.held_out)
@@ -100,7 +100,7 @@ def test_the_dark_style(application: QApplication, stand_in: Path, tmp_path: Pat
 
 def test_the_tab_key_goes_from_top_to_bottom_and_misses_nothing(window: ModuleWindow, stand_in: Path) -> None:
     for number, name in enumerate(("hippocampus_003", "hippocampus_039", "hippocampus_057")):
-        load_scan(name, labelled=number < 2)
+        load_scan(name, labeled=number < 2)
     window.settle()
     frame: QWidget = unwrap(window.frame)
     chain: list[QWidget] = []
@@ -112,7 +112,7 @@ def test_the_tab_key_goes_from_top_to_bottom_and_misses_nothing(window: ModuleWi
     for button in frame.findChildren(QPushButton):
         assert not (button.isVisible() and button.isEnabled()) or button in stops, button.text()
     named = {name: unwrap(widget) for name, widget in vars(window.ui).items() if isinstance(widget, Wrapped)}
-    order = ["loadButton", "checkLabelsButton", "budgetSelector", "trainButton", "importModelButton"]
+    order = ["loadButton", "dicomButton", "budgetSelector", "trainButton", "modelButton", "volumesButton"]
     places = [stops.index(named[name]) for name in order]
     assert places == sorted(places)
     heights = [named[name].mapTo(frame, named[name].rect().topLeft()).y() for name in order]

@@ -27,17 +27,17 @@ from GLMAESegmentationLib.setup.set_up import EngineStatus
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
 
-def labelled(name: str, **changes: Any) -> Scan:
-    scan = Scan(name, name, "labelled", "train", segmentation_id=f"{name} seg", voxels={"liver": 9})
+def labeled(name: str, **changes: Any) -> Scan:
+    scan = Scan(name, name, "labeled", "train", segmentation_id=f"{name} seg", voxels={"liver": 9})
     return dataclasses.replace(scan, **changes)
 
 
-def unlabelled(name: str, **changes: Any) -> Scan:
-    return dataclasses.replace(Scan(name, name, "unlabelled", "segment"), **changes)
+def unlabeled(name: str, **changes: Any) -> Scan:
+    return dataclasses.replace(Scan(name, name, "unlabeled", "segment"), **changes)
 
 
-TWO = (labelled("a"), labelled("b"))
-READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver")
+TWO = (labeled("a"), labeled("b"))
+READY = Situation(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver")
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
     [
         (Situation(), "Step 1: load the scans.", {action.IMPORT}),
         (
-            Situation(scans=(unlabelled("a"),), selected="a"),
+            Situation(scans=(unlabeled("a"),), selected="a"),
             "Step 2: label two scans",
             {action.LABEL, action.IMPORT},
         ),
-        (Situation(scans=(labelled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
+        (Situation(scans=(labeled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
         (Situation(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
         (
             READY,
@@ -83,46 +83,46 @@ READY = Situation(scans=(*TWO, unlabelled("c")), models=("liver",), model="liver
 def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
     state = panel_state(situation)
     assert state.next_step.startswith(sentence)
-    idle = {action.CHECK_SET_UP, action.CHECK_LABELS, action.CHOOSE_ENGINE}
+    idle = {action.CHECK_SET_UP, action.CHECK_LABELS, action.CHOOSE_ENGINE, action.VOLUMES}
     assert state.enabled - idle == enabled - idle
-    labelled_scans = any(scan.role == "train" for scan in situation.scans)
-    assert (action.CHECK_LABELS in state.enabled) is (labelled_scans and not situation.job and situation.can_compute)
+    labeled_scans = any(scan.role == "train" for scan in situation.scans)
+    assert (action.CHECK_LABELS in state.enabled) is (labeled_scans and not situation.job and situation.can_compute)
     assert (action.CHECK_SET_UP in state.enabled) is (not situation.job and not situation.engine.working)
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "there is none yet" in panel_state(Situation()).train_sentence
-    assert "there is one" in panel_state(Situation(scans=(labelled("a"),))).train_sentence
+    assert "there are none yet" in panel_state(Situation()).train_sentence
+    assert "there is one" in panel_state(Situation(scans=(labeled("a"),))).train_sentence
     assert "Train one above, or import one" in panel_state(Situation()).segment_sentence
     assert "Choose a model" in panel_state(dataclasses.replace(READY, model="gone")).segment_sentence
     nothing = panel_state(Situation(scans=TWO, models=("liver",), model="liver"))
-    assert "No scan has the role segment" in nothing.segment_sentence
+    assert "No scan is set to Segmentation" in nothing.segment_sentence
     assert action.START_SEGMENTING not in nothing.enabled
 
 
 def test_a_training_scan_without_a_label_is_named_and_not_trained_on() -> None:
-    state = panel_state(Situation(scans=(*TWO, unlabelled("c", role="train"))))
-    assert "Without a label, and so not trained on: c." in state.scans_sentence
-    assert state.train_sentence.startswith("Trains on 2 scans for 20 minutes")
+    state = panel_state(Situation(scans=(*TWO, unlabeled("c", role="train"))))
+    assert "No label yet: c." in state.scans_sentence
+    assert state.train_sentence.startswith("2 scans, 20 minutes")
 
 
 def test_choices_are_in_the_sentence() -> None:
-    assert "for 60 minutes" in panel_state(Situation(scans=TWO, budget="thorough")).train_sentence
-    assert "for 30 steps" in panel_state(Situation(scans=TWO, steps=30)).train_sentence
-    assert "Only inside R." in panel_state(Situation(scans=TWO, region="R")).train_sentence
+    assert "60 minutes" in panel_state(Situation(scans=TWO, budget="thorough")).train_sentence
+    assert "30 steps" in panel_state(Situation(scans=TWO, steps=30)).train_sentence
+    assert "inside R." in panel_state(Situation(scans=TWO, region="R")).train_sentence
 
 
 @pytest.mark.parametrize(
     ("shipped", "backbone", "words"),
     [
-        ("", "", "from scratch (no pre-trained backbone is installed)."),
-        ("tiny", "", "from scratch."),
-        ("tiny", "tiny", "starting from the pre-trained backbone tiny."),
+        ("", "", "From scratch (no pre-trained backbone is installed)."),
+        ("tiny", "", "From scratch."),
+        ("tiny", "tiny", "Starting from the pre-trained backbone tiny."),
     ],
 )
 def test_the_backbone_is_named(shipped: str, backbone: str, words: str) -> None:
-    sentence = panel_state(Situation(scans=TWO, shipped=shipped, backbone=backbone)).train_sentence
-    assert f"Trains on 2 scans for 20 minutes, {words}" in sentence
+    sentence = panel_state(Situation(scans=TWO, shipped=shipped, backbone=backbone)).train_details
+    assert sentence.startswith(words)
 
 
 def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
@@ -136,14 +136,13 @@ def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
 
 
 def test_memory_and_device_are_said_as_far_as_they_are_known() -> None:
-    assert "Needs about 1.5 GB of memory." in panel_state(Situation(scans=TWO)).train_sentence
+    assert "Needs about 1.5 GB of memory." in panel_state(Situation(scans=TWO)).train_details
     known = Situation(scans=TWO, memory=(400_000_000, 9_000_000_000), device_reason="Computing on the CPU.")
-    sentence = panel_state(known).train_sentence
-    assert "Needs about 1.0 GB of memory; 9.0 GB are free. Computing on the CPU." in sentence
+    assert "Needs about 1.0 GB of memory; 9.0 GB are free.\nComputing on the CPU." in panel_state(known).train_details
 
 
-def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learnt_from() -> None:
-    scans = [*TWO, unlabelled("c")]
+def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learned_from() -> None:
+    scans = [*TWO, unlabeled("c")]
     assert scan_to_preview(scans, "b").name == "b"
     assert scan_to_preview(scans).name == "c"
     assert scan_to_preview(TWO, "gone").name == "a"
@@ -162,25 +161,25 @@ def test_an_interrupted_job_is_offered() -> None:
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
     assert "liver 2" in state.next_step
     assert action.KEEP not in state.enabled
-    assert action.KEEP in panel_state(dataclasses.replace(READY, interrupted=("liver 2",), learnt=True)).enabled
+    assert action.KEEP in panel_state(dataclasses.replace(READY, interrupted=("liver 2",), learned=True)).enabled
     assert action.CONTINUE not in panel_state(dataclasses.replace(READY, interrupted=("x",), job="train")).enabled
 
 
 def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
-    scans = [unlabelled("a", result_id="r", result_model="old"), unlabelled("b", result_id="s", result_model="new")]
+    scans = [unlabeled("a", result_id="r", result_model="old"), unlabeled("b", result_id="s", result_model="new")]
     assert [scan.name for scan in scans_to_segment(scans, "new")] == ["a"]
     assert [scan.name for scan in scans_to_segment(scans[1:], "new")] == ["b"]
-    assert scans_to_segment([labelled("c"), unlabelled("d", role="leave out")], "new") == []
+    assert scans_to_segment([labeled("c"), unlabeled("d", role="leave out")], "new") == []
 
 
 def test_partial_labels_are_stated() -> None:
     rows = (ClassRow("liver", None, "", {"a": 9}, ("b",)),)
     sentence = panel_state(Situation(scans=TWO, classes=rows)).classes_sentence
-    assert "liver was not drawn in b: nothing is learnt about it there" in sentence
+    assert "liver was not drawn in b: nothing is learned about it there" in sentence
 
 
 def test_a_selected_result_can_be_accepted_or_corrected() -> None:
-    scans = (*TWO, unlabelled("c", state="segmented", result_id="r"))
+    scans = (*TWO, unlabeled("c", state="segmented", result_id="r"))
     state = panel_state(dataclasses.replace(READY, scans=scans, selected="c"))
     assert {action.ACCEPT, action.CORRECT} <= state.enabled
     assert not {action.ACCEPT, action.CORRECT} & panel_state(dataclasses.replace(READY, scans=scans)).enabled
@@ -233,7 +232,7 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
     assert progress.finished is not None
 
 
-def test_a_guess_about_what_was_labelled_is_said_in_words_of_the_panel() -> None:
+def test_a_guess_about_what_was_labeled_is_said_in_words_of_the_panel() -> None:
     case = ExportedCase("case-01", "Liver 7", ("volume",), None)
     message = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
     (finding,) = findings_of({"check": "region", "case": "case-01", "message": message}, [case])
@@ -270,10 +269,10 @@ def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
 @pytest.mark.parametrize(
     ("event", "status", "log", "name", "words"),
     [
-        (("MemoryError", "there is not enough memory"), 1, (), "Out of memory", "region of interest"),
+        (("MemoryError", "there is not enough memory"), 1, (), "Out of memory", "limit the scans to a region"),
         (("StorageError", "x: the disk is full; free some space"), 1, (), "No space on the disk", "Free some space"),
         (("ScanError", "case-01 is damaged; load it again"), 2, (), "A scan cannot be used", "case-01 is damaged"),
-        (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "The GPU cannot be used", "the device cpu"),
+        (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "The GPU cannot be used", "Processor (CPU)"),
         (
             None,
             1,
@@ -281,7 +280,7 @@ def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
             "A Python package is missing",
             "monai is not",
         ),
-        (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "Out of GPU memory", "the device cpu"),
+        (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "Out of GPU memory", "Processor (CPU)"),
         (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "The GPU cannot be used", "driver"),
         (None, 1, ["OSError: [Errno 28] No space left on device"], "No space on the disk", "Free some space"),
         (None, None, ["one", "two"], "The engine ended unexpectedly", "Its last lines: one / two"),
@@ -299,11 +298,11 @@ def test_the_queue() -> None:
     queue = SegmentationQueue([QueuedScan("1", "a", case="case-01"), QueuedScan("2", "b", case="case-02")])
     queue.case_event("case-01", "running", "")
     queue.case_event("case-01", "failed", "unreadable")
-    queue.update("2", state="cancelled")
+    queue.update("2", state="canceled")
     queue.case_event("case-02", "running", "")  # the engine has not heard of it yet
     queue.case_event("case-09", "running", "")
-    assert [(scan.state, scan.note) for scan in queue.scans] == [("failed", "unreadable"), ("cancelled", "")]
-    assert queue.sentence == "0 of 2 scans are segmented. 1 failed. 1 were cancelled."
+    assert [(scan.state, scan.note) for scan in queue.scans] == [("failed", "unreadable"), ("canceled", "")]
+    assert queue.sentence == "Segmented 0 of 2 scans. 1 failed. 1 were canceled."
 
 
 def test_messages_name_the_scan_and_a_remedy_of_the_panel() -> None:
@@ -338,9 +337,9 @@ def test_scores_of_a_card() -> None:
     assert model_scores({"scores": None}) == model_scores({"scores": without}) == []
     assert "Not measured" in advice({})
     cases = [{"alias": "a"}, {"alias": "b"}]
-    assert origin({"training_cases": cases, "pretrained": None}) == "Learnt from 2 scans, from scratch."
+    assert origin({"training_cases": cases, "pretrained": None}) == "Trained on 2 scans, from scratch."
     assert origin({"training_cases": cases, "pretrained": "tiny"}) == (
-        "Learnt from 2 scans, with the pre-trained backbone tiny."
+        "Trained on 2 scans, from the pre-trained backbone tiny."
     )
     assert origin({}) == ""
 

@@ -27,7 +27,7 @@ WORDS = ("musterfrau", "erika", "19640812", "doe", "jane", "778899", "山田太�
 @pytest.fixture
 def panel(scene: Any, tmp_path: Path) -> Panel:
     for number, (file, name) in enumerate(NAMES.items()):
-        load_scan(file, labelled=number < 2).SetName(name)
+        load_scan(file, labeled=number < 2).SetName(name)
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
         node.SetName(f"{volume.GetName()} segmentation")

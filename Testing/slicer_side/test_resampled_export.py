@@ -1,4 +1,4 @@
-"""Where voxels cannot be kept: the export equals nearest-neighbour resampling to the volume's grid, done once."""
+"""Where voxels cannot be kept: the export equals nearest-neighbor resampling to the volume's grid, done once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from GLMAESegmentationLib.scene.volume_export import export_volume, volume_image
 MARGIN = 0.02  # voxels: closer than this to the border of two voxels, either of them is the nearest
 
 
-def nearest_neighbour(mask: np.ndarray, mask_grid: np.ndarray, shape: tuple[int, ...], to_mask: Any) -> tuple:
+def nearest_neighbor(mask: np.ndarray, mask_grid: np.ndarray, shape: tuple[int, ...], to_mask: Any) -> tuple:
     """`mask` [K, J, I] sampled at every voxel of a grid; `to_mask` maps its indices [N, 3] to RAS mm of the mask.
 
     Also returns where the answer is clear, that is, not within MARGIN of the border between two voxels.
@@ -84,7 +84,7 @@ def test_segments_on_different_grids(scene: Any, job_folder: Path) -> None:
     segmentation.GetSegmentation().AddSegment(other.GetSegmentation().GetSegment("coarse"), "coarse")
     export_segmentation(segmentation, volume, job_folder / "a.seg.nrrd")
     for name, (mask, own) in masks.items():
-        expected, clear = nearest_neighbour(
+        expected, clear = nearest_neighbor(
             mask, own, scan.shape, lambda ijk: (np.c_[ijk, np.ones(len(ijk))] @ grid.T)[:, :3]
         )
         assert_nearest(job_folder / "a.seg.nrrd", SEGMENTS.get(name, (name,))[0], grid, expected, clear)
@@ -99,7 +99,7 @@ def test_sheared_difference_between_the_two_frames(scene: Any, job_folder: Path)
     segmentation.SetAndObserveTransformNodeID(add_transform(stretch).GetID())
     export_segmentation(segmentation, volume, job_folder / "a.seg.nrrd")
     to_mask = np.linalg.inv(stretch) @ grid
-    expected, clear = nearest_neighbour(
+    expected, clear = nearest_neighbor(
         label > 0, grid, scan.shape, lambda ijk: (np.c_[ijk, np.ones(len(ijk))] @ to_mask.T)[:, :3]
     )
     assert_nearest(job_folder / "a.seg.nrrd", SEGMENTS["anterior"][0], grid, expected, clear)
@@ -121,7 +121,7 @@ def test_non_linear_transform_between_the_two(scene: Any, job_folder: Path, warp
         local = (np.c_[ijk, np.ones(len(ijk))] @ grid.T)[:, :3]
         return np.array([spline.TransformPoint(*point) for point in local])
 
-    expected, clear = nearest_neighbour(label > 0, grid, scan.shape, to_mask)
+    expected, clear = nearest_neighbor(label > 0, grid, scan.shape, to_mask)
     assert (expected != (label > 0)).sum() > 100  # the warp is felt
     assert_nearest(job_folder / "a.seg.nrrd", SEGMENTS["anterior"][0], grid, expected, clear)
 
@@ -142,9 +142,9 @@ def test_a_surface_becomes_voxels_of_the_volume(scene: Any, job_folder: Path) ->
     scan, _ = sample()
     grid = GRIDS["oblique"]
     volume = add_volume(scan, grid)
-    centre = (grid @ [15, 25, 17, 1])[:3]
+    center = (grid @ [15, 25, 17, 1])[:3]
     sphere = vtk.vtkSphereSource()
-    sphere.SetCenter(*centre)
+    sphere.SetCenter(*center)
     sphere.SetRadius(8)
     sphere.SetThetaResolution(60)
     sphere.SetPhiResolution(60)
@@ -156,8 +156,8 @@ def test_a_surface_becomes_voxels_of_the_volume(scene: Any, job_folder: Path) ->
     assert not segmentation.GetSegmentation().ContainsRepresentation("Binary labelmap")
     found = file_points(job_folder / "a.seg.nrrd")["ball"]
     every = points_of(np.ones(scan.shape, bool), grid)
-    distance = np.linalg.norm(every - centre, axis=1)
-    np.testing.assert_allclose(np.linalg.norm(found - centre, axis=1).max(), 8, atol=0.3)
+    distance = np.linalg.norm(every - center, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(found - center, axis=1).max(), 8, atol=0.3)
     assert (distance < 7.8).sum() <= len(found) <= (distance < 8.2).sum()
 
 
@@ -193,9 +193,9 @@ def test_what_cannot_be_exported_is_named(scene: Any, job_folder: Path) -> None:
     volume = add_volume(scan, GRIDS["RAS"], "T1 Müller")
     sheared = add_volume(scan, GRIDS["RAS"] @ np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "x")
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
-    colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
-    slicer.util.updateVolumeFromArray(colour, np.zeros((3, 4, 5, 3), np.uint8))
-    for node, words in [(sheared, "sheared"), (empty, "holds no voxels"), (colour, "3 values a voxel")]:
+    color = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    slicer.util.updateVolumeFromArray(color, np.zeros((3, 4, 5, 3), np.uint8))
+    for node, words in [(sheared, "sheared"), (empty, "holds no voxels"), (color, "3 values a voxel")]:
         with pytest.raises(ScanError, match=words) as caught:
             export_volume(node, job_folder / "x.nrrd")
         assert f'"{node.GetName()}"' in str(caught.value)

@@ -213,7 +213,7 @@ def test_parent_transforms(scene: Any, job_folder: Path, kind: str) -> None:
         assert_same_points(ordered(world), points_of(mask, to_world["volume"] @ grid))
 
 
-def test_names_colours_terminology_and_empty_segments_survive(scene: Any, job_folder: Path) -> None:
+def test_names_colors_terminology_and_empty_segments_survive(scene: Any, job_folder: Path) -> None:
     scan, label = sample()
     volume = add_volume(scan, GRIDS["RAS"])
     masks = halves(label) | {"not drawn": np.zeros_like(label)}

@@ -42,9 +42,9 @@ def test_both_groups_are_registered(monkeypatch: pytest.MonkeyPatch, titles_exis
 
 
 def test_no_scan_is_in_both_groups() -> None:
-    labelled, unlabelled = sample_groups()
-    assert (len(labelled.scans), len(unlabelled.scans)) == (2, 6)
-    assert not set(labelled.scans) & set(unlabelled.scans)
+    labeled, unlabeled = sample_groups()
+    assert (len(labeled.scans), len(unlabeled.scans)) == (2, 6)
+    assert not set(labeled.scans) & set(unlabeled.scans)
 
 
 def test_a_click_loads_a_group_offline(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_a_click_loads_a_group_offline(scene: Any, monkeypatch: pytest.MonkeyPat
     assert [case.segmentation is not None for case in cases] == [True] * 2 + [False] * 6
 
 
-def test_labels_have_their_names_colours_and_voxels(scene: Any) -> None:
+def test_labels_have_their_names_colors_and_voxels(scene: Any) -> None:
     group = sample_groups()[0]
     volumes = load_group(group, scene)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

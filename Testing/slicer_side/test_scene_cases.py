@@ -151,7 +151,7 @@ def test_what_is_no_scan(scene: Any) -> None:
     add_volume(VOXELS[:1], GRIDS["RAS"], "one slice")
     scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no voxels")
     scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "label map").SetAndObserveImageData(kept.GetImageData())
-    scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colours").SetAndObserveImageData(kept.GetImageData())
+    scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colors").SetAndObserveImageData(kept.GetImageData())
     assert scan_volumes(scene) == [kept]
 
 
@@ -182,6 +182,6 @@ def test_two_segments_with_the_generic_terminology_are_not_the_same(scene: Any) 
     assert segment_id_of(node, SegmentClass(1, "kidney", None, table.classes[0].terminology)) is None
 
 
-def test_class_colours(scene: Any) -> None:
+def test_class_colors(scene: Any) -> None:
     (only,) = class_table(drawn("one", "posterior")).classes
     np.testing.assert_allclose(only.color, (0.1, 0.3, 0.85))

@@ -19,9 +19,9 @@ SCANS = ("hippocampus_003", "hippocampus_039", "hippocampus_057")
 
 
 def load(stand_in: Path) -> None:
-    """Two labelled scans, one to segment, and what the stand-in answers."""
+    """Two labeled scans, one to segment, and what the stand-in answers."""
     for number, name in enumerate(SCANS):
-        load_scan(name, labelled=number < 2)
+        load_scan(name, labeled=number < 2)
     drawn = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
     volume = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0]
     export_segmentation(drawn, volume, stand_in.parent / "result.seg.nrrd")
@@ -54,7 +54,7 @@ def test_it_is_shown_and_is_no_label_and_no_result(panel: Panel) -> None:
     (node,) = previews()
     assert node.GetName() == "hippocampus_057 preview"  # not one that is trained on
     assert node.GetID() == panel.state.preview_of
-    assert panel.state.preview.startswith("Shown: hippocampus_057 after ")
+    assert panel.state.preview.startswith("Preview on hippocampus_057 (step ")
     assert panel.state.scans == before
     assert node.GetHideFromEditors()
     assert not node.GetSaveWithScene()
@@ -102,7 +102,7 @@ def test_the_views_jump_to_it(window: ModuleWindow, stand_in: Path, monkeypatch:
     window.click("trainButton")
     window.run(until=lambda: window.panel.state.loss)
     window.click("previewButton")
-    assert "A preview of hippocampus_057 is being made." in window.ui.trainProgressLabel.text
+    assert "Making a preview of hippocampus_057..." in window.ui.trainProgressLabel.text
     window.run(until=lambda: window.panel.state.preview_of)
     assert shown[-1].GetName() == "hippocampus_057"
     (node,) = previews()

@@ -27,16 +27,16 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     ui = window.ui
     window.picture(pictures / "empty.png")
     for number, name in enumerate(SCANS):
-        load_scan(name, labelled=number < 2)
+        load_scan(name, labeled=number < 2)
     window.settle()
-    assert window.texts("scanTable", 1) == ["labelled"] * 2 + ["not labelled"] * 4
+    assert window.texts("scanTable", 1) == ["labeled"] * 2 + ["no label"] * 4
     assert window.texts("classTable", 0) == ["Anterior", "Posterior"]
     ui.deviceSelector.currentIndex = 1
     window.click("checkLabelsButton")
     window.wait(lambda: not window.panel.state.checking_labels)
-    assert "nothing odd was found" in ui.classesLabel.text
-    assert "GB are free. Computing on the CPU" in ui.trainLabel.text
-    window.picture(pictures / "labelled.png")
+    assert "no problems found" in ui.classesLabel.text
+    assert "GB are free.\nComputing on the CPU" in ui.trainLabel.toolTip
+    window.picture(pictures / "labeled.png")
 
     ui.stepsSelector.value = steps
     stalls = {}
@@ -56,8 +56,8 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     assert model == "Anterior, Posterior"
     assert not list((window.data / "jobs").iterdir())
     backbone = shipped_backbone()
-    origin = f"with the pre-trained backbone {backbone}" if backbone else "from scratch"
-    assert f"Learnt from 2 scans, {origin}." in ui.scoresLabel.text
+    origin = f"from the pre-trained backbone {backbone}" if backbone else "from scratch"
+    assert f"Trained on 2 scans, {origin}." in ui.scoresLabel.toolTip
     window.picture(pictures / "trained.png")
 
     window.click("segmentButton")
@@ -65,7 +65,7 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     window.picture(pictures / "segmenting.png")
     stalls["segment"] = window.run()
     assert window.panel.state.failure is None, window.panel.log
-    assert states(window) == ["labelled"] * 2 + ["segmented"] * 4
+    assert states(window) == ["labeled"] * 2 + ["segmented"] * 4
     assert [scan.state for scan in window.panel.state.queue] == ["done"] * 4
     window.picture(pictures / "segmented.png")
 
@@ -75,7 +75,7 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     assert states(window)[2] == "corrected"
     assert [scan.role for scan in window.panel.state.scans] == ["train"] * 3 + ["segment"] * 3
     window.click("undoButton")
-    assert states(window) == ["labelled"] * 2 + ["corrected"] + ["unlabelled"] * 3
+    assert states(window) == ["labeled"] * 2 + ["corrected"] + ["unlabeled"] * 3
     assert slicer.mrmlScene.GetNodeByID(accepted.result_id) is not None
 
     ui.stepsSelector.value = 3

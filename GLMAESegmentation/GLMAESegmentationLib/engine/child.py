@@ -2,7 +2,7 @@
 
     PythonSlicer -m GLMAESegmentationLib.engine.child ALIVE COMMAND ...
 
-ALIVE is a file that is touched every few seconds, so that a job whose process is gone is recognised later. The parent
+ALIVE is a file that is touched every few seconds, so that a job whose process is gone is recognized later. The parent
 holds the other end of standard input: a line `stop` asks the job to stop at its next step, as Ctrl-C does; the end of
 the stream means that the parent is gone. (Windows has no signal that a parent without a console could send.)
 """

@@ -108,7 +108,7 @@ def _known(text: str) -> Failure | None:
     if re.search(r"No space left on device|disk is full|not enough space on the disk", text, re.IGNORECASE):
         return Failure(
             _("No space on the disk"),
-            _("The disk with Slicer's settings folder is full."),
+            _("The disk with the models and jobs is full."),
             _("Free some space, then press Continue."),
         )
     if re.search(r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory", text):
@@ -119,7 +119,7 @@ def _known(text: str) -> Failure | None:
         return Failure(
             _("The GPU cannot be used"),
             _("The graphics card or its driver does not work with the installed PyTorch."),
-            _("Choose the device cpu under Advanced, or update the driver."),
+            _("Set Advanced > Compute on to Processor (CPU), or update the driver."),
         )
     return None
 
@@ -129,12 +129,12 @@ def _out_of_memory(on_gpu: bool) -> Failure:
         return Failure(
             _("Out of GPU memory"),
             _("The graphics card has too little free memory for this job."),
-            _("Close other programs that use it, or choose the device cpu under Advanced."),
+            _("Close other programs that use it, or set Advanced > Compute on to Processor (CPU)."),
         )
     return Failure(
         _("Out of memory"),
         _("The computer has too little free memory for this job."),
-        _("Close other programs, or bound the scans with a region of interest."),
+        _("Close other programs, or limit the scans to a region (Advanced)."),
     )
 
 

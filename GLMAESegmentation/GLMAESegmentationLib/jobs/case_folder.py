@@ -1,8 +1,8 @@
 """A job's folder of cases exported from a scene, and the way back from a case's name to its nodes.
 
     FOLDER/images/case-01.nrrd           or images/case-01/channel-01.nrrd, channel-02.nrrd ...
-    FOLDER/labels/case-01.seg.nrrd       for labelled cases
-    FOLDER/labels/classes.json           which of them were labelled in part, where some were
+    FOLDER/labels/case-01.seg.nrrd       for labeled cases
+    FOLDER/labels/classes.json           which of them were labeled in part, where some were
     FOLDER/nodes.json                    which nodes each case came from
 
 Files carry neutral names, because node names are often patients' names and may hold what a file name cannot.
@@ -25,7 +25,7 @@ from glmae.scans.class_file import CLASS_FILE
 from glmae.scans.region import LABELLED
 
 from ..scene.region_box import Box
-from ..scene.scene_cases import SceneCase, is_partly_labelled
+from ..scene.scene_cases import SceneCase, is_partly_labeled
 from ..scene.segmentation_export import export_segmentation
 from ..scene.volume_export import export_volume
 
@@ -38,7 +38,7 @@ class ExportedCase:
         name: the case's name for the engine, `case-01` and so on.
         title: the name of its first volume node when it was exported, for messages to the user.
         volumes: IDs of its volume nodes, one a channel.
-        segmentation: ID of its segmentation node, None for an unlabelled case.
+        segmentation: ID of its segmentation node, None for an unlabeled case.
         partly: whether only the slices, or the box, that hold labels were looked at.
     """
 
@@ -106,7 +106,7 @@ class CaseFolder:
             title=case.volumes[0].GetName(),
             volumes=tuple(volume.GetID() for volume in case.volumes),
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
-            partly=is_partly_labelled(case.segmentation),
+            partly=is_partly_labeled(case.segmentation),
         )
         try:
             self._write(case, exported.name, box)

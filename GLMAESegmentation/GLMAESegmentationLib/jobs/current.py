@@ -21,7 +21,7 @@ from .case_folder import CaseFolder
 from .folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
 from .label_findings import Finding, findings_of
 from .preview import TrainingPreview
-from .queue import CANCELLED, QueuedScan, SegmentationQueue
+from .queue import CANCELED, QueuedScan, SegmentationQueue
 from .running import RunningJob
 from .segmentation import cancel_scan, import_result, new_segmentation, queue_of, write_scans
 from .training import can_be_finished, keep_model, new_training, write_training_cases
@@ -97,7 +97,7 @@ class CurrentJob:
         return self.folder.read_log() if self.folder is not None else self._log
 
     def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str) -> None:
-        """Begin to train a model called `title` on labelled scans."""
+        """Begin to train a model called `title` on labeled scans."""
         folder = self._begin(new_training(self._jobs, choices, title))
         self.findings = []
         self._written = (0, len(scans))
@@ -120,7 +120,7 @@ class CurrentJob:
         self._writing = write_scans(folder, self.queue, self._scene, choices.region)
 
     def resume(self, folder: JobFolder, finish: bool = False) -> None:
-        """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learnt.
+        """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learned.
 
         Raises:
             ModelError: the model of a segmentation cannot be used any more.
@@ -137,7 +137,7 @@ class CurrentJob:
         """Stop the job; what is done is kept. Its end comes with a later tick.
 
         Args:
-            keep: then make the model of what a training has learnt.
+            keep: then make the model of what a training has learned.
         """
         self.stopping = True
         self._keep = keep and not self.finishing
@@ -145,7 +145,7 @@ class CurrentJob:
             self._running.stop()
         elif self.folder is not None:  # nothing but copies of scans was written yet
             if self.queue is not None:
-                self.queue.close(CANCELLED)
+                self.queue.close(CANCELED)
             self.folder.remove()
             self._close()
 
@@ -233,7 +233,7 @@ class CurrentJob:
         assert self.folder is not None
         assert self.queue is not None
         scan = self.queue.of_case(case)
-        if scan is None or scan.state == CANCELLED:
+        if scan is None or scan.state == CANCELED:
             return
         progress = self.progress or JobProgress()
         told = progress.doubts.get(case, ()), progress.uncertainty.get(case)
@@ -259,21 +259,21 @@ class CurrentJob:
             told = self._keep
             self._close()
             self.note = (
-                _("Stopped before there was anything to keep as a model. Continue goes on with it.")
+                _("Stopped before there was anything to keep as a model. Press Continue to resume.")
                 if told
-                else _("Paused. What was learnt so far is kept; Continue goes on.")
+                else _("Training paused. Progress is saved; press Continue to resume.")
             )
 
     def _end_segmentation(self, folder: JobFolder) -> None:
         assert self.queue is not None
-        self.queue.close(CANCELLED)
+        self.queue.close(CANCELED)
         self._remember_failures()
         log = folder.read_log()
         folder.remove()  # the results are in the scene; what failed is tried anew
         self._close(log)
         self.note = self.queue.sentence
         if self.results:
-            self.note += " " + _("Look at them: accept those that are right, correct the others.")
+            self.note += " " + _("Press Next to review them.")
 
     def _fail(self, failure: Failure) -> None:
         folder = self.folder

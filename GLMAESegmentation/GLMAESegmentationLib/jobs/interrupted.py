@@ -35,8 +35,8 @@ class InterruptedJobs:
         return [job.record.title for job in self._jobs]
 
     @property
-    def learnt(self) -> bool:
-        """Whether the newest has learnt something that a model can be made of."""
+    def learned(self) -> bool:
+        """Whether the newest has learned something that a model can be made of."""
         return bool(self._jobs) and can_be_finished(self._jobs[0])
 
     @property

@@ -13,14 +13,14 @@ from ..engine.command import EngineCommand
 from ..engine.process import EngineProcess
 from ..scene.choices import PanelChoices
 from ..scene.scan_table import Scan
-from ..scene.scene_cases import is_partly_labelled
+from ..scene.scene_cases import is_partly_labeled
 from ..scene.segment_voxels import stamp_of
 from ..translation import tr as _
 from .case_folder import CaseFolder
 from .folder import CHECK, JobFolder, JobRecord
 from .label_findings import Finding, findings_of
 from .running import RunningJob
-from .training import write_labelled
+from .training import write_labeled
 
 # Scans of more voxels are checked only when asked to: Slicer stands still while it writes such a label.
 SMALL_SCAN = 20_000_000
@@ -106,7 +106,7 @@ class LabelCheck:
 
     def _write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None, device: str) -> Iterator[int]:
         cases = CaseFolder(folder.cases)
-        for number in write_labelled(cases, scans, self._scene, region):
+        for number in write_labeled(cases, scans, self._scene, region):
             folder.alive.touch()
             yield number
         words = ("check", "--images", str(cases.images), "--labels", str(cases.labels), "--device", device)
@@ -131,7 +131,7 @@ class LabelCheck:
         """What tells these labels from others, and from what they will be after the next stroke of the brush."""
         nodes = [(scan.volume_id, self._scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
         drawn = tuple(
-            (volume, node.GetID(), stamp_of(node), _names(node), is_partly_labelled(node))
+            (volume, node.GetID(), stamp_of(node), _names(node), is_partly_labeled(node))
             for volume, node in nodes
             if node is not None
         )

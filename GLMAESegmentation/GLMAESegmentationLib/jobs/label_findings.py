@@ -19,7 +19,7 @@ class Finding:
         volume_id: of the scan in question.
         name: of the class; "" for all.
         sentence: what it is.
-        part: whether it asks if only a part of the scan was labelled.
+        part: whether it asks if only a part of the scan was labeled.
     """
 
     volume_id: str

@@ -28,11 +28,11 @@ class TrainingPreview:
     Attributes:
         asked: whether an answer is still to come.
         sentence: what there is to say about it; "" for nothing.
-        node_id: of the segmentation that shows it; "" while there is none.
+        node_id: of the segmentation that shows it, and `volume_id` of its scan; "" while there is none.
     """
 
     def __init__(self) -> None:
-        self.asked, self.sentence, self.node_id = False, "", ""
+        self.asked, self.sentence, self.node_id, self.volume_id = False, "", "", ""
         self._case: ExportedCase | None = None
 
     def ask(self, job: JobFolder, volume: Any, region: Any | None) -> None:
@@ -47,7 +47,7 @@ class TrainingPreview:
         self._case = cases.add(SceneCase((volume,)), box_of(region, volume))
         write_json(job.out / "unfinished" / "preview.json", {"image": str(cases.images / f"{self._case.name}.nrrd")})
         self.asked = True
-        self.sentence = _("A preview of {scan} is being made.").format(scan=volume.GetName())
+        self.sentence = _("Making a preview of {scan}...").format(scan=volume.GetName())
 
     def take(self, event: Mapping[str, Any], scene: Any) -> None:
         """Show what came of it, instead of the preview before."""
@@ -71,12 +71,12 @@ class TrainingPreview:
         node.RemoveAttribute(RESULT_ATTRIBUTE)
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)
-        self.node_id = node.GetID()
+        self.node_id, self.volume_id = node.GetID(), volume.GetID()
         found = any(segment.mask.any() for segment in segment_arrays(node))
         text = (
-            _("Shown: {scan} after {n} steps. The preview goes when the training ends.")
+            _("Preview on {scan} (step {n}). Removed when training ends.")
             if found
-            else _("Nothing is found in {scan} yet, after {n} steps.")
+            else _("Nothing found in {scan} yet (step {n}).")
         )
         self.sentence = text.format(scan=volume.GetName(), n=event.get("step"))
 
@@ -87,6 +87,6 @@ class TrainingPreview:
 
     def _remove_node(self, scene: Any) -> None:
         node = scene.GetNodeByID(self.node_id) if self.node_id else None
-        self.node_id = ""
+        self.node_id = self.volume_id = ""
         if node is not None and node.GetAttribute(PREVIEW_ATTRIBUTE):
             scene.RemoveNode(node)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..translation import tr as _
 
-WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+WAITING, RUNNING, DONE, FAILED, CANCELED = "waiting", "running", "done", "failed", "canceled"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class QueuedScan:
     Attributes:
         volume_id: ID of its volume node.
         name: of the volume.
-        state: WAITING, RUNNING, DONE, FAILED or CANCELLED.
+        state: WAITING, RUNNING, DONE, FAILED or CANCELED.
         case: its name for the engine; "" before it is exported.
         note: why it failed, or what is doubtful about its result.
         result_id: ID of the new segmentation node; "" while there is none.
@@ -66,7 +66,7 @@ class SegmentationQueue:
     def case_event(self, case: str, state: str, message: str) -> None:
         """Follow the engine: a case is running or has failed. DONE is for the caller, when the result is in the scene.
 
-        A scan that the user cancelled stays so.
+        A scan that the user canceled stays so.
         """
         scan = self.of_case(case)
         if scan is None or scan.state not in (WAITING, RUNNING):
@@ -84,10 +84,10 @@ class SegmentationQueue:
     @property
     def sentence(self) -> str:
         """How far it is."""
-        counts = {state: len(self.with_state(state)) for state in (DONE, FAILED, CANCELLED)}
-        parts = [_("{done} of {total} scans are segmented.").format(done=counts[DONE], total=len(self._scans))]
+        counts = {state: len(self.with_state(state)) for state in (DONE, FAILED, CANCELED)}
+        parts = [_("Segmented {done} of {total} scans.").format(done=counts[DONE], total=len(self._scans))]
         if counts[FAILED]:
             parts.append(_("{n} failed.").format(n=counts[FAILED]))
-        if counts[CANCELLED]:
-            parts.append(_("{n} were cancelled.").format(n=counts[CANCELLED]))
+        if counts[CANCELED]:
+            parts.append(_("{n} were canceled.").format(n=counts[CANCELED]))
         return " ".join(parts)

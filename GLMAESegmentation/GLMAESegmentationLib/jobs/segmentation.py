@@ -12,11 +12,11 @@ from glmae.errors import GLMAEError, RequestError
 from ..engine.failures import sentence
 from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, UNCERTAINTY_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
-from ..scene.segmentation_import import Corrections, import_segmentation, is_result
+from ..scene.segmentation_import import import_segmentation
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
 from .folder import SEGMENT, JobFolder, JobRecord
-from .queue import CANCELLED, DONE, FAILED, QueuedScan, SegmentationQueue
+from .queue import CANCELED, DONE, FAILED, QueuedScan, SegmentationQueue
 from .training import box_of
 
 
@@ -69,7 +69,7 @@ def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:
         if done:
             scan = replace(scan, state=DONE)
         elif volume is None:
-            scan = replace(scan, state=CANCELLED, note=_gone(case.title))
+            scan = replace(scan, state=CANCELED, note=_gone(case.title))
         scans.append(scan)
     return SegmentationQueue(scans)
 
@@ -88,7 +88,7 @@ def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> Non
     scan = queue.of_volume(volume_id)
     if scan is None or scan.state != "waiting":
         return
-    queue.update(volume_id, state=CANCELLED)
+    queue.update(volume_id, state=CANCELED)
     if scan.case:
         (CaseFolder(job.cases).images / f"{scan.case}.nrrd").unlink(missing_ok=True)
 
@@ -104,7 +104,7 @@ def import_result(
 ) -> Any | None:
     """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
 
-    Older results of the scan are hidden, not removed; those that the user accepted or corrected stay as they are.
+    It is hidden until its scan is selected. Nothing that was there before is touched.
 
     Args:
         job: the segmentation.
@@ -133,20 +133,11 @@ def import_result(
         node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
     if uncertainty is not None:
         node.SetAttribute(UNCERTAINTY_ATTRIBUTE, f"{uncertainty:.4f}")
-    _hide_older(node, volume, scene)
+    node.SetDisplayVisibility(False)  # scans often lie at the same place: the one that is selected is shown
     queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
     details = dict(job.record.details)
     job.update(details={**details, "imported": [*details.get("imported", ()), case]})
     return node
-
-
-def _hide_older(node: Any, volume: Any, scene: Any) -> None:
-    role = node.GetReferenceImageGeometryReferenceRole()
-    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
-        other = scene.GetNthNodeByClass(number, "vtkMRMLSegmentationNode")
-        older = other is not node and is_result(other) and other.GetNodeReferenceID(role) == volume.GetID()
-        if older and not Corrections().corrected(other):
-            other.SetDisplayVisibility(False)
 
 
 def _gone(name: str) -> str:

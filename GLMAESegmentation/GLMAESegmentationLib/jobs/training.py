@@ -1,4 +1,4 @@
-"""Training as a job: writes the labelled scans, says what the engine is to do, keeps the model."""
+"""Training as a job: writes the labeled scans, says what the engine is to do, keeps the model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def write_training_cases(job: JobFolder, scans: Sequence[Scan], scene: Any, regi
         ScanError: a scan cannot be written.
     """
     folder = CaseFolder(job.cases)
-    yield from write_labelled(folder, scans, scene, region)
+    yield from write_labeled(folder, scans, scene, region)
     details = job.record.details
     words = ["finetune", "--images", str(folder.images), "--labels", str(folder.labels), "--out", str(job.out)]
     job.update(words=(*words, *details["options"]))
 
 
-def write_labelled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region: Any | None) -> Iterator[int]:
-    """Write one labelled scan after the other; yields the number written after each.
+def write_labeled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region: Any | None) -> Iterator[int]:
+    """Write one labeled scan after the other; yields the number written after each.
 
     Raises:
         RequestError: a scan was deleted meanwhile, or does not meet the region.
@@ -73,7 +73,7 @@ def box_of(region: Any | None, volume: Any) -> Box | None:
 
 
 def can_be_finished(job: JobFolder) -> bool:
-    """Whether a stopped training has learnt something that `glmae finetune --finish` can make a model of."""
+    """Whether a stopped training has learned something that `glmae finetune --finish` can make a model of."""
     return job.record.kind == TRAIN and (job.out / "unfinished" / "checkpoint.safetensors").exists()
 
 

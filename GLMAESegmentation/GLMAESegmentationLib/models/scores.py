@@ -57,8 +57,8 @@ def origin(card: Mapping[str, Any]) -> str:
         return ""
     backbone = card.get("pretrained")
     if isinstance(backbone, str) and backbone:
-        return _("Learnt from {n} scans, with the pre-trained backbone {name}.").format(n=len(cases), name=backbone)
-    return _("Learnt from {n} scans, from scratch.").format(n=len(cases))
+        return _("Trained on {n} scans, from the pre-trained backbone {name}.").format(n=len(cases), name=backbone)
+    return _("Trained on {n} scans, from scratch.").format(n=len(cases))
 
 
 def _score(name: str, entry: Any) -> Score | None:

@@ -24,14 +24,15 @@ from ..models.library import ModelLibrary
 from ..scene.choices import TRAIN as TO_TRAIN
 from ..scene.choices import PanelChoices
 from ..scene.class_overview import drawn_classes
-from ..scene.labelling import segmentation_to_draw
+from ..scene.labeling import segmentation_to_draw
 from ..scene.region_box import put_around
-from ..scene.scan_choice import scan_to_preview, scans_to_segment, training_scans
+from ..scene.scan_choice import review_order, scan_to_preview, scans_to_segment, training_scans
 from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
 from ..scene.segment_classes import class_table
 from ..scene.segment_voxels import VoxelCounts
 from ..scene.segmentation_import import Corrections, accept_result, is_result
+from ..scene.volume_table import add_table, as_csv, volume_rows
 from ..setup.set_up import SetUp
 from ..translation import tr as _
 from . import state as action
@@ -55,7 +56,6 @@ class Panel:
         parameter_node: gives the module's parameter node; asked each time, because closing a scene replaces it.
         folder: for models and jobs, outside of any scene; made when needed.
         start: starts a process. Raises OSError if it cannot.
-        open_editor: shows a segmentation and its volume in the Segment Editor.
         environment: folder of the engine's own Python; None: in `folder`.
     """
 
@@ -65,7 +65,6 @@ class Panel:
         parameter_node: Callable[[], Any],
         folder: Path,
         start: Callable[[EngineCommand], EngineProcess],
-        open_editor: Callable[[Any, Any], None],
         environment: Path | None = None,
     ) -> None:
         self.scene = scene
@@ -73,7 +72,8 @@ class Panel:
         self.jobs = Path(folder) / "jobs"
         self.selected = ""
         self.state = PanelState()
-        self._parameter_node, self._open_editor = parameter_node, open_editor
+        self._parameter_node = parameter_node
+        self._drawing = ("", "")  # IDs of the segmentation that is open for drawing and of its volume
         self._set_up = SetUp(start, environment or Path(folder) / "engine", Path(folder) / "engine.json")
         start = self._set_up.start
         self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
@@ -101,6 +101,10 @@ class Panel:
             action.UNDO: self._undo,
             action.ACCEPT: self._accept,
             action.CORRECT: self._correct,
+            action.END_DRAWING: self._end_drawing,
+            action.NEXT: lambda value: self._step(1),
+            action.PREVIOUS: lambda value: self._step(-1),
+            action.VOLUMES: self._volumes,
             action.IMPORT: self._model.import_file,
             action.EXPORT: self._model.export,
             action.RENAME: self._model.rename,
@@ -127,6 +131,11 @@ class Panel:
     def busy(self) -> bool:
         """Whether a job is under way, or the engine's Python is being installed."""
         return self._job.folder is not None or self._set_up.installing
+
+    @property
+    def at_work(self) -> bool:
+        """Whether something is under way that has to be followed: a job or an installation."""
+        return self.busy or bool(self.state.engine.working)
 
     def do(self, name: str, value: Any = None) -> None:
         """Carry out an action of `panel_state`; one that makes no sense now does nothing.
@@ -191,11 +200,13 @@ class Panel:
         self._interrupted.look(self._job.folder)
         choices = self.choices
         self._model.read()
-        cases = find_cases(self.scene)
+        cases = find_cases(self.scene, choices.labels)
         scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
         self._aliases.see(scan.name for scan in scans)
         if self.selected not in {scan.volume_id for scan in scans}:
             self.selected = ""
+        if self._drawing[1] != self.selected or (self._drawing[0] and not self.scene.GetNodeByID(self._drawing[0])):
+            self._drawing = ("", "")
         region = choices.region
         checked = self._labels.holds(training_scans(scans), choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
@@ -223,6 +234,7 @@ class Panel:
                 shipped=self._set_up.backbone,
                 region="" if region is None else region.GetName(),
                 selected=self.selected,
+                drawing=self._drawing[0],
                 job=self._job.kind,
                 preparing=self._job.preparing,
                 stopping=self._job.stopping,
@@ -230,16 +242,26 @@ class Panel:
                 preview=self._job.preview.sentence,
                 preview_asked=self._job.preview.asked,
                 preview_of=self._job.preview.node_id,
+                preview_scan=self._job.preview.volume_id,
                 progress=self._job.progress,
                 queue=self._job.queue,
                 interrupted=self._interrupted.titles,
-                learnt=self._interrupted.learnt,
+                learned=self._interrupted.learned,
                 failure=self._failure or self._set_up.failure or self._job.failure,
                 undoable=len(self._results_left()),
                 note=self._note or self._set_up.note or self._job.note,
             )
         )
         return self.state
+
+    def volumes_as_csv(self) -> str:
+        """The volumes of all structures, to be pasted into a spreadsheet."""
+        return as_csv(volume_rows(self.state.scans, self.scene))
+
+    def choose_label(self, volume_id: str, segmentation_id: str) -> None:
+        """Where a scan has several segmentations, train on this one."""
+        self.choices.choose_label(segmentation_id, [node for node, _name in self._scan(volume_id).candidates])
+        self.refresh()
 
     def place_region(self, region: Any) -> None:
         """Put a new region of interest around the selected scan, else around the first; without a scan it stays."""
@@ -257,7 +279,7 @@ class Panel:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
         self._labels.leave()
-        self.selected, self._note, self._failure = "", "", None
+        self.selected, self._note, self._failure, self._drawing = "", "", None, ("", "")
         self.refresh()
 
     def leave(self) -> None:
@@ -279,7 +301,7 @@ class Panel:
 
     def _retry(self, value: Any) -> None:
         assert self._job.queue is not None
-        again = {scan.volume_id for scan in self._job.queue.with_state("failed", "cancelled")}
+        again = {scan.volume_id for scan in self._job.queue.with_state("failed", "canceled")}
         self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
 
     def _check_labels(self, value: Any) -> None:
@@ -290,9 +312,9 @@ class Panel:
         segmentation = self.scene.GetNodeByID(scan.segmentation_id)
         if scan.partly:
             segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
-            return _("What is not drawn in {scan} counts as background.").format(scan=scan.name)
+            return _("What is not labeled in {scan} counts as background.").format(scan=scan.name)
         segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
-        return _("Where nothing was labelled in {scan}, nothing is learnt.").format(scan=scan.name)
+        return _("Nothing is learned where {scan} is not labeled.").format(scan=scan.name)
 
     def _preview(self, value: Any) -> None:
         scan = scan_to_preview(self.state.scans, value or self.selected)
@@ -325,19 +347,35 @@ class Panel:
 
     def _accept(self, value: Any) -> str:
         scan = self._scan(value)
+        order = [one.volume_id for one in review_order(self.state.scans)]
         accept_result(self.scene.GetNodeByID(scan.result_id))
         self.choices.set_role(scan.volume_id, TO_TRAIN)
-        return _("{scan} will be trained on. Accept or correct more results, or press Train.").format(scan=scan.name)
+        self.choices.choose_label(scan.result_id, [scan.result_id, *(node for node, _name in scan.candidates)])
+        if scan.volume_id in order and len(order) > 1:  # on to the next
+            self.selected = order[(order.index(scan.volume_id) + 1) % len(order)]
+        return _("{scan} is used for training now. Review more results, or press Train.").format(scan=scan.name)
 
     def _correct(self, value: Any) -> None:
         scan = self._scan(value)
-        self._open_editor(self.scene.GetNodeByID(scan.result_id), self.scene.GetNodeByID(scan.volume_id))
+        self._drawing = scan.result_id, scan.volume_id
+
+    def _end_drawing(self, value: Any) -> None:
+        self._drawing = ("", "")
+
+    def _step(self, by: int) -> None:
+        order = [scan.volume_id for scan in review_order(self.state.scans)]
+        place = order.index(self.selected) + by if self.selected in order else min(0, by)
+        self.selected = order[place % len(order)]
+
+    def _volumes(self, value: Any) -> str:
+        table = add_table(volume_rows(self.state.scans, self.scene), self.scene, _("Volumes of the structures"))
+        return _('The volumes are in the new table "{name}" (module Tables).').format(name=table.GetName())
 
     def _label(self, value: Any) -> None:
         scan = self._scan(value)
         volume = self.scene.GetNodeByID(scan.volume_id)
         drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
-        self._open_editor(segmentation_to_draw(volume, drawn, self._class_table()), volume)
+        self._drawing = segmentation_to_draw(volume, drawn, self._class_table()).GetID(), scan.volume_id
 
     # What the scene and the disk say
 
@@ -357,7 +395,7 @@ class Panel:
         """See what was corrected, count what was drawn, then have it checked."""
         if self._adopt_corrected(most=1):
             return
-        for case in find_cases(self.scene):
+        for case in find_cases(self.scene, self.choices.labels):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
                 return

@@ -6,7 +6,7 @@ from ..scene.choices import BUDGET_MINUTES
 from ..scene.choices import SEGMENT as SEGMENT_ROLE
 from ..scene.choices import TRAIN as TRAIN_ROLE
 from ..scene.class_overview import partial_sentence
-from ..scene.scan_choice import FEWEST_SCANS, scans_to_segment, training_scans
+from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_segment, training_scans
 from ..scene.scan_table import SEGMENTED
 from ..translation import tr as _
 from .sentences import duration, listed, progress_sentence, stage_name
@@ -37,17 +37,17 @@ def next_step(now: Situation) -> str:
     if len(training) < FEWEST_SCANS and not models:
         left = FEWEST_SCANS - len(training)
         return (
-            _("Step 2: label two scans: select one and press Label this one.")
+            _("Step 2: label two scans: select one and press Label selected scan.")
             if left > 1
-            else _("Step 2: label one more scan: select it and press Label this one.")
+            else _("Step 2: label one more scan: select it and press Label selected scan.")
         )
     if now.model not in models:
         return _("Step 3: press Train.") if len(training) >= FEWEST_SCANS else _("Choose a model below.")
     if any(scan.result_id for scan in now.scans):
-        return _("Look at the results: accept those that are right, correct the others, then train again.")
+        return _("Review the results: press Next; use the right ones as labels, edit the others, then train again.")
     if scans_to_segment(now.scans, now.model):
         return _("Step 4: press Segment.")
-    return _("All scans are labelled. Load more scans to segment them.")
+    return _("All scans are labeled. Load more scans to segment them.")
 
 
 def scans_sentence(now: Situation) -> str:
@@ -55,43 +55,51 @@ def scans_sentence(now: Situation) -> str:
     if not now.scans:
         return _("No scans yet. Load two or more scans of the same kind.")
     roles = {role: sum(scan.role == role for scan in now.scans) for role in (TRAIN_ROLE, SEGMENT_ROLE)}
-    text = _("{train} to train on, {segment} to segment.").format(train=roles[TRAIN_ROLE], segment=roles[SEGMENT_ROLE])
+    text = _("{train} for training, {segment} for segmentation.").format(
+        train=roles[TRAIN_ROLE], segment=roles[SEGMENT_ROLE]
+    )
     unusable = [scan.name for scan in now.scans if scan.role == TRAIN_ROLE and not scan.trainable]
     if unusable:
-        text += " " + _("Without a label, and so not trained on: {scans}.").format(scans=listed(unusable))
+        text += " " + _("No label yet: {scans}.").format(scans=listed(unusable))
     doubtful = [scan.name for scan in now.scans if scan.doubts and scan.state == SEGMENTED]
     if doubtful:
-        text += " " + _("Look at {scans}: doubtful.").format(scans=listed(doubtful))
+        text += " " + _("Needs review: {scans}.").format(scans=listed(doubtful))
+    unlike = [scan.name for scan in now.scans if scan.unlike]
+    if unlike:
+        text += " " + _("Ignored, because it looks like another kind of image: {scans}.").format(scans=listed(unlike))
+    several = [scan.name for scan in now.scans if len(scan.candidates) > 1]
+    if several:
+        text += " " + _("Several segmentations; choose the label in the table: {scans}.").format(scans=listed(several))
+    if now.findings:
+        text += " " + _("Possible label problems (click to show):")
     return text
 
 
 def classes_sentence(now: Situation) -> str:
     """What the section Classes has to say."""
     if not now.classes:
-        return _("No structures yet. They appear here when you have drawn them in a scan to train on.")
+        return _("No structures yet. They appear here once you label a scan.")
     empty = [(scan.name, name) for scan in now.scans if scan.role == TRAIN_ROLE for name in scan.empty]
     text = partial_sentence(now.classes)
     if empty and not text:
         text = _("{name} has no voxels in {scan}.").format(scan=empty[0][0], name=empty[0][1])
-    text = text or _("Every structure was drawn in every scan to train on.")
+    text = text or _("Every structure is labeled in every scan used for training.")
     if now.checking_labels:
-        text += " " + _("The labels are being checked.")
+        text += " " + _("Checking the labels...")
     elif now.checked and not now.findings and not now.problem:
-        text += " " + _("The labels were checked: nothing odd was found.")
-    elif now.findings:
-        text += " " + _("Odd in the labels; select a line to go there:")
+        text += " " + _("Label check: no problems found.")
     return text
 
 
 def part_question(now: Situation) -> str:
-    """What can be said of the part of the selected scan that was labelled; "" where the question does not arise."""
+    """What can be said of the part of the selected scan that was labeled; "" where the question does not arise."""
     scan = next((scan for scan in now.scans if scan.volume_id == now.selected), None)
     if scan is None:
         return ""
     if scan.partly:
-        return _("All of {scan} was labelled").format(scan=scan.name)
+        return _("All of {scan} was labeled").format(scan=scan.name)
     if any(finding.part and finding.volume_id == scan.volume_id for finding in now.findings):
-        return _("Only the labelled part of {scan} counts").format(scan=scan.name)
+        return _("Only the labeled part of {scan} counts").format(scan=scan.name)
     return ""
 
 
@@ -102,22 +110,26 @@ def train_sentence(now: Situation) -> str:
     training = training_scans(now.scans)
     if len(training) < FEWEST_SCANS:
         if training:
-            return _("Training needs two labelled scans; there is one.")
-        return _("Training needs two labelled scans; there is none yet.")
+            return _("Training needs two labeled scans; there is one.")
+        return _("Training needs two labeled scans; there are none yet.")
     length = duration(60 * BUDGET_MINUTES[now.budget], exact=True)
     if now.steps:
         length = _("{steps} steps").format(steps=now.steps)
-    parts = [_("Trains on {n} scans for {length}, {start}.").format(n=len(training), length=length, start=_start(now))]
+    parts = [_("{n} scans, {length}").format(n=len(training), length=length)]
     if now.region:
-        parts.append(_("Only inside {region}.").format(region=now.region))
+        parts.append(_("inside {region}").format(region=now.region))
+    return " ".join((", ".join(parts) + ".", *([now.problem] if now.problem else [])))
+
+
+def train_details(now: Situation) -> str:
+    """What else there is to know before a training: its start, its memory, its device; a line each."""
     if now.memory is None:
-        parts.append(_("Needs about {gb:.1f} GB of memory.").format(gb=TRAINING_GB))
+        memory = _("Needs about {gb:.1f} GB of memory.").format(gb=TRAINING_GB)
     else:
         need, free = (size / 1e9 for size in now.memory)
-        parts.append(
-            _("Needs about {gb:.1f} GB of memory; {free:.1f} GB are free.").format(gb=need + PROGRAM_GB, free=free)
-        )
-    return " ".join(part for part in (*parts, now.device_reason, now.problem) if part)
+        memory = _("Needs about {gb:.1f} GB of memory; {free:.1f} GB are free.").format(gb=need + PROGRAM_GB, free=free)
+    start = _start(now)
+    return "\n".join(filter(None, (start[:1].upper() + start[1:] + ".", memory, now.device_reason)))
 
 
 def _start(now: Situation) -> str:
@@ -136,13 +148,24 @@ def segment_sentence(now: Situation) -> str:
         return _("Choose a model.")
     targets = scans_to_segment(now.scans, now.model)
     if not targets:
-        return _("No scan has the role segment; choose it in the table of scans.")
+        return _("No scan is set to Segmentation in the table above.")
     done = [scan for scan in targets if scan.result_id and scan.result_model == now.model]
     if done:
-        return _("All have a result of this model. Segment makes new ones beside them.")
+        return _("All scans already have a result from this model. Segmenting again adds a second one.")
     if len(targets) == 1:
         return _("Segments {scan}. The result is a new segmentation.").format(scan=targets[0].name)
     return _("Segments {n} scans. Results are new segmentations; nothing is overwritten.").format(n=len(targets))
+
+
+def review_sentence(now: Situation) -> str:
+    """Which result is looked at and what is doubtful about it, a line each; how many there are, when none is."""
+    order = review_order(now.scans)
+    scan = next((scan for scan in now.scans if scan.volume_id == now.selected), None)
+    if scan is None or not scan.result_id:
+        return _("{n} results to look at. Next shows the least sure one.").format(n=len(order)) if order else ""
+    place = next((number for number, one in enumerate(order, start=1) if one is scan), 0)
+    head = _("{scan}: result {n} of {total}").format(scan=scan.name, n=place, total=len(order)) if place else scan.name
+    return "\n".join((head, *scan.doubts))
 
 
 def job_stage(now: Situation) -> str:
@@ -157,9 +180,9 @@ def job_sentence(now: Situation) -> str:
     if not now.job:
         return ""
     if now.stopping:
-        return _("Stopping. What is done is kept.")
+        return _("Stopping. Finished work is kept.")
     if now.finishing:
-        return _("The model of what was learnt so far is being made.")
+        return _("Finishing: making the model of what was learned so far.")
     if now.preparing is not None:
         return _("Preparing scan {n} of {total}.").format(
             n=min(now.preparing[0] + 1, now.preparing[1]), total=now.preparing[1]

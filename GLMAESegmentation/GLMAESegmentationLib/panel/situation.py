@@ -43,17 +43,18 @@ class Situation:
         shipped: name of the pre-trained backbone that is installed; "" for none.
         region: name of the region of interest; "" for none.
         selected: the scan that is selected in the table.
+        drawing: ID of the segmentation that is open for drawing; "" for none.
         job: TRAIN or SEGMENT while a job is under way, else "".
         preparing: (done, total) scans while a job's scans are being written, else None.
         stopping: whether the job was asked to stop.
         finishing: whether the model of a stopped training is being made.
         preview: what there is to say about the preview of the training; "" for nothing.
         preview_asked: whether a preview is being made.
-        preview_of: ID of the segmentation that shows it; "" for none.
+        preview_of: ID of the segmentation that shows it, and `preview_scan` of its volume; "" for none.
         progress: of the job under way.
         queue: of the last or running segmentation.
         interrupted: titles of jobs that can be gone on with.
-        learnt: whether the first of them has learnt something that a model can be made of.
+        learned: whether the first of them has learned something that a model can be made of.
         failure: of the last job.
         undoable: number of results that Undo would remove.
         note: the last thing that was done, in a sentence.
@@ -81,6 +82,7 @@ class Situation:
     shipped: str = ""
     region: str = ""
     selected: str = ""
+    drawing: str = ""
     job: str = ""
     preparing: tuple[int, int] | None = None
     stopping: bool = False
@@ -88,10 +90,11 @@ class Situation:
     preview: str = ""
     preview_asked: bool = False
     preview_of: str = ""
+    preview_scan: str = ""
     progress: JobProgress | None = None
     queue: SegmentationQueue | None = None
     interrupted: Sequence[str] = ()
-    learnt: bool = False
+    learned: bool = False
     failure: Failure | None = None
     undoable: int = 0
     note: str = ""

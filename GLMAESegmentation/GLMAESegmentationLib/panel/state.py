@@ -12,7 +12,7 @@ from ..jobs.preview import STAGES
 from ..jobs.queue import WAITING, QueuedScan, SegmentationQueue
 from ..models.scores import Score
 from ..scene.class_overview import ClassRow
-from ..scene.scan_choice import FEWEST_SCANS, scans_to_segment, training_scans
+from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_segment, training_scans
 from ..scene.scan_table import Scan
 from ..setup.set_up import EngineStatus
 from .section_sentences import (
@@ -21,14 +21,17 @@ from .section_sentences import (
     job_stage,
     next_step,
     part_question,
+    review_sentence,
     scans_sentence,
     segment_sentence,
+    train_details,
     train_sentence,
 )
 from .situation import Situation
 
 # What a person can do; `PanelState.enabled` says what of it makes sense now.
 LABEL, CHECK_LABELS, STATE_PART = ("label", "check labels", "state part")
+END_DRAWING, NEXT, PREVIOUS, SURFACES, VOLUMES = ("end drawing", "next", "previous", "surfaces", "volumes")
 INSTALL, CANCEL_INSTALL, REMOVE_ENGINE, CHOOSE_ENGINE, CHECK_SET_UP, COPY_REPORT = (
     "install",
     "cancel install",
@@ -72,8 +75,11 @@ class PanelState:
         failure: what went wrong, until the next job; None for nothing.
         ending: how the last job ended, in a sentence.
         scans_sentence, classes_sentence, train_sentence, segment_sentence: what each section has to say: what is
-            missing before it can be used, or what it will do.
+            missing before it can be used, or what it will do; `train_details` what else there is to know.
         scans, classes, findings, models, model, queue: the rows of the tables.
+        selected: ID of the volume of the selected scan; "" for none.
+        drawing: ID of the segmentation that is open for drawing; "" for none.
+        review: what there is to say about the selected result, a line each.
         scores: of the chosen model, and `advice` whether more labels would help.
         running: TRAIN or SEGMENT while a job is under way, else "".
         stage: what the job is at; "" when there is none.
@@ -82,7 +88,7 @@ class PanelState:
         loss, held_out: the training curves.
         warnings: of the job.
         preview: what there is to say about the preview of the training; "" for nothing.
-        preview_of: ID of the segmentation that shows it; "" for none.
+        preview_of: ID of the segmentation that shows it, and `preview_scan` of its volume; "" for none.
         checking_labels: whether the labels are being checked.
         part: what STATE_PART would say of the selected scan; "" where the question does not arise.
         shipped: name of the pre-trained backbone that is installed; "" for none.
@@ -100,8 +106,12 @@ class PanelState:
     scans_sentence: str = ""
     classes_sentence: str = ""
     train_sentence: str = ""
+    train_details: str = ""
     segment_sentence: str = ""
     scans: tuple[Scan, ...] = ()
+    selected: str = ""
+    drawing: str = ""
+    review: str = ""
     classes: tuple[ClassRow, ...] = ()
     findings: tuple[Finding, ...] = ()
     models: tuple[str, ...] = ()
@@ -118,6 +128,7 @@ class PanelState:
     warnings: tuple[str, ...] = ()
     preview: str = ""
     preview_of: str = ""
+    preview_scan: str = ""
     checking_labels: bool = False
     part: str = ""
     shipped: str = ""
@@ -140,8 +151,12 @@ def panel_state(now: Situation) -> PanelState:
         scans_sentence=scans_sentence(now),
         classes_sentence=classes_sentence(now),
         train_sentence=train_sentence(now),
+        train_details=train_details(now),
         segment_sentence=segment_sentence(now),
         scans=tuple(now.scans),
+        selected=now.selected,
+        drawing=now.drawing,
+        review=review_sentence(now),
         classes=tuple(now.classes),
         findings=tuple(now.findings),
         models=tuple(now.models),
@@ -158,6 +173,7 @@ def panel_state(now: Situation) -> PanelState:
         warnings=tuple(progress.warnings) if progress is not None else (),
         preview=now.preview,
         preview_of=now.preview_of,
+        preview_scan=now.preview_scan,
         checking_labels=now.checking_labels,
         part=part_question(now),
         shipped=now.shipped,
@@ -187,7 +203,7 @@ def _enabled(now: Situation) -> list[str]:
         PAUSE: now.job == TRAIN and not now.stopping,
         STOP: now.job == TRAIN and not now.stopping and not now.finishing,
         CONTINUE: idle and bool(now.interrupted) and now.can_compute,
-        KEEP: idle and bool(now.interrupted) and now.learnt and now.can_compute,
+        KEEP: idle and bool(now.interrupted) and now.learned and now.can_compute,
         DISCARD: idle and bool(now.interrupted),
         START_SEGMENTING: idle and now.can_compute and known and bool(scans_to_segment(now.scans, now.model)),
         CANCEL: now.job == SEGMENT and not now.stopping,
@@ -196,6 +212,11 @@ def _enabled(now: Situation) -> list[str]:
         UNDO: idle and now.undoable > 0,
         ACCEPT: selected is not None and bool(selected.result_id),
         CORRECT: selected is not None and bool(selected.result_id),
+        END_DRAWING: bool(now.drawing),
+        NEXT: bool(review_order(now.scans)),
+        PREVIOUS: bool(review_order(now.scans)),
+        SURFACES: selected is not None and bool(selected.shown_id),
+        VOLUMES: any(scan.segmentation_id or scan.result_id for scan in now.scans),
         IMPORT: idle,
         EXPORT: known,
         RENAME: idle and known,
@@ -218,7 +239,7 @@ def _waits(now: Situation) -> bool:
 
 
 def _unfinished(queue: SegmentationQueue) -> Sequence[QueuedScan]:
-    return queue.with_state("failed", "cancelled")
+    return queue.with_state("failed", "canceled")
 
 
 def _fraction(now: Situation) -> float | None:

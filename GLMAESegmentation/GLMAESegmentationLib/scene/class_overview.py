@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from glmae.errors import RequestError
@@ -23,6 +23,7 @@ class ClassRow:
         color: red, green, blue, 0-1.
         terminology: what it is, in words; "" where only Slicer's general entry is given.
         voxels: in each training scan that has it, by the scan's name; scans that share a name count once.
+        ml: the same as volumes, mL.
         missing: names of the training scans without it.
     """
 
@@ -31,6 +32,7 @@ class ClassRow:
     terminology: str
     voxels: Mapping[str, int]
     missing: tuple[str, ...]
+    ml: Mapping[str, float] = field(default_factory=dict)
 
 
 def drawn_classes(scans: Sequence[Scan], scene: Any) -> list[ClassRow]:
@@ -51,16 +53,16 @@ def class_overview(scans: Sequence[Scan], tables: Mapping[str, ClassTable]) -> l
     """
     rows = []
     for entry in merge([tables[scan.volume_id] for scan in scans if scan.volume_id in tables]):
-        voxels, missing = {}, []
+        voxels, missing, ml = {}, [], {}
         for scan in scans:
             names = {plain_name(other.name) for other in tables.get(scan.volume_id, ()) if other.matches(entry)}
             count = sum(n for name, n in (scan.voxels or {}).items() if plain_name(name) in names)
             if count or scan.voxels is None:
-                voxels[scan.name] = count
+                voxels[scan.name], ml[scan.name] = count, count * scan.voxel_ml
             else:
                 missing.append(scan.name)
         if voxels:
-            rows.append(ClassRow(entry.name, entry.color, meaning(entry), voxels, tuple(missing)))
+            rows.append(ClassRow(entry.name, entry.color, meaning(entry), voxels, tuple(missing), ml))
     return rows
 
 
@@ -79,5 +81,5 @@ def partial_sentence(rows: Sequence[ClassRow]) -> str:
         return ""
     row = partial[0]
     return _(
-        "{name} was not drawn in {scans}: nothing is learnt about it there. Draw it, or leave it so on purpose."
+        "{name} was not drawn in {scans}: nothing is learned about it there. Draw it, or leave it so on purpose."
     ).format(name=row.name, scans=", ".join(row.missing))

@@ -51,7 +51,7 @@ def free_of_shear(ijk_to_ras: np.ndarray) -> bool:
 
 
 def same_lattice(ijk_to_ras: np.ndarray, other: np.ndarray) -> bool:
-    """True when two grids differ by whole voxels only: every voxel centre of one falls on one of the other."""
+    """True when two grids differ by whole voxels only: every voxel center of one falls on one of the other."""
     step = np.linalg.inv(other) @ ijk_to_ras
     shift = step[:3, 3]
     return bool(

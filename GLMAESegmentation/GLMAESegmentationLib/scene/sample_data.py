@@ -1,4 +1,4 @@
-"""The bundled scans in Slicer's Sample Data module: a labelled and an unlabelled group, without a download."""
+"""The bundled scans in Slicer's Sample Data module: a labeled and an unlabeled group, without a download."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SampleGroup:
         title: what its button in Sample Data says, and its name for scripts.
         thumbnail: file name of its picture in Resources/Icons.
         scans: names of the scans.
-        labelled: whether the segmentations drawn by hand are loaded too.
+        labeled: whether the segmentations drawn by hand are loaded too.
     """
 
     title: str
     thumbnail: str
     scans: tuple[str, ...]
-    labelled: bool
+    labeled: bool
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -40,19 +40,19 @@ class SampleGroup:
 
 
 def sample_groups() -> tuple[SampleGroup, SampleGroup]:
-    """Two labelled scans to train on, six others to segment."""
+    """Two labeled scans to train on, six others to segment."""
     return (
         SampleGroup(
-            _("Hippocampus: 2 labelled MR scans"),
+            _("Hippocampus: 2 labeled MR scans"),
             "SampleLabelled.png",
             ("hippocampus_039", "hippocampus_207"),
-            labelled=True,
+            labeled=True,
         ),
         SampleGroup(
             _("Hippocampus: 6 MR scans without labels"),
             "SampleUnlabelled.png",
             tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "155", "230", "249")),
-            labelled=False,
+            labeled=False,
         ),
     )
 
@@ -99,7 +99,7 @@ def load_group(group: SampleGroup, scene: Any) -> list[Any]:
         volume = volumes_logic.AddArchetypeVolume(str(file), scan)
         hierarchy.CreateItem(folder, volume)
         volumes.append(volume)
-        if group.labelled:
+        if group.labeled:
             segmentation = _load_label(SCANS / "labels" / file.name, volume, classes, scene)
             hierarchy.CreateItem(folder, segmentation)
     return volumes

@@ -10,14 +10,14 @@ from glmae.scans.classes import plain_name
 
 from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
 from .scan_kind import is_alike, scan_kind
-from .scene_cases import SceneCase, is_partly_labelled
-from .segment_voxels import VoxelCounts
+from .scene_cases import SceneCase, is_partly_labeled
+from .segment_voxels import VoxelCounts, voxel_ml
 from .segmentation_import import is_accepted
 
-UNLABELLED, PARTLY, LABELLED, SEGMENTED, CORRECTED, FAILED = (
-    "unlabelled",
-    "partly labelled",
-    "labelled",
+UNLABELED, PARTLY, LABELED, SEGMENTED, CORRECTED, FAILED = (
+    "unlabeled",
+    "partly labeled",
+    "labeled",
     "segmented",
     "corrected",
     "failed",
@@ -40,10 +40,11 @@ class Scan:
         segmentation_id: of the drawn or accepted segmentation; "" when there is none.
         result_id: of the newest result that was not accepted yet; "" when there is none.
         result_model: name of the model that made that result.
-        segmentation: name of what is shown as its segmentation.
+        segmentation: name of what is shown as its segmentation, and `shown_id` its ID; "" when there is none.
         doubts: what is doubtful about the result, a sentence each.
         uncertainty: of the model about the result, 0-1; 0 when unknown.
         voxels: of each class drawn in it, by name; None while they are being counted.
+        voxel_ml: volume of one of them, mL.
         failure: why it could not be segmented; "" if it could.
         empty: names of its segments in which nothing was drawn.
         partly: whether only the part of it that holds labels was looked at.
@@ -59,9 +60,11 @@ class Scan:
     result_id: str = ""
     result_model: str = ""
     segmentation: str = ""
+    shown_id: str = ""
     doubts: tuple[str, ...] = ()
     uncertainty: float = 0.0
     voxels: Mapping[str, int] | None = field(default_factory=dict)
+    voxel_ml: float = 0.0
     failure: str = ""
     empty: tuple[str, ...] = ()
     partly: bool = False
@@ -114,28 +117,30 @@ def _scan(
     result = case.results[-1] if case.results else None
     failure = failures.get(volume.GetID(), "")
     here = {plain_name(name) for name, count in (voxels or {}).items() if count}
-    partly = is_partly_labelled(drawn)
+    partly = is_partly_labeled(drawn)
     if drawn is not None and voxels is None:
-        state = CORRECTED if is_accepted(drawn) else LABELLED
+        state = CORRECTED if is_accepted(drawn) else LABELED
     elif drawn is not None and here:
-        state = PARTLY if here < known or partly else CORRECTED if is_accepted(drawn) else LABELLED
+        state = PARTLY if here < known or partly else CORRECTED if is_accepted(drawn) else LABELED
     elif failure:
         state = FAILED
     elif result is not None:
         state = SEGMENTED
     else:
-        state = UNLABELLED
+        state = UNLABELED
     chosen = choices.role(volume.GetID())
     shown = drawn if here or (drawn is not None and result is None) else result
     return Scan(
         volume_id=volume.GetID(),
         name=volume.GetName() or "",
         state=state,
-        role=chosen or (TRAIN if state in (PARTLY, LABELLED, CORRECTED) else LEAVE_OUT if unlike else SEGMENT),
+        role=chosen or (TRAIN if state in (PARTLY, LABELED, CORRECTED) else LEAVE_OUT if unlike else SEGMENT),
         segmentation_id=drawn.GetID() if drawn is not None else "",
         result_id=result.GetID() if result is not None else "",
         result_model=(result.GetAttribute(MODEL_ATTRIBUTE) or "") if result is not None else "",
         segmentation=(shown.GetName() or "") if shown is not None else "",
+        shown_id=shown.GetID() if shown is not None else "",
+        voxel_ml=voxel_ml(drawn),
         doubts=tuple((result.GetAttribute(DOUBT_ATTRIBUTE) or "").splitlines()) if result is not None else (),
         uncertainty=_uncertainty(result),
         voxels=voxels,
@@ -169,4 +174,4 @@ def _voxels(segmentation: Any | None, counts: VoxelCounts) -> dict[str, int] | N
     return voxels
 
 
-__all__ = ["CORRECTED", "FAILED", "LABELLED", "LEAVE_OUT", "PARTLY", "SEGMENTED", "UNLABELLED", "Scan", "scan_table"]
+__all__ = ["CORRECTED", "FAILED", "LABELED", "LEAVE_OUT", "PARTLY", "SEGMENTED", "UNLABELED", "Scan", "scan_table"]

@@ -27,7 +27,7 @@ class SceneCase:
 
     Attributes:
         volumes: vtkMRMLScalarVolumeNodes of the same place, one a channel; the first gives the grid.
-        segmentation: the vtkMRMLSegmentationNode to train on, None for an unlabelled case.
+        segmentation: the vtkMRMLSegmentationNode to train on, None for an unlabeled case.
         results: segmentations that this extension made of the case and that were not accepted as labels yet.
         further: other drawn segmentations of the case, for the user to choose from.
     """
@@ -38,7 +38,7 @@ class SceneCase:
     further: tuple[Any, ...] = ()
 
 
-def is_partly_labelled(segmentation: Any | None) -> bool:
+def is_partly_labeled(segmentation: Any | None) -> bool:
     """Whether the user said so of what was drawn; False without a segmentation."""
     return segmentation is not None and bool(segmentation.GetAttribute(PARTLY_ATTRIBUTE))
 

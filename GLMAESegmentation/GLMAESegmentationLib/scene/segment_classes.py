@@ -17,7 +17,7 @@ def class_table(segmentation: Any) -> ClassTable:
 
 
 def segment_class(segment: Any, value: int) -> SegmentClass:
-    """A vtkSegment's name, colour (RGB, 0-1) and terminology under the label value `value`."""
+    """A vtkSegment's name, color (RGB, 0-1) and terminology under the label value `value`."""
     return SegmentClass(
         value=value,
         name=segment.GetName() or "",
@@ -27,7 +27,7 @@ def segment_class(segment: Any, value: int) -> SegmentClass:
 
 
 def terminology_of(segment: Any) -> str:
-    """The segment's terminology entry as Slicer serialises it; "" when it has none."""
+    """The segment's terminology entry as Slicer serializes it; "" when it has none."""
     entry = vtk.reference("")
     segment.GetTag(segment.GetTerminologyEntryTagName(), entry)
     return str(entry)

@@ -46,6 +46,19 @@ def segment_arrays(segmentation: Any) -> Iterator[SegmentArray]:
         yield SegmentArray(source.GetNthSegmentID(index), segment.GetName() or "", mask, (k, j, i))
 
 
+def voxel_ml(segmentation: Any | None) -> float:
+    """The volume of one voxel of a node's label maps, mL; 0 where there are none."""
+    if segmentation is None:
+        return 0.0
+    source = segmentation.GetSegmentation()
+    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    for index in range(source.GetNumberOfSegments()):
+        image = source.GetNthSegment(index).GetRepresentation(representation)
+        if image is not None:
+            return float(np.prod(image.GetSpacing())) / 1000
+    return 0.0
+
+
 class VoxelCounts:
     """Voxels of each segment of the scene's segmentations, by segment ID; counted anew only when a node has changed."""
 

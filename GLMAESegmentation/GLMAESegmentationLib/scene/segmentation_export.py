@@ -28,9 +28,9 @@ from .local_frame import (
 def export_segmentation(segmentation: Any, volume: Any, path: Path) -> None:
     """Write `segmentation` to `path` (.seg.nrrd), whole or not at all; neither node is touched.
 
-    Segments keep name, colour, terminology and other tags; overlapping segments stay in layers of their own; only the
+    Segments keep name, color, terminology and other tags; overlapping segments stay in layers of their own; only the
     region that holds segments is written. Voxels are written as they are when the segments share one grid and stand to
-    the volume in a linear transform without shear; else they are resampled once (nearest neighbour) to the
+    the volume in a linear transform without shear; else they are resampled once (nearest neighbor) to the
     volume's grid.
 
     Args:
@@ -76,7 +76,7 @@ def _with_labelmaps(segmentation: Any, volume: Any) -> Any:
     source = segmentation.GetSegmentation()
     name = segmentation.GetName()
     if source is None or source.GetNumberOfSegments() == 0:
-        raise ScanError(f'Segmentation "{name}" has no segments; draw some or leave its volume unlabelled.')
+        raise ScanError(f'Segmentation "{name}" has no segments; draw some or leave its volume unlabeled.')
     if not source.ContainsRepresentation(_labelmap_name()):
         scratch = slicer.vtkMRMLSegmentationNode()
         scratch.SetAndObserveSegmentation(slicer.vtkSegmentation())
@@ -89,7 +89,7 @@ def _with_labelmaps(segmentation: Any, volume: Any) -> Any:
                 'create its "Binary labelmap" representation in the Segmentations module.'
             )
     if all(_empty(source.GetLayerDataObject(layer, _labelmap_name())) for layer in range(_layer_count(source))):
-        raise ScanError(f'All segments of "{name}" are empty; draw some or leave its volume unlabelled.')
+        raise ScanError(f'All segments of "{name}" are empty; draw some or leave its volume unlabeled.')
     return source
 
 

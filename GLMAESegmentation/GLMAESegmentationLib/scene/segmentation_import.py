@@ -27,7 +27,7 @@ def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any
     or folder), has the volume's grid as reference geometry, and is not tied to `path`: saving the scene saves it anew.
 
     Args:
-        path: a `.seg.nrrd` in the local coordinates of `volume`, with names, colours and terminology of its segments.
+        path: a `.seg.nrrd` in the local coordinates of `volume`, with names, colors and terminology of its segments.
         volume: the vtkMRMLScalarVolumeNode that was segmented; it must be in a scene.
         name: the node's name, made unique in the scene; "<volume> segmentation (GLMAE)" when None.
 

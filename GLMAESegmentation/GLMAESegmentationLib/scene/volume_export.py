@@ -68,7 +68,7 @@ def _check(volume: Any) -> None:
         raise ScanError(f'Volume "{volume.GetName()}" holds no voxels; load it again or leave it out.')
     if data.GetNumberOfScalarComponents() != 1:
         raise ScanError(
-            f'Volume "{volume.GetName()}" has {data.GetNumberOfScalarComponents()} values a voxel (colour or vector); '
+            f'Volume "{volume.GetName()}" has {data.GetNumberOfScalarComponents()} values a voxel (color or vector); '
             "convert it to a scalar volume (module Vector to Scalar Volume)."
         )
 

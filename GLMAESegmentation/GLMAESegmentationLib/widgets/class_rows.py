@@ -38,12 +38,12 @@ class ClassRows:
             (
                 _full_name(row),
                 _("{n} of {total} scans").format(n=len(row.voxels), total=of),
-                _range(list(row.voxels.values())),
+                _range(list(row.ml.values())),
             )
             for row in classes
         ]
         tips = [
-            "\n".join([row.terminology or row.name, *(f"{name}: {count:,}" for name, count in row.voxels.items())])
+            "\n".join([row.terminology or row.name, *(f"{name}: {ml:.3g} mL" for name, ml in row.ml.items())])
             for row in classes
         ]
         show_rows(self._table, rows, tips)
@@ -59,8 +59,8 @@ def _full_name(row: ClassRow) -> str:
     return f"{row.name} ({meaning})" if meaning and meaning.casefold() != row.name.casefold() else row.name
 
 
-def _range(counts: list[int]) -> str:
-    if not counts:
+def _range(ml: list[float]) -> str:
+    if not ml:
         return ""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else _("{low:,} to {high:,}").format(low=low, high=high)
+    low, high = f"{min(ml):.3g}", f"{max(ml):.3g}"
+    return f"{low} mL" if low == high else f"{low}-{high} mL"

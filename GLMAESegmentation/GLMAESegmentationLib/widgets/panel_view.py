@@ -8,7 +8,6 @@ from typing import Any
 import qt
 
 from ..jobs.folder import SEGMENT, TRAIN
-from ..jobs.queue import CANCELLED, DONE, FAILED, RUNNING, WAITING
 from ..panel import state as action
 from ..panel.panel import Panel
 from ..panel.sentences import listed
@@ -16,11 +15,11 @@ from ..panel.state import PanelState
 from ..scene.choices import DEVICES, NORMAL, QUICK, THOROUGH
 from ..translation import tr as _
 from .class_rows import ClassRows
+from .drawing import Drawing
 from .questions import ask_export, ask_import, ask_name
 from .scan_rows import ScanRows
 from .set_up_view import SetUpView
 from .surroundings import Surroundings
-from .tables import show_rows
 from .training_curve import draw_curves
 
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
@@ -38,6 +37,9 @@ _BUTTONS = {
     "retryButton": action.RETRY,
     "acceptButton": action.ACCEPT,
     "correctButton": action.CORRECT,
+    "doneButton": action.END_DRAWING,
+    "nextButton": action.NEXT,
+    "previousButton": action.PREVIOUS,
     "cancelButton": action.CANCEL,
     "cancelScanButton": action.CANCEL_SCAN,
 }
@@ -45,13 +47,11 @@ _BUTTONS = {
 _REMOVING = {
     "undoButton": action.UNDO,
     "discardButton": action.DISCARD,
-    "deleteModelButton": action.DELETE,
 }
-_QUESTIONS = {
-    "importModelButton": action.IMPORT,
-    "exportModelButton": action.EXPORT,
-    "renameModelButton": action.RENAME,
+_OTHERS = {
     "copyLogButton": action.COPY_LOG,
+    "surfacesButton": action.SURFACES,
+    "volumesButton": action.VOLUMES,
 }
 
 
@@ -69,11 +69,12 @@ class PanelView:
         self.ui, self.panel = ui, panel
         self._application, self._acted = surroundings, acted
         self._shown: PanelState | None = None
-        self._scans = ScanRows(ui.scanTable, self._choose_role)
+        self._scans = ScanRows(ui.scanTable, self._choose_role, self._choose_label)
+        self.drawing = Drawing(ui.drawSection, ui.editor)
+        self._viewed = ("", "")  # the scan in the views, and its segmentation
+        self.menu: dict[str, Any] = {}  # the entries of the buttons with a menu
         self._models: tuple[str, ...] = ()
         self._classes = ClassRows(ui.classTable, ui.findingsList)
-        for column in (0, 1):
-            ui.queueTable.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self._set_up = SetUpView(ui, surroundings, self._do, lambda: self.panel.state)
         self._connect()
         self.show_choices()
@@ -86,7 +87,7 @@ class PanelView:
             return
         self._shown = state
         ui = self.ui
-        for name, wanted in {**_BUTTONS, **_REMOVING, **_QUESTIONS}.items():
+        for name, wanted in {**_BUTTONS, **_REMOVING, **_OTHERS}.items():
             getattr(ui, name).enabled = wanted in state.enabled
         ui.nextStepLabel.text = state.next_step
         ui.nextStepLabel.visible = bool(state.next_step)
@@ -94,11 +95,12 @@ class PanelView:
         ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
         self._set_up.show(state)
         ui.interruptedFrame.visible = bool(state.interrupted) and not state.running
-        ui.interruptedLabel.text = _("Stopped before its end: {title}").format(title=listed(state.interrupted[:1]))
+        ui.interruptedLabel.text = _("Unfinished: {title}").format(title=listed(state.interrupted[:1]))
         self._show_scans(state)
         self._show_classes(state)
         self._show_training(state, before)
         self._show_segmenting(state)
+        self._show_review(state)
 
     def show_choices(self) -> None:
         """Show what is stored in the scene: at first, and after another scene was loaded."""
@@ -119,8 +121,16 @@ class PanelView:
 
     def _show_scans(self, state: PanelState) -> None:
         self.ui.scansLabel.text = state.scans_sentence
-        self._scans.show(state.scans)
-        self._scans.select(self.panel.selected)
+        self._scans.show(state.scans, state.queue)
+        self._scans.select(state.selected)
+        scan = next((scan for scan in state.scans if scan.volume_id == state.selected), None)
+        drawn = state.drawing if scan is not None and state.drawing else ""
+        viewed = (state.selected, drawn or (scan.shown_id if scan is not None else ""))
+        if viewed != self._viewed:
+            self._viewed = viewed
+            if scan is not None:
+                self._application.show_scan(*viewed)
+        self.drawing.show(state.drawing, state.selected)
 
     def _show_classes(self, state: PanelState) -> None:
         self.ui.classesLabel.text = state.classes_sentence
@@ -132,6 +142,7 @@ class PanelView:
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN
         ui.trainLabel.text = state.train_sentence
+        ui.trainLabel.toolTip = state.train_details
         ui.trainLabel.visible = not training
         idle, busy = (ui.trainButton, ui.budgetSelector), (ui.previewButton, ui.pauseButton, ui.stopButton)
         for widget in idle if training else busy:  # hidden first: with all of them the panel would grow wide
@@ -147,15 +158,16 @@ class PanelView:
                 filter(None, (state.progress_sentence, state.preview, *state.warnings[-1:]))
             )
         if state.preview_of and (before is None or before.preview_of != state.preview_of):
-            self._application.show_segmentation(state.preview_of)
+            self._application.show_scan(state.preview_scan, state.preview_of)
         curves = len(state.loss) > 1 or bool(state.held_out)
         ui.curveLabel.visible = curves
         if curves and (before is None or before.loss != state.loss or before.held_out != state.held_out):
             draw_curves(ui.curveLabel, state.loss, state.held_out)
-        lines = [_("Dice on held-out scans:")] if state.scores else []
-        lines += [f"{score.name}: {score.text}" for score in state.scores]
-        ui.scoresLabel.visible = bool(state.model) and not training
-        ui.scoresLabel.text = "\n".join([*lines, state.advice])
+        lines = [f"{score.name}: {score.text}" for score in state.scores]
+        ui.scoresLabel.visible = bool(lines or state.advice) and not training
+        first = _("Accuracy on held-out scans (Dice, 1 = perfect): {score}").format(score=lines[0]) if lines else ""
+        ui.scoresLabel.text = first or state.advice
+        ui.scoresLabel.toolTip = "\n".join([*lines, state.advice])
 
     def _show_segmenting(self, state: PanelState) -> None:
         ui, segmenting = self.ui, state.running == SEGMENT
@@ -176,20 +188,16 @@ class PanelView:
         ui.segmentButton.visible = not segmenting
         for name, wanted in (("retryButton", action.RETRY), ("undoButton", action.UNDO)):
             getattr(ui, name).visible = wanted in state.enabled
-        for name in ("exportModelButton", "renameModelButton", "deleteModelButton"):
-            getattr(ui, name).visible = bool(state.models)
-        for name in ("acceptButton", "correctButton"):
+        for wanted in (action.IMPORT, action.EXPORT, action.RENAME, action.DELETE):
+            self.menu[wanted].enabled = wanted in state.enabled
+
+    def _show_review(self, state: PanelState) -> None:
+        ui = self.ui
+        ui.reviewSection.visible = action.VOLUMES in state.enabled
+        ui.reviewLabel.text = state.review
+        ui.reviewLabel.visible = bool(state.review)
+        for name in ("previousButton", "nextButton", "acceptButton", "correctButton"):
             getattr(ui, name).visible = any(scan.result_id for scan in state.scans)
-        names = {
-            WAITING: _("waiting"),
-            RUNNING: _("running"),
-            DONE: _("done"),
-            FAILED: _("failed"),
-            CANCELLED: _("cancelled"),
-        }
-        ui.queueTable.visible = bool(state.queue)
-        rows = [(scan.name, names[scan.state], scan.note.split(". ")[0].rstrip(".")) for scan in state.queue]
-        show_rows(ui.queueTable, rows, [scan.note for scan in state.queue])
 
     def _connect(self) -> None:
         ui = self.ui
@@ -198,15 +206,26 @@ class PanelView:
         for name, wanted in _REMOVING.items():
             getattr(ui, name).connect("clicked(bool)", self._removing(wanted))
         ui.loadButton.connect("clicked(bool)", lambda checked=False: self._load())
-        ui.importModelButton.connect("clicked(bool)", lambda checked=False: self._import_model())
-        ui.exportModelButton.connect("clicked(bool)", lambda checked=False: self._export_model())
-        ui.renameModelButton.connect("clicked(bool)", lambda checked=False: self._rename_model())
+        ui.dicomButton.connect("clicked(bool)", lambda checked=False: self._application.open_dicom())
+        ui.surfacesButton.connect("clicked(bool)", lambda checked=False: self._show_surfaces())
+        self._add_menu(
+            ui.modelButton,
+            {
+                action.IMPORT: (_("Import..."), self._import_model),
+                action.EXPORT: (_("Export..."), self._export_model),
+                action.RENAME: (_("Rename..."), self._rename_model),
+                action.DELETE: (_("Delete..."), self._removing(action.DELETE)),
+            },
+        )
+        self._add_menu(
+            ui.volumesButton,
+            {
+                action.VOLUMES: (_("Show as a table"), self._doing(action.VOLUMES)),
+                "copy volumes": (_("Copy as CSV"), self._copy_volumes),
+            },
+        )
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
         ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
-        ui.queueTable.connect(
-            "itemSelectionChanged()",
-            lambda: self._select(ui.queueTable, [scan.volume_id for scan in self.panel.state.queue]),
-        )
         ui.findingsList.connect("currentRowChanged(int)", self._select_finding)
         ui.modelSelector.connect("currentIndexChanged(int)", self._choose_model)
         ui.budgetSelector.connect("currentIndexChanged(int)", lambda index: self._choose("budget", _BUDGETS[index]))
@@ -215,6 +234,13 @@ class PanelView:
         ui.pretrainedBox.connect("toggled(bool)", lambda checked: self._choose("pretrained", checked))
         ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.panel.place_region)
         ui.regionSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._choose("region", node))
+
+    def _add_menu(self, button: Any, entries: dict[str, tuple[str, Callable[..., None]]]) -> None:
+        menu = qt.QMenu(button)
+        for name, (text, do) in entries.items():
+            self.menu[name] = menu.addAction(text)
+            self.menu[name].connect("triggered(bool)", lambda checked=False, do=do: do())
+        button.setMenu(menu)
 
     def _doing(self, wanted: str) -> Callable[..., None]:
         return lambda checked=False: self._do(wanted)
@@ -237,9 +263,14 @@ class PanelView:
         self.panel.refresh()
         self.show()
 
-    def _choose_role(self, volume_id: str, role: str) -> None:
-        self.panel.choices.set_role(volume_id, role)
+    def _choose_role(self, volume_ids: list[str], role: str) -> None:
+        for volume_id in volume_ids:
+            self.panel.choices.set_role(volume_id, role)
         self.panel.refresh()
+        self.show()
+
+    def _choose_label(self, volume_id: str, segmentation_id: str) -> None:
+        self.panel.choose_label(volume_id, segmentation_id)
         self.show()
 
     def _choose_model(self, index: int) -> None:
@@ -259,7 +290,6 @@ class PanelView:
     def _select_volume(self, volume_id: str) -> None:
         if volume_id != self.panel.selected:
             self.panel.selected = volume_id
-            self._application.show_volume(volume_id)
             self.panel.refresh()
             self.show()
 
@@ -267,6 +297,13 @@ class PanelView:
         self._application.load_scans()
         self.panel.refresh()
         self.show()
+
+    def _show_surfaces(self) -> None:
+        scan = next(scan for scan in self.panel.state.scans if scan.volume_id == self.panel.selected)
+        self._application.show_surfaces(scan.shown_id)
+
+    def _copy_volumes(self) -> None:
+        self._application.copy(self.panel.volumes_as_csv())
 
     def _copy_log(self) -> None:
         self._application.copy(self.panel.log)

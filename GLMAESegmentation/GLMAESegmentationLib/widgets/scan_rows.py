@@ -1,18 +1,19 @@
-"""The table of scans: name, state, segmentation, and a list to choose each scan's role from."""
+"""The table of scans: name, status, the label that counts where there are several, and what each scan is used for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import qt
 
+from ..jobs.queue import RUNNING, WAITING, QueuedScan
 from ..scene.choices import LEAVE_OUT, ROLES, SEGMENT, TRAIN
-from ..scene.scan_table import CORRECTED, FAILED, LABELLED, PARTLY, SEGMENTED, UNLABELLED, Scan
+from ..scene.scan_table import CORRECTED, FAILED, LABELED, PARTLY, SEGMENTED, UNLABELED, Scan
 from ..translation import tr as _
-from .tables import select_row, show_rows
+from .tables import select_row, selected_rows, show_rows
 
-_ROLE_COLUMN = 3
+_STATUS_COLUMN, _LABEL_COLUMN, _ROLE_COLUMN = 1, 2, 3
 
 
 class ScanRows:
@@ -20,28 +21,41 @@ class ScanRows:
 
     Args:
         table: with four columns.
-        chosen: called with a volume's ID and the role that the user chose.
+        chose_role: called with the IDs of volumes and the role that the user chose for them.
+        chose_label: called with a volume's ID and that of the segmentation that the user chose.
     """
 
-    def __init__(self, table: Any, chosen: Callable[[str, str], None]) -> None:
-        self._table, self._chosen = table, chosen
-        self._selectors: list[Any] = []
+    def __init__(
+        self, table: Any, chose_role: Callable[[list[str], str], None], chose_label: Callable[[str, str], None]
+    ) -> None:
+        self._table, self._chose_role, self._chose_label = table, chose_role, chose_label
+        self._roles: list[Any] = []
+        self._labels: dict[int, tuple[Any, tuple[tuple[str, str], ...]]] = {}
         self.ids: list[str] = []
-        for column in (0, 2):
-            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
-        for column in (1, _ROLE_COLUMN):
-            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (_STATUS_COLUMN, _LABEL_COLUMN, _ROLE_COLUMN):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
 
-    def show(self, scans: Sequence[Scan]) -> None:
-        """Show the scans as they are now."""
+    def show(self, scans: Sequence[Scan], queue: Sequence[QueuedScan] = ()) -> None:
+        """Show the scans as they are now, those of the queue as far as they are."""
         self.ids = [scan.volume_id for scan in scans]
+        queued = {scan.volume_id: scan for scan in queue}
+        rows = [(scan.name, _status(scan, queued), "") for scan in scans]
         tips = ["\n".join(filter(None, (scan.name, scan.segmentation, scan.failure, *scan.doubts))) for scan in scans]
-        show_rows(self._table, [(scan.name, _state(scan), scan.segmentation) for scan in scans], tips)
-        while len(self._selectors) > len(scans):
-            self._selectors.pop()
-        while len(self._selectors) < len(scans):
-            self._add_selector(len(self._selectors))
-        for selector, scan in zip(self._selectors, scans, strict=True):
+        show_rows(self._table, rows, tips)
+        for row, scan in enumerate(scans):
+            odd = scan.state == FAILED or (scan.state == SEGMENTED and scan.doubts)
+            style = qt.QApplication.style()
+            self._table.item(row, _STATUS_COLUMN).setIcon(
+                style.standardIcon(qt.QStyle.SP_MessageBoxWarning) if odd else qt.QIcon()
+            )
+        self._show_labels(scans)
+        while len(self._roles) > len(scans):
+            self._roles.pop()
+        while len(self._roles) < len(scans):
+            self._add_role(len(self._roles))
+        for selector, scan in zip(self._roles, scans, strict=True):
             if selector.currentIndex != ROLES.index(scan.role):
                 selector.blockSignals(True)
                 selector.currentIndex = ROLES.index(scan.role)
@@ -51,28 +65,54 @@ class ScanRows:
         """Select the row of a volume; of one that is not there, none."""
         select_row(self._table, self.ids.index(volume_id) if volume_id in self.ids else None)
 
-    def _add_selector(self, row: int) -> None:
+    def _show_labels(self, scans: Sequence[Scan]) -> None:
+        """A list where a scan has several segmentations; the first is the one that counts."""
+        wanted = {row: scan.candidates for row, scan in enumerate(scans) if len(scan.candidates) > 1}
+        self._table.setColumnHidden(_LABEL_COLUMN, not wanted)
+        for row in [row for row, (_widget, shown) in self._labels.items() if wanted.get(row) != shown]:
+            del self._labels[row]
+            if row < len(scans):
+                self._table.removeCellWidget(row, _LABEL_COLUMN)
+        for row, candidates in wanted.items():
+            if row not in self._labels:
+                selector = qt.QComboBox()
+                selector.addItems([name for _node, name in candidates])
+                selector.setToolTip(_("Which of its segmentations is the label of this scan."))
+                selector.connect("activated(int)", self._choosing_label(row))
+                self._table.setCellWidget(row, _LABEL_COLUMN, selector)
+                self._labels[row] = selector, candidates
+
+    def _choosing_label(self, row: int) -> Callable[[int], None]:
+        return lambda index: self._chose_label(self.ids[row], self._labels[row][1][index][0])
+
+    def _add_role(self, row: int) -> None:
         selector = qt.QComboBox()
-        names = {TRAIN: _("train"), SEGMENT: _("segment"), LEAVE_OUT: _("leave out")}
+        names = {TRAIN: _("Training"), SEGMENT: _("Segmentation"), LEAVE_OUT: _("Ignore")}
         selector.addItems([names[role] for role in ROLES])
-        selector.setToolTip(_("What to use this scan for."))
+        selector.setToolTip(_("What to use this scan for. Select several rows to change all of them."))
 
         def choose(index: int) -> None:
             if row < len(self.ids):
-                self._chosen(self.ids[row], ROLES[index])
+                rows = selected_rows(self._table)
+                self._chose_role([self.ids[each] for each in (rows if row in rows else [row])], ROLES[index])
 
         selector.connect("currentIndexChanged(int)", choose)
         self._table.setCellWidget(row, _ROLE_COLUMN, selector)
-        self._selectors.append(selector)
+        self._roles.append(selector)
 
 
-def _state(scan: Scan) -> str:
+def _status(scan: Scan, queued: Mapping[str, QueuedScan]) -> str:
     names = {
-        UNLABELLED: _("not labelled"),
-        PARTLY: _("partly labelled"),
-        LABELLED: _("labelled"),
+        UNLABELED: _("no label"),
+        PARTLY: _("partly labeled"),
+        LABELED: _("labeled"),
         SEGMENTED: _("segmented"),
         CORRECTED: _("accepted"),
         FAILED: _("failed"),
+        WAITING: _("waiting"),
+        RUNNING: _("segmenting"),
     }
-    return _("doubtful") if scan.doubts and scan.state == SEGMENTED else names[scan.state]
+    waiting = queued.get(scan.volume_id)
+    if waiting is not None and waiting.state in (WAITING, RUNNING):
+        return names[waiting.state]
+    return _("needs review") if scan.doubts and scan.state == SEGMENTED else names[scan.state]

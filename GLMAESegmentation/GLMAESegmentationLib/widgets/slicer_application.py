@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import qt
 import slicer
 
 from ..models.places import move_here
+from ..scene.display import center_of, show_alone, toggle_surfaces
 
 
 class SlicerApplication:
@@ -18,24 +18,28 @@ class SlicerApplication:
         """Slicer's own dialog for volumes."""
         slicer.util.openAddVolumeDialog()
 
-    def show_volume(self, volume_id: str) -> None:
-        """Show a volume in the slice views, fitted to them."""
-        volume = slicer.mrmlScene.GetNodeByID(volume_id)
+    def open_dicom(self) -> None:
+        """Slicer's DICOM browser."""
+        slicer.util.selectModule("DICOM")
+
+    def show_scan(self, volume_id: str, segmentation_id: str) -> None:
+        """A volume in the slice views, with this segmentation and no other; the views go to its middle."""
+        volume, segmentation = (
+            slicer.mrmlScene.GetNodeByID(node) if node else None for node in (volume_id, segmentation_id)
+        )
         if volume is not None:
             slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        show_alone(segmentation, slicer.mrmlScene)
+        center = center_of(segmentation) if segmentation is not None else None
+        if center is not None:
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
 
-    def show_segmentation(self, segmentation_id: str) -> None:
-        """The volume behind it, and the views where its structures are."""
-        node = slicer.mrmlScene.GetNodeByID(segmentation_id)
-        if node is None:
-            return
-        self.show_volume(node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()) or "")
-        node.SetDisplayVisibility(True)
-        bounds = [0.0] * 6
-        node.GetRASBounds(bounds)
-        if bounds[0] < bounds[1]:
-            centre = ((bounds[axis] + bounds[axis + 1]) / 2 for axis in (0, 2, 4))
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *centre, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    def show_surfaces(self, segmentation_id: str) -> None:
+        """A segmentation in the 3D views, or not any more."""
+        segmentation, layout = slicer.mrmlScene.GetNodeByID(segmentation_id), slicer.app.layoutManager()
+        if segmentation is not None and toggle_surfaces(segmentation) and layout is not None:
+            for number in range(layout.threeDViewCount):
+                layout.threeDWidget(number).threeDView().resetFocalPoint()
 
     def confirm(self, question: str) -> bool:
         """A question with Yes and No."""
@@ -44,16 +48,6 @@ class SlicerApplication:
     def copy(self, text: str) -> None:
         """Into the system's clipboard."""
         qt.QApplication.clipboard().setText(text)
-
-
-def open_editor(segmentation: Any, volume: Any) -> None:
-    """Go to the Segment Editor with a segmentation and the volume that it belongs to."""
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    segmentation.SetDisplayVisibility(True)
-    slicer.util.selectModule("SegmentEditor")
-    editor = slicer.modules.SegmentEditorWidget.editor
-    editor.setSegmentationNode(segmentation)
-    editor.setSourceVolumeNode(volume)
 
 
 def data_folder() -> Path:

@@ -11,11 +11,14 @@ class Surroundings(Protocol):
     def load_scans(self) -> None:
         """Let the user load volumes."""
 
-    def show_volume(self, volume_id: str) -> None:
-        """Show a volume in the slice views."""
+    def open_dicom(self) -> None:
+        """Let the user load scans from DICOM."""
 
-    def show_segmentation(self, segmentation_id: str) -> None:
-        """Show a segmentation on its volume in the slice views."""
+    def show_scan(self, volume_id: str, segmentation_id: str) -> None:
+        """Show a volume and this segmentation alone, or none, in the slice views."""
+
+    def show_surfaces(self, segmentation_id: str) -> None:
+        """Show a segmentation in 3D, or hide it there."""
 
     def confirm(self, question: str) -> bool:
         """Ask a question that is answered by yes or no."""

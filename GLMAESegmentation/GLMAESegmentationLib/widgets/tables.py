@@ -53,7 +53,7 @@ def _write(table: Any, rows: Sequence[Sequence[str]], tips: Sequence[str]) -> No
 
 
 def color_icon(color: tuple[float, float, float] | None) -> Any:
-    """A small square of a structure's colour."""
+    """A small square of a structure's color."""
     pixmap = qt.QPixmap(12, 12)
     pixmap.fill(qt.QColor.fromRgbF(*(color or (0.5, 0.5, 0.5))))
     return qt.QIcon(pixmap)

@@ -1,4 +1,4 @@
-"""The training curves as a picture, in the colours of the application's style."""
+"""The training curves as a picture, in the colors of the application's style."""
 
 from __future__ import annotations
 

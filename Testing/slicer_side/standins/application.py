@@ -116,24 +116,12 @@ class Application:
         """No views."""
 
 
-class SegmentEditor:
-    """`slicer.modules.SegmentEditorWidget.editor`: what was given to it to edit."""
+def install_application(settings: Path) -> list[str]:
+    """Put `qt` and `slicer.app` in their places; the modules that will be asked for.
 
-    __slots__ = ("segmentation", "volume")
-
-    def __init__(self) -> None:
-        self.segmentation: Any = None
-        self.volume: Any = None
-
-    def setSegmentationNode(self, node: Any) -> None:
-        self.segmentation = node
-
-    def setSourceVolumeNode(self, node: Any) -> None:
-        self.volume = node
-
-
-def install_application(settings: Path) -> SegmentEditor:
-    """Put `qt`, `slicer.app` and the Segment Editor in their places; `settings` is the folder of Slicer's settings."""
+    Args:
+        settings: the folder of Slicer's settings.
+    """
     from .pythonqt import qt_module
     from .slicer_widgets import FOREIGN
 
@@ -143,10 +131,9 @@ def install_application(settings: Path) -> SegmentEditor:
     sys.modules["qt"].QStandardPaths = SimpleNamespace(  # type: ignore[attr-defined]
         GenericDataLocation="GenericDataLocation", writableLocation={"GenericDataLocation": str(settings / "Local")}.get
     )
-    editor = SegmentEditor()
-    slicer.modules.SegmentEditorWidget = SimpleNamespace(editor=editor)
-    slicer.util.selectModule = lambda name: None
-    return editor
+    opened: list[str] = []
+    slicer.util.selectModule = opened.append
+    return opened
 
 
 def load_module(path: Path) -> SimpleNamespace:

@@ -166,4 +166,58 @@ class qMRMLNodeComboBox(QWidget):
             self.currentNodeChanged.emit(self.currentNode())
 
 
-FOREIGN = {cls.__name__: cls for cls in (ctkCollapsibleButton, ctkPathLineEdit, qMRMLNodeComboBox, qMRMLWidget)}
+class qMRMLSegmentEditorWidget(QWidget):
+    """What was given to it to edit, and every call of it."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self.segmentation: Any = None
+        self.volume: Any = None
+        self.effect: Any = None  # the tool in use
+        self.calls: list[str] = []
+        self._node: Any = None
+
+    segmentationNodeSelectorVisible = Property(bool, lambda self: False, lambda self, value: None)
+    sourceVolumeNodeSelectorVisible = Property(bool, lambda self: False, lambda self, value: None)
+    maximumNumberOfUndoStates = Property(int, lambda self: 10, lambda self, value: None)
+    signals = ()
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self.calls.append("setMRMLScene")
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        assert node.IsA("vtkMRMLSegmentEditorNode")
+        self._node = node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        assert node is None or (self._node is not None and node.IsA("vtkMRMLSegmentationNode"))
+        self.segmentation = node
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        assert self.segmentation is not None
+        assert node.IsA("vtkMRMLScalarVolumeNode")
+        self.volume = node
+
+    def activeEffect(self) -> Any:
+        return self.effect
+
+    def setActiveEffect(self, effect: Any) -> None:
+        self.effect = effect
+
+    def setupViewObservations(self) -> None:
+        self.calls.append("setupViewObservations")
+
+    def removeViewObservations(self) -> None:
+        self.calls.append("removeViewObservations")
+
+    def installKeyboardShortcuts(self) -> None:
+        self.calls.append("installKeyboardShortcuts")
+
+    def uninstallKeyboardShortcuts(self) -> None:
+        self.calls.append("uninstallKeyboardShortcuts")
+
+
+FOREIGN = {
+    cls.__name__: cls
+    for cls in (ctkCollapsibleButton, ctkPathLineEdit, qMRMLNodeComboBox, qMRMLSegmentEditorWidget, qMRMLWidget)
+}

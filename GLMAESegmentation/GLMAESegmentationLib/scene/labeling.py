@@ -16,7 +16,7 @@ from .segmentation_import import place_beside
 def segmentation_to_draw(volume: Any, drawn: Any | None, classes: ClassTable) -> Any:
     """The segmentation in which the user goes on with a scan: `drawn`, or a new one.
 
-    Structures of `classes` that it lacks are added as empty segments, with name, colour and terminology; what is there
+    Structures of `classes` that it lacks are added as empty segments, with name, color and terminology; what is there
     stays as it is.
     """
     node = _new_segmentation(volume) if drawn is None else drawn

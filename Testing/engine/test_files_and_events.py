@@ -3,12 +3,16 @@
 import errno
 import io
 import json
+import os
 
 import pytest
+import SimpleITK as sitk
 
 from glmae.errors import StorageError
 from glmae.events import json_lines
-from glmae.files import storage_error, whole_file, write_json
+from glmae.files import itk_path, storage_error, whole_file, write_json
+from glmae.scans.image import load
+from glmae.scans.written_image import write_image
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -59,3 +63,25 @@ def test_events_are_ascii_lines():
     assert stream.getvalue().isascii()
     assert json.loads(lines[0]) == {"event": "warning", "message": "Aufnahme 海馬\nzweite Zeile", "case": "ü"}
     assert json.loads(lines[1])["seconds_left"] == 3.5
+
+
+def test_itk_is_given_ascii_where_a_folder_of_the_user_is_not(tmp_path, monkeypatch):
+    """As in a job: it starts in its folder below the user's, and files have names of the program's own."""
+    folder = tmp_path / "Jörg 漢字" / "job"
+    (folder / "cases").mkdir(parents=True)
+    scan = folder / "cases" / "case-01.nrrd"
+    monkeypatch.chdir(folder)
+    assert itk_path(scan) == os.path.join("cases", "case-01.nrrd")
+    assert itk_path(tmp_path / "scan.nrrd") == str(tmp_path / "scan.nrrd")  # ASCII as it is
+    monkeypatch.chdir(tmp_path)
+    assert itk_path(scan) == str(scan)  # no better from here
+    monkeypatch.chdir(folder)
+    image = sitk.Image(3, 4, 5, sitk.sitkUInt8)
+    asked = []
+    reader, writer = sitk.ReadImage, sitk.WriteImage
+    monkeypatch.setattr(sitk, "ReadImage", lambda name: asked.append(name) or reader(name))
+    monkeypatch.setattr(sitk, "WriteImage", lambda image, name, *rest: asked.append(name) or writer(image, name, *rest))
+    write_image(scan, image)
+    assert load(scan).GetSize() == (3, 4, 5)
+    assert len(asked) == 2
+    assert all(name.isascii() for name in asked)

@@ -275,3 +275,15 @@ def wait_for(condition: Any, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_leftovers_of_removed_jobs_go_and_jobs_stay(scene: Any, tmp_path: Path) -> None:
+    """Windows keeps the files that a killed process had open; the folder then has no job.json any more."""
+    jobs = tmp_path / "settings ü" / "jobs"
+    for name in ("old", "new", "job"):
+        (jobs / name / "cases").mkdir(parents=True)
+    (jobs / "job" / "job.json").write_text("{}", encoding="utf-8")
+    for name in ("old", "job"):
+        os.utime(jobs / name, (0, 0))
+    new_panel(scene, tmp_path)
+    assert sorted(path.name for path in jobs.iterdir()) == ["job", "new"]

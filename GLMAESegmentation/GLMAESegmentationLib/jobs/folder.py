@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,12 @@ def all_jobs(jobs: Path) -> Iterator[JobFolder]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         yield JobFolder(path.parent, record)
+
+
+def remove_leftovers(jobs: Path) -> None:
+    """Remove what is left of removed jobs: on Windows the files that a process still had open when it was killed."""
+    for folder in Path(jobs).glob("*/"):
+        with suppress(OSError):
+            old = time.time() - folder.stat().st_mtime > _DEAD_AFTER
+            if old and folder.is_dir() and not (folder / "job.json").exists():
+                shutil.rmtree(folder, ignore_errors=True)

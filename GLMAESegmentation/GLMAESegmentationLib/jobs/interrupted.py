@@ -9,7 +9,7 @@ from pathlib import Path
 from glmae.errors import GLMAEError
 
 from ..models.library import ModelLibrary
-from .folder import FINISHED, TRAIN, JobFolder, all_jobs
+from .folder import FINISHED, TRAIN, JobFolder, all_jobs, remove_leftovers
 from .training import can_be_finished, keep_model
 
 # How often the folder of jobs is looked through.
@@ -65,6 +65,7 @@ class InterruptedJobs:
             return
         self._looked = time.monotonic()
         self._jobs = []
+        remove_leftovers(self._folder)
         for job in all_jobs(self._folder):
             if current is not None and job.folder == current.folder:
                 continue

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -128,19 +128,23 @@ class EngineEnvironment:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; a file with several names, as uv makes them, counts once."""
+    """Bytes of all files below a folder; a file with several names, as uv makes them, counts once.
+
+    What vanishes meanwhile does not count: after a kill, uv may still be about.
+    """
     total, seen, folders = 0, set(), [str(folder)]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                     continue
-                # Not entry.stat(): on Windows it has no number that is the same for two names of a file.
-                status = os.stat(entry.path, follow_symlinks=False)
-                if status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
-                    total += status.st_size
-                    seen.add((status.st_dev, status.st_ino))
+                with suppress(FileNotFoundError):
+                    # Not entry.stat(): on Windows it has no number that is the same for two names of a file.
+                    status = os.stat(entry.path, follow_symlinks=False)
+                    if status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                        total += status.st_size
+                        seen.add((status.st_dev, status.st_ino))
     return total
 
 

@@ -35,7 +35,8 @@ _SIGNS: tuple[tuple[EndingName, str], ...] = (
         r"dns error|failed to lookup address|name or service not known|getaddrinfo failed|nodename nor servname|"
         r"network is unreachable|failed to establish a new connection|newconnectionerror|connect ?timeout|"
         r"connection timed out|operation timed out|temporary failure in name|max retries exceeded|read timed out|"
-        r"connection refused|connection reset|client error \(connect\)|error sending request|unreachable host",
+        r"connection refused|connection reset|client error \(connect\)|error sending request|unreachable host|"
+        r"no matching distribution found for uv\b",  # there is one for each kind of computer
     ),
     ("in use", r"os error (5|13|32)\b|winerror (5|32)\b|access is denied|permission denied|used by another process"),
 )

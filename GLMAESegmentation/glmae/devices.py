@@ -95,8 +95,9 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 def _cpu_has(query: str) -> bool:
-    # These queries are young and private in torch; without them the answer is the safe one.
+    # Both need AVX-512, which PyTorch can be told not to use (ATEN_CPU_CAPABILITY). The queries, which look at the
+    # hardware alone, are young and private; without them the answer is the safe one.
     try:
-        return bool(getattr(torch.cpu, query)())
+        return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(getattr(torch.cpu, query)())
     except (AttributeError, RuntimeError):
         return False

@@ -54,10 +54,14 @@ def test_a_device_whose_convolution_fails_is_passed_over(monkeypatch):
     assert "no kernel image" in reason
 
 
-@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bfloat16_on_the_cpu_only_where_the_hardware_multiplies_it(monkeypatch, supported, dtype):
+@pytest.mark.parametrize(
+    ("supported", "used", "dtype"),
+    [(True, "AVX512", torch.bfloat16), (True, "AVX2", torch.float32), (False, "AVX512", torch.float32)],
+)
+def test_bfloat16_on_the_cpu_only_where_its_units_are_used(monkeypatch, supported, used, dtype):
     for query in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, query, lambda: supported, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
     device = torch.device("cpu")
     assert precision(device) == dtype
     with autocast(device):

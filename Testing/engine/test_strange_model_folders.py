@@ -100,12 +100,12 @@ def test_mutated_cards(folder: Path) -> None:
             part = chance.choice(parts)
             strange[part] = mutated(strange.get(part), chance)
         (folder / CARD).write_text(json.dumps(strange), encoding="utf-8")
-        began = time.monotonic()
+        began = time.process_time()
         try:
             load_model(folder, CPU)
         except ModelError as error:
             refusals.append(str(error))
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 20
     assert len(refusals) > 90
     assert [text for text in refusals if len(text.splitlines()) != 1] == []
 
@@ -168,9 +168,9 @@ def test_a_thousand_classes_are_refused_at_once(folder: Path) -> None:
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     card["classes"] = [{"value": 1 + n % 65535, "name": f"class {n}"} for n in range(100_000)]
     (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
-    began = time.monotonic()
+    began = time.process_time()
     refused(lambda: read_model(folder), "more than 254 classes")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("length", [2**63, 2**40, 200_000_000, 0])
@@ -251,9 +251,9 @@ def test_a_backbone_larger_than_its_weights_is_refused_before_it_is_built(honest
         strange = tmp_path / f"backbone {next(iter(change))}"
         write_weights(strange / WEIGHTS, {"a": torch.zeros(9)})
         write_model(strange, "backbone", {"backbone": card["backbone"] | change})
-        began = time.monotonic()
+        began = time.process_time()
         refused(lambda folder=strange: load_backbone(folder), "describes no backbone")  # type: ignore[misc]
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
 
 
 def test_names_of_classes_stay_names(folder: Path, sample_scans: Path, tmp_path: Path) -> None:

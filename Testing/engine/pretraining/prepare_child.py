@@ -1,21 +1,23 @@
-"""Prepare the scans in a folder, which takes long enough to be killed on the way: SCANS STORE."""
+"""Prepare the scans in a folder; the ninth and all further ones wait until the process is killed: SCANS STORE."""
 
+import itertools
 import sys
-import time
 from pathlib import Path
 
+from glmae.events import json_lines
 from glmae.scans import store
 from glmae.scans.cases import find_images
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation
 
 if __name__ == "__main__":
-    prepare = store.prepare_image
+    prepare, calls = store.prepare_image, itertools.count(1)
 
-    def slowly(*arguments):
-        time.sleep(0.1)
+    def waiting(*arguments):
+        if next(calls) > 8:
+            sys.stdin.read()
         return prepare(*arguments)
 
-    store.prepare_image = slowly
+    store.prepare_image = waiting
     plan = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
-    store.ScanStore.prepare(Path(sys.argv[2]), find_images([Path(sys.argv[1])]), plan)
+    store.ScanStore.prepare(Path(sys.argv[2]), find_images([Path(sys.argv[1])]), plan, events=json_lines())

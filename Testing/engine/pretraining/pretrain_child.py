@@ -1,5 +1,6 @@
-"""A pre-training run in its own process, which a test kills: OUT resume|fresh STEPS."""
+"""A pre-training run in its own process that waits before its last step until it is killed: OUT STEPS."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -7,17 +8,25 @@ import torch
 from sample_scans import sample_scans, small_config
 
 from glmae.events import json_lines
-from glmae.pretraining.job import pretrain
+from glmae.pretraining import job
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    pretrain(
+    job.EVENT_SECONDS = 0.0  # each step is told
+    steps, calls = int(sys.argv[2]), itertools.count(1)
+
+    def never() -> bool:
+        if next(calls) == steps - 1:
+            sys.stdin.read()
+        return False
+
+    job.pretrain(
         small_config(),
         sample_scans(),
         Path(sys.argv[1]),
-        steps=int(sys.argv[3]),
-        resume=sys.argv[2] == "resume",
+        steps=steps,
         device="cpu",
         checkpoint_seconds=0.0,
+        should_stop=never,
         events=json_lines(),
     )

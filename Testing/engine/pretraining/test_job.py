@@ -1,10 +1,11 @@
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ from sample_scans import sample_scans, small_backbone, small_config
 from glmae.backbone.weights import load_backbone, read_weights
 from glmae.errors import GLMAEError, ModelError, RequestError, Stopped
 from glmae.events import recorded
+from glmae.pretraining import job
 from glmae.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.job import pretrain
 from glmae.pretraining.views import ScanList
 from glmae.run_folder import RunFolder
+from glmae.schedule import Schedule
 
 HERE = Path(__file__).parent
-STEPS = 30
+STEPS = 12
 
 
 def weights(folder):
@@ -33,37 +36,23 @@ def equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def child(out, *arguments):
-    engine = str(HERE.parents[2] / "GLMAESegmentation")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([engine, str(HERE)])}
-    command = [sys.executable, str(HERE / "pretrain_child.py"), str(out), *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()
-
-
 def test_resuming_after_a_kill_gives_the_same_weights_to_the_last_bit(tmp_path):
     killed, whole = tmp_path / "killed run", tmp_path / "whole"
-    process = child(killed, "fresh", str(STEPS))
-    checkpoint = killed / "unfinished" / "checkpoint.safetensors"
-    ends = time.monotonic() + 60
-    done = 0
-    while done < 4 and time.monotonic() < ends and process.poll() is None:
-        time.sleep(0.005)
-        if checkpoint.exists():
-            done = load_checkpoint(checkpoint).state["schedule"]["done"]
-    process.kill()  # SIGKILL; on Windows TerminateProcess
-    process.communicate()
-    assert process.returncode != 0, "it ended before it could be killed"
+    engine = str(HERE.parents[2] / "GLMAESegmentation")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([engine, str(HERE)])}
+    command = [sys.executable, str(HERE / "pretrain_child.py"), str(killed), str(STEPS)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "progress" and event["done"] >= 5:
+                break
+        process.kill()  # SIGKILL; on Windows TerminateProcess
     assert not (killed / "model.json").exists()
+    checkpoint = killed / "unfinished" / "checkpoint.safetensors"
     assert 4 <= load_checkpoint(checkpoint).state["schedule"]["done"] < STEPS
 
-    both = [child(killed, "resume", str(STEPS)), child(whole, "fresh", str(STEPS))]
-    for each in both:
-        finish(each)
+    for out, resume in ((killed, True), (whole, False)):
+        pretrain(small_config(), sample_scans(), out, steps=STEPS, device="cpu", resume=resume)
     assert equal(weights(killed), weights(whole))
     histories = [json.loads((folder / "history.json").read_text(encoding="utf-8")) for folder in (killed, whole)]
     assert histories[0] == histories[1]
@@ -142,30 +131,35 @@ def test_stopping_keeps_what_can_be_resumed(tmp_path):
     assert pretrain(config, scans, out, steps=6, device="cpu", resume=True) == out, "finished: nothing to do"
 
 
-def test_minutes_end_in_time_with_the_rate_run_down(tmp_path):
-    began = time.monotonic()
-    out = pretrain(small_config(), sample_scans(), tmp_path / "run", minutes=0.05, device="cpu")
-    assert time.monotonic() - began < 12
+@pytest.fixture
+def clock(monkeypatch):
+    """The schedule's clock goes on by a tenth of a second with each look at it, however fast the computer is."""
+    ticks = itertools.count()
+    monkeypatch.setattr(job, "Schedule", partial(Schedule, clock=lambda: next(ticks) / 10))
+
+
+def test_minutes_end_in_time_with_the_rate_run_down(tmp_path, clock):
+    out = pretrain(small_config(), sample_scans(), tmp_path / "run", minutes=0.5, device="cpu")
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))
-    card = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    schedule = json.loads((out / "model.json").read_text(encoding="utf-8"))["schedule"]
     rates = [row[history["columns"].index("rate")] for row in history["rows"]]
-    assert len(rates) == card["schedule"]["done"] >= 4
-    assert rates[-1] < 0.3 * max(rates)
+    assert len(rates) == schedule["done"] >= 20
+    assert 27 < schedule["seconds_spent"] < 32
+    assert rates[-1] < 0.05 * max(rates)
 
 
-def test_a_resumed_run_in_minutes_keeps_its_number_of_steps(tmp_path):
+def test_a_resumed_run_in_minutes_keeps_its_number_of_steps(tmp_path, clock):
     """The schedule is stored: the second sitting can shorten it when steps got slower, but never lengthens it."""
     config, scans, out = small_config(), sample_scans(), tmp_path / "run"
-    minutes = 0.08
     calls = iter([False] * 7)
     with pytest.raises(Stopped):
-        pretrain(config, scans, out, minutes=minutes, device="cpu", should_stop=lambda: next(calls, True))
+        pretrain(config, scans, out, minutes=0.5, device="cpu", should_stop=lambda: next(calls, True))
     stored = load_checkpoint(out / "unfinished" / "checkpoint.safetensors").state["schedule"]
-    pretrain(config, scans, out, minutes=minutes, device="cpu", resume=True)
-    card = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    pretrain(config, scans, out, minutes=0.5, device="cpu", resume=True)
+    schedule = json.loads((out / "model.json").read_text(encoding="utf-8"))["schedule"]
     assert stored["done"] == 8
-    assert stored["done"] < card["schedule"]["done"] <= stored["steps"]
-    assert card["schedule"]["seconds_spent"] < 60 * minutes + 2
+    assert stored["done"] < schedule["done"] <= stored["steps"]
+    assert schedule["seconds_spent"] < 32
 
 
 def test_prototypes_stand_still_at_first(tmp_path):

@@ -122,6 +122,18 @@ def test_augmentation_changes_intensities_but_keeps_them_finite():
         assert not torch.allclose(changed.image, unchanged.image, atol=0.05)
 
 
+def test_each_crop_has_intensity_changes_of_its_own():
+    """Of a scan of one crop, which all crops are: the step and the seed decide how it is changed."""
+    scan = coordinate_scan(shape=PATCH)
+    scan = LabelledScan((scan.image - 8) / 5, scan.label, scan.annotated, scan.spacing)
+    config = AugmentationConfig(spatial=0, elastic=0, intensity=1)
+    first, again, other = (CropSampler([scan], PATCH, 2, 1.0, config, seed) for seed in (0, 0, 1))
+    crops = [*first.batch(0).image, *first.batch(1).image, *other.batch(0).image]
+    for number, crop in enumerate(crops):
+        assert not any(torch.allclose(crop, each, atol=1e-3) for each in crops[:number])
+    assert torch.equal(again.batch(1).image, first.batch(1).image)
+
+
 def test_crops_are_plain_tensors():
     """MONAI's tensors would carry their metadata through every layer of the network."""
     batch = CropSampler([coordinate_scan()], PATCH, 1, 1.0, AugmentationConfig(), seed=0).batch(0)

@@ -46,10 +46,9 @@ def at_level(level: int, config: FinetuneConfig = CONFIG) -> MemoryLadder:
 
 
 def gradients(ladder: MemoryLadder) -> list[torch.Tensor]:
-    run = training(1, ladder=ladder)
-    run._adopt(ladder.use)
-    run.network.train()
-    run._gradients(run._batch(0))
+    """Of one step, not clipped."""
+    run = training(1, dataclasses.replace(CONFIG, clip=1e9), ladder)
+    run.step()
     return [parameter.grad for parameter in run.network.parameters() if parameter.grad is not None]
 
 

@@ -59,7 +59,7 @@ def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stan
     panel.do(action.STATE_PART)
     assert panel.state.part == "All of hippocampus_039 was labeled"
     assert [scan.state for scan in panel.state.scans] == ["labeled", "partly labeled"]
-    assert panel.state.next_step == "Where nothing was labeled in hippocampus_039, nothing is learned."
+    assert panel.state.next_step == "Nothing is learned where hippocampus_039 is not labeled."
     look(panel)
     (finding,) = panel.state.findings
     assert "only the 9 slices along K that hold labels" in finding.sentence

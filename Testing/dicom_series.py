@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -58,3 +60,65 @@ def write_series(
         name = k if names is None else names[k]
         writer.SetFileName(str(folder / f"IM{number}{name:04d}"))
         writer.Execute(piece)
+
+
+def edit_slices(folder: Path, change: Callable[[Any, int], None]) -> None:
+    """Change the tags of a series that was written: `change(dataset, k)` for each file, in the order of their names."""
+    import pydicom
+
+    for k, file in enumerate(sorted(folder.iterdir())):
+        dataset = pydicom.dcmread(file)
+        change(dataset, k)
+        dataset.save_as(file)
+
+
+def write_frames(
+    file: Path, image: sitk.Image, order: Sequence[int] | None = None, change: Callable[[Any], None] | None = None
+) -> None:
+    """Write all slices of an image into one file (enhanced CT), its frames in any order; `change` edits it."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    order = range(image.GetSize()[2]) if order is None else order
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.PatientName, data.PatientID, data.Modality, data.SeriesNumber = PATIENT, "4711", "CT", 3
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = (generate_uid() for _ in range(3))
+    data.Columns, data.Rows, data.NumberOfFrames = *image.GetSize()[:2], len(order)
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    direction, (across, down, _) = np.array(image.GetDirection()).reshape(3, 3), image.GetSpacing()
+    rows = [round(float(part), 9) for part in (*direction[:, 0], *direction[:, 1])]
+    shared = {"PlaneOrientationSequence": {"ImageOrientationPatient": rows}}
+    shared["PixelMeasuresSequence"] = {"PixelSpacing": [down, across]}
+    data.SharedFunctionalGroupsSequence = [_groups(shared)]
+    places = [[round(x, 6) for x in image.TransformIndexToPhysicalPoint((0, 0, k))] for k in order]
+    data.PerFrameFunctionalGroupsSequence = [
+        _groups({"PlanePositionSequence": {"ImagePositionPatient": place}}) for place in places
+    ]
+    data.PixelData = sitk.GetArrayFromImage(image).astype(np.int16)[list(order)].tobytes()
+    if change is not None:
+        change(data)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(file, enforce_file_format=True)
+
+
+def _groups(fields: dict[str, dict[str, Any]]) -> Any:
+    """A dataset with a sequence of one item for each entry."""
+    from pydicom.dataset import Dataset
+
+    groups = Dataset()
+    for name, values in fields.items():
+        item = Dataset()
+        for key, value in values.items():
+            setattr(item, key, value)
+        setattr(groups, name, [item])
+    return groups
+
+
+def set_group(groups: Any, name: str, **values: Any) -> None:
+    """Give a frame of an enhanced file, or all of them, a functional group."""
+    setattr(groups, name, _groups({name: values})[name].value)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from . import __version__
 from .errors import GLMAEError, RequestError, Stopped
 from .events import Events, json_lines
+from .files import has_utf8_name, last_line, shown
 from .stop_signals import StopSignals
 from .terminal import terminal
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> int:
     try:
         options = _parser().parse_args(words)
+        _check_paths(options)
         return int(options.run(options, events, stopped))
     except GLMAEError as error:
         if not error.told:
@@ -55,6 +57,20 @@ def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> i
             "MemoryError", "there is not enough memory for this job; close other programs or use a smaller scan"
         )
         return 1
+    except Exception as error:
+        if sys.flags.dev_mode:  # python -X dev -m glmae ...: for whoever looks for the cause
+            raise
+        reason = f"unforeseen {type(error).__name__} ({last_line(error)})"
+        events.failed(type(error).__name__, f"{reason}; please report it with the command and the kind of your files")
+        return 1
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Refuse paths that are no text, which libraries of images cannot be given."""
+    for value in vars(options).values():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and not has_utf8_name(path):
+                raise RequestError(f"the name of {shown(path)} is not UTF-8; rename it")
 
 
 def _parser() -> argparse.ArgumentParser:

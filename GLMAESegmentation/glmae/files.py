@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import StorageError
+from .errors import ScanError, StorageError
+
+# How Python keeps bytes that are no UTF-8.
+_UNDECODED = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -93,6 +97,31 @@ def itk_path(path: Path) -> str:
             if near.isascii():
                 return near
     return str(path)
+
+
+def has_utf8_name(path: Path | str) -> bool:
+    """Whether a path is text: names from archives of other systems can hold bytes that are none."""
+    return not _UNDECODED.search(str(path))
+
+
+def shown(path: Path | str) -> str:
+    """A path for people, and for libraries that take UTF-8 only: bytes that are no text as `\\xfc`."""
+    return _UNDECODED.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(path))
+
+
+def check_name(path: Path | str) -> None:
+    """Refuse a path that the libraries of images cannot be given: some end the process.
+
+    Raises:
+        ScanError: it is not UTF-8.
+    """
+    if not has_utf8_name(path):
+        raise ScanError(f"the name of {shown(path)} is not UTF-8; rename it.")
+
+
+def decoded(text: str) -> str:
+    """Text of a header that libraries took for UTF-8: where it is not, it is read as Western European."""
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _UNDECODED.search(text) else text
 
 
 def last_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from . import __version__
 
 PACKAGES = (
-    *("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors"),
+    *("torch", "monai", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors"),
     *("matplotlib", "tqdm", "pillow", "psutil"),
 )
 DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")

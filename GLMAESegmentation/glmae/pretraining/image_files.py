@@ -9,7 +9,7 @@ from typing import Any
 
 from ..devices import choose_device
 from ..errors import RequestError, Stopped
-from ..events import Events, silent
+from ..events import Events, recorded, silent
 from ..run_folder import RunFolder
 from ..scans.cases import find_images
 from ..scans.classes import ClassTable
@@ -142,8 +142,11 @@ def _prepared(
     """Prepare the scans: how, how many, the store's entries, who failed; None if the run is finished."""
     if run.finished:
         return None
-    cases = find_images([images], unique=False)
+    heard: list[dict[str, Any]] = []
+    cases = find_images([images], unique=False, events=recorded(heard))
     events.started("pretrain", cases=len(cases))
+    for event in heard:
+        events.emit(**event)
     if recipe is None:
         fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
         preparation = plan_preparation(fingerprint, SCAN_VOXELS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,19 +14,20 @@ import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
-from ..files import may_read
+from ..files import shown
 from .channels import with_missing
 from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
-from .dicom import DicomSeries, holds_dicom, is_dicom
-from .dicom_tree import find_series
+from .dicom import DicomSeries
 from .geometry import Geometry
-from .image import SEGMENTATION_ENDINGS, image_ending, read_channels
-from .labels import classes_in, is_segmentation
+from .image import read_channels
+from .labels import classes_in
 from .region import Region
+from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scans_below, scans_in
+from .segmentation_file import is_segmentation
 
-# The channels of a scan.
-_Files = tuple[Path | DicomSeries, ...]
+# What people add to the name of a case for its label.
+_OF_LABELS = r"[ _.-]?(seg(mentation)?s?|labels?|mask|gt|manual|annotation)[ _.-]?"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Case:
         annotated: names of the classes that were drawn in this case; None: those that its label holds.
         region: the part of the scan that was labelled; None: all of it.
         classes: what the values of this case's label map mean; None: as in the table of the whole job.
+        unknown: the value in this case's label map of voxels of which nothing is known.
         missing: places, among the channels of the job, of those that this case lacks; `images` are the others.
     """
 
@@ -49,6 +52,7 @@ class Case:
     region: Region | None = None
     classes: ClassTable | None = None
     missing: tuple[int, ...] = ()
+    unknown: int | None = None
 
 
 def find_cases(
@@ -74,18 +78,27 @@ def find_cases(
         RequestError: a folder is missing or empty, a name or file has no counterpart, two files have one name.
         ScanError: a label cannot be read.
     """
-    scans = _scans_in(Path(images))
+    events = events or silent()
+    scans = scans_in(Path(images), events)
     file = _class_file(labels, classes)
-    found = _labels_in(Path(labels), file, beside=Path(images)) if labels is not None else {}
+    found: dict[str, Path] = {}
+    if labels is not None:
+        shared = Path(labels).exists() and Path(labels).resolve() == Path(images).resolve()
+        found = labels_in(Path(labels), _masks(file), shared, events)
     if file is not None:
-        _warn_of_strangers(file, scans, f"scan in {images}", events or silent())
+        _warn_of_strangers(file, scans, f"scan in {images}", events)
     if names is not None:
         _check_names(names, scans, found, Path(images), labels)
         scans = {name: scans[name] for name in sorted(set(names))}
         found = {name: found[name] for name in scans if name in found}
     for name, label in found.items():
         if name not in scans:
-            raise RequestError(f"{label} has no image: no scan in {images} is called {name}; add it or remove this.")
+            remedy = _near_scan(name, scans, Path(images), label) or "add it or remove this."
+            raise RequestError(f"{shown(label)} has no image: no scan in {images} is called {name}; {remedy}")
+    if labels is not None and not found:
+        raise RequestError(
+            f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name."
+        )
     cases = [Case(name, files, found.get(name)) for name, files in scans.items()]
     return _with_classes(with_missing(cases), file)
 
@@ -102,20 +115,19 @@ def find_labels(
     Raises:
         RequestError: the folder is missing or empty, or two files have one name.
     """
-    _check_folder(Path(labels))
+    check_folder(Path(labels))
+    events = events or silent()
     file = _class_file(labels, classes)
-    found = _labels_in(Path(labels), file, beside=None)
+    found = labels_in(Path(labels), _masks(file), False, events)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
     if file is not None:
-        _warn_of_strangers(file, found, f"label in {labels}", events or silent())
+        _warn_of_strangers(file, found, f"label in {labels}", events)
     cases = [Case(name, (), label) for name, label in found.items()]
     return _with_classes(cases, file, skip_damaged=True)
 
 
-def find_images(
-    paths: Sequence[Path], *, unique: bool = True, passed_over: Callable[[str], None] = lambda message: None
-) -> list[Case]:
+def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | None = None) -> list[Case]:
     """Scans without labels.
 
     Args:
@@ -123,14 +135,14 @@ def find_images(
             files (`.txt`) with one path a line, taken from the folder of the text file, else from the current one.
         unique: two scans of one name are an error, because their results would be called the same; otherwise the later
             ones get a number.
-        passed_over: told about DICOM series that are no scans.
+        events: told what is passed over.
 
     Raises:
         RequestError: something is missing or empty, or is no scan, or two scans have one name.
     """
     cases: dict[str, Case] = {}
     for path in _listed(paths):
-        here = _scans_below(path, passed_over) if path.is_dir() else {_file_name(path): (path,)}
+        here = scans_below(path, events or silent()) if path.is_dir() else {scan_name(path): (path,)}
         for name, files in here.items():
             other = cases.get(name)
             if other is not None and list(map(_place, other.images)) == list(map(_place, files)):
@@ -198,6 +210,7 @@ def _with_classes(
             if values is not None and named is not None:
                 annotated = frozenset(entry.name for entry in named if entry.value in values)
             case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=named)
+            case = replace(case, unknown=file.unknown)
         if case.label is not None:
             try:
                 own = classes_in(case)
@@ -214,14 +227,43 @@ def _with_classes(
         complete.append(case)
     held = merge(tables)
     if named is None:
-        return complete, held
+        return complete, _storable(held)
     # The class file comes first, for its names, values and colours; of it only what some case holds.
     listed = named.only(number for entry in held if (number := named.find(entry)))
-    return complete, merge([listed, held])
+    return complete, _storable(merge([listed, held]))
+
+
+def _storable(classes: ClassTable) -> ClassTable:
+    """The same, after making sure before any work that a model's file can hold them and is read again."""
+    try:
+        return ClassTable.from_json(classes.to_json()) if len(classes) else classes
+    except ValueError as error:
+        raise RequestError(
+            f"the labels' classes cannot be kept in a model: {error}; change it in the labels."
+        ) from error
+
+
+def _masks(file: ClassFile | None) -> set[Path]:
+    return {region.mask.resolve() for region in file.region.values() if region.mask} if file else set()
+
+
+def _near_scan(name: str, scans: Collection[str], images: Path, label: Path) -> str | None:
+    """What to do about a label whose scan has another name, or lies deeper; None if there is none like it."""
+    if below := deeper_scan(images / name):
+        return f"{shown(below)} holds its files, one folder too deep: move them up into {images / name}."
+    channels = [scan for scan in scans if re.fullmatch(rf"{re.escape(name)}_\d{{4}}", scan)]
+    if len(channels) > 1:
+        return f"did you mean {' and '.join(channels[:2])}? Put them as its channels into a folder {images / name}."
+    plain = re.sub(_OF_LABELS + "$|^" + _OF_LABELS, "", name, flags=re.IGNORECASE)
+    if plain in scans:
+        return f"did you mean {plain}? Rename the label to {label.name.replace(name, plain, 1)}."
+    near = channels or [scan for scan in scans if scan.startswith(name) or name.startswith(scan)]
+    near = near or difflib.get_close_matches(name, scans, n=1)
+    return f"did you mean {near[0]}? Rename that scan to {name}, or the label." if near else None
 
 
 def _check_names(
-    names: Sequence[str], scans: dict[str, _Files], found: dict[str, Path], images: Path, labels: Path | None
+    names: Sequence[str], scans: dict[str, Files], found: dict[str, Path], images: Path, labels: Path | None
 ) -> None:
     for name in names:
         if name not in scans:
@@ -230,82 +272,6 @@ def _check_names(
             raise RequestError(f"case {name} has no image in {images}; {hint}")
         if labels is not None and name not in found:
             raise RequestError(f"case {name} has no label in {labels}; label it or leave it out of --cases.")
-
-
-def _scans_in(folder: Path, leave: Sequence[Path] = ()) -> dict[str, _Files]:
-    """Name -> channels, for every scan in a folder, in the order of the names. Segmentations are passed over."""
-    _check_folder(folder)
-    scans: dict[str, _Files] = {}
-    for entry in _entries(folder):
-        if entry in leave:
-            continue
-        if entry.is_dir():
-            if not may_read(entry):
-                scans[entry.name] = (entry,)  # whoever reads it says why it cannot be
-                continue
-            channels = tuple(file for file in _entries(entry) if _is_image(file))
-            if not channels and not holds_dicom(entry):
-                continue
-            name, files = entry.name, channels or (entry,)
-        elif _is_image(entry):
-            name, files = _file_name(entry), (entry,)
-        else:
-            continue
-        if name in scans:
-            raise RequestError(f"{scans[name][0]} and {entry} are both called {name}; keep one of them.")
-        scans[name] = files
-    if not scans and holds_dicom(folder):
-        scans[folder.name] = (folder,)
-    if not scans:
-        raise RequestError(f"{folder} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
-    return dict(sorted(scans.items()))
-
-
-def _scans_below(folder: Path, passed_over: Callable[[str], None]) -> dict[str, _Files]:
-    """The same with every DICOM series in and below the folder, whatever its files are called."""
-    _check_folder(folder)
-    entries = _entries(folder)
-    deep = [
-        entry for entry in entries if entry.is_dir() and may_read(entry) and not any(map(_is_image, _entries(entry)))
-    ]
-    tree = find_series(folder, deep, [entry for entry in entries if entry.is_file()])
-    for message in tree.passed_over:
-        passed_over(message)
-    scans: dict[str, _Files] = {}
-    if any(entry not in deep and (entry.is_dir() or _is_image(entry)) for entry in entries):
-        scans |= _scans_in(folder, leave=deep)
-    for name, series in tree.series.items():
-        if name in scans:
-            raise RequestError(f"{scans[name][0]} and {series} are both called {name}; rename one of them.")
-        # A folder that holds nothing else is named as such: messages are shorter, and it may grow.
-        scans[name] = (series.folder if _alone(series) else series,)
-    if not scans:
-        raise RequestError(f"{folder} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
-    return dict(sorted(scans.items()))
-
-
-def _alone(series: DicomSeries) -> bool:
-    here = {entry for entry in series.folder.iterdir() if entry.is_file() and is_dicom(entry)}
-    return here == set(series.files)
-
-
-def _labels_in(folder: Path, file: ClassFile | None, beside: Path | None) -> dict[str, Path]:
-    """Name -> label file; masks of `region` are none. In the folder of the images only segmentations are labels."""
-    _check_folder(folder)
-    masks = {region.mask.resolve() for region in file.region.values() if region.mask} if file else set()
-    shared = beside is not None and folder.resolve() == beside.resolve()
-    labels: dict[str, Path] = {}
-    for entry in _entries(folder):
-        ending = image_ending(entry)
-        if ending is None or entry.is_dir() or (shared and ending not in SEGMENTATION_ENDINGS):
-            continue
-        if entry.resolve() in masks:
-            continue
-        name = _file_name(entry)
-        if name in labels:
-            raise RequestError(f"{labels[name]} and {entry} are both called {name}; keep one of them.")
-        labels[name] = entry
-    return dict(sorted(labels.items()))
 
 
 def _listed(paths: Sequence[Path]) -> list[Path]:
@@ -331,42 +297,13 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _file_name(path: Path) -> str:
-    ending = image_ending(path)
-    if ending is None:
-        raise RequestError(
-            f"{path} is no scan by its name; give a NIfTI, NRRD or MetaImage file, a folder, or a .txt list."
-        )
-    return path.name[: -len(ending)]
-
-
 def _plain(file: Path | DicomSeries, given: Path) -> str:
     if isinstance(file, DicomSeries):
         return file.folder.name
     if file.is_dir():
         return file.name
-    return _file_name(file) if given in (file, file.parent) else file.parent.name
-
-
-def _is_image(path: Path) -> bool:
-    ending = image_ending(path)
-    return ending is not None and ending not in SEGMENTATION_ENDINGS and path.is_file()
+    return scan_name(file) if given in (file, file.parent) else file.parent.name
 
 
 def _place(file: Path | DicomSeries) -> Path | DicomSeries:
     return file if isinstance(file, DicomSeries) else file.resolve()
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise RequestError(f"{folder} does not exist; check the path.")
-    if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder; name the folder that holds the files.")
-    if not may_read(folder):
-        raise RequestError(
-            f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own."
-        )

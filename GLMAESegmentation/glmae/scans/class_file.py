@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import RequestError
 from .classes import ClassTable
-from .decathlon import decathlon_classes
+from .decathlon import decathlon_classes, unknown_value
 from .region import Region
 
 # Its name in a folder of labels.
@@ -24,11 +24,13 @@ class ClassFile:
         classes: the classes, in the order of the file; None where it leaves them to the labels.
         annotated: for some cases, the values of the classes that were drawn there.
         region: for some cases, the part of the scan that was labelled.
+        unknown: the value of voxels of which nothing is known.
     """
 
     classes: ClassTable | None
     annotated: dict[str, frozenset[int]] = field(default_factory=dict)
     region: dict[str, Region] = field(default_factory=dict)
+    unknown: int | None = None
 
 
 def read_class_file(path: Path) -> ClassFile:
@@ -36,7 +38,7 @@ def read_class_file(path: Path) -> ClassFile:
 
     Without `classes` it says of some cases which part was labelled, and the labels name the classes.
 
-    A Decathlon dataset.json is read, too: its `labels` name the classes.
+    A dataset.json of Decathlon or nnU-Net is read, too: its `labels` name the classes, `ignore` the unknown part.
 
     Raises:
         RequestError: the file is missing or not as it should be; the message says where.
@@ -60,7 +62,7 @@ def _parse(content: Any, folder: Path) -> ClassFile:
     if not isinstance(content, dict):
         raise ValueError("it must be an object with the list `classes`")
     if "labels" in content and "classes" not in content:
-        return ClassFile(decathlon_classes(content))
+        return ClassFile(decathlon_classes(content), unknown=unknown_value(content))
     # A misspelt key would silently change what is trained on.
     unknown = sorted(set(content) - {"classes", "annotated", "region"})
     if unknown:

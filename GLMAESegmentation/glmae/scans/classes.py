@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RequestError
+from ..files import has_utf8_name
 
 # The value of voxels of which nothing is known.
 IGNORE = 255
 # 0 is background.
 MOST_CLASSES = 254
+LARGEST_VALUE = 65535
 _GENERIC_TYPES = {"85756007", "t-d0050", ""}  # "Tissue" in SNOMED CT and SRT: Slicer's default for every new segment
 
 
@@ -66,13 +68,15 @@ class SegmentClass:
         if not isinstance(content, dict):
             raise ValueError("each class must be an object with `value` and `name`")
         value, name = content.get("value"), content.get("name")
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
-            raise ValueError(f"the class value {value!r} is not a whole number from 1 to 65535")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_VALUE:
+            raise ValueError(f"the class value {value!r} is not a whole number from 1 to {LARGEST_VALUE}")
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"the class with value {value} has no `name`")
         terminology = content.get("terminology")
         if terminology is not None and not isinstance(terminology, str):
             raise ValueError(f"the `terminology` of {name!r} is not text")
+        if not has_utf8_name(name + (terminology or "")):
+            raise ValueError(f"the class with value {value} has a name that is not UTF-8")
         return SegmentClass(value, " ".join(name.split()), _color(content.get("color"), name), terminology or None)
 
 
@@ -187,7 +191,7 @@ def merge(tables: Sequence[ClassTable]) -> ClassTable:
         )
     claimed: set[int] = set()
     wanted = {entry.value for entry in merged}
-    free = (value for value in range(1, 65536) if value not in wanted)
+    free = (value for value in range(1, LARGEST_VALUE + 1) if value not in wanted)
     result = []
     for entry in merged:
         value = entry.value if entry.value not in claimed else next(free)

@@ -20,24 +20,41 @@ def decathlon_classes(content: Mapping[str, Any]) -> ClassTable:
     """The classes that `labels` of a dataset.json names.
 
     Args:
-        content: with `labels` as `{"1": "spleen"}` (Decathlon) or `{"spleen": 1}` (nnU-Net); 0 is background.
+        content: with `labels` as `{"1": "spleen"}` (Decathlon) or `{"spleen": 1}` (nnU-Net); 0 is background, and
+            `ignore` no class (see `unknown_value`).
 
     Raises:
         ValueError: with the reason, in words.
     """
+    entries = [{"value": value, "name": name} for value, name in _labels(content) if value and not _ignored(name)]
+    return ClassTable.from_json(sorted(entries, key=lambda entry: entry["value"]))
+
+
+def unknown_value(content: Mapping[str, Any]) -> int | None:
+    """The value of voxels of which nothing is known: nnU-Net's label `ignore`.
+
+    Raises:
+        ValueError: see `decathlon_classes`.
+    """
+    return next((value for value, name in _labels(content) if _ignored(name)), None)
+
+
+def _labels(content: Mapping[str, Any]) -> list[tuple[int, Any]]:
     labels = content.get("labels")
     if not isinstance(labels, dict):
         raise ValueError("`labels` is not an object with one entry a class")
-    entries = []
+    found = []
     for key, meaning in labels.items():
         value, name = (meaning, key) if isinstance(meaning, int) else (key, meaning)
         try:
-            value = int(value)
+            found.append((int(value), name))
         except (TypeError, ValueError) as error:
             raise ValueError(f"`labels` has the entry {key!r}, which is no label value with a name") from error
-        if value != 0:
-            entries.append({"value": value, "name": name})
-    return ClassTable.from_json(sorted(entries, key=lambda entry: entry["value"]))
+    return found
+
+
+def _ignored(name: Any) -> bool:
+    return isinstance(name, str) and name.strip().casefold() == "ignore"
 
 
 def read_decathlon(folder: Path, parts: Sequence[str] = ("training",)) -> tuple[Pairs, ClassTable]:

@@ -13,10 +13,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .dicom import DicomSeries, is_dicom, read_dicom_header, tag
+from ..files import has_utf8_name, shown
+from .dicom import NO_SCANS, DicomSeries, is_dicom, read_dicom_header, tag
 
-# What a reader takes for images, but is made from them, or is a plan or a report.
-_NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTIMAGE", "SR", "PR", "KO", "REG", "DOC"})
 _Key = tuple[str, ...]
 
 
@@ -27,10 +26,14 @@ class DicomTree:
     Attributes:
         series: name -> series, in the order of the names.
         passed_over: sentences about what is no scan.
+        unreadable: sentences about what may be one, but cannot be read.
+        others: files that are no DICOM, and dead links.
     """
 
     series: dict[str, DicomSeries]
     passed_over: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    others: tuple[Path, ...]
 
 
 def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ()) -> DicomTree:
@@ -48,9 +51,13 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
     """
     groups: dict[_Key, list[tuple[Path, str]]] = defaultdict(list)
     headers: dict[_Key, sitk.ImageFileReader] = {}
-    passed_over, unreadable = [], 0
+    passed_over, unreadable, misnamed, others = [], 0, 0, []
     for file in (*files, *(file for folder in folders for file in _files_below(folder))):
         if not is_dicom(file):
+            others.append(file)
+            continue
+        if not has_utf8_name(file):
+            misnamed += 1
             continue
         try:
             header = read_dicom_header(file)
@@ -60,8 +67,11 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
         key = _key(header)
         groups[key].append((file, tag(header, "0020|0032")))
         headers.setdefault(key, header)
+    lost = []
     if unreadable:
-        passed_over.append(f"{root}: no picture, or damaged: {unreadable} of its DICOM files")
+        lost.append(f"{shown(root)}: no picture, or damaged: {unreadable} of its DICOM files")
+    if misnamed:
+        lost.append(f"{shown(root)}: the names of {misnamed} of its DICOM files are not UTF-8; rename them")
     found: dict[str, list[tuple[_Key, DicomSeries]]] = defaultdict(list)
     for key, members in groups.items():
         header = headers[key]
@@ -88,7 +98,7 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
                 # Not the identifier itself, which leads to the patient.
                 name += " " + hashlib.sha256("\n".join(key).encode()).hexdigest()[:6]
             named[name] = series
-    return DicomTree(dict(sorted(named.items())), tuple(passed_over))
+    return DicomTree(dict(sorted(named.items())), tuple(passed_over), tuple(lost), tuple(others))
 
 
 def _apart(members: Sequence[tuple[Path, str]]) -> list[list[Path]]:
@@ -114,7 +124,7 @@ def _key(header: sitk.ImageFileReader) -> _Key:
 
 def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
     """Why a series is no scan; None if it may be one."""
-    if series.modality in _NO_SCANS:
+    if series.modality in NO_SCANS:
         return "no scan by its modality"
     if "LOCALIZER" in tag(header, "0008|0008").upper():
         return "a localizer"
@@ -126,4 +136,4 @@ def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
 
 def _base(folder: Path, root: Path) -> str:
     parts = folder.relative_to(root).parts
-    return "_".join(parts) if parts else root.resolve().name
+    return shown("_".join(parts) if parts else root.resolve().name)

@@ -10,18 +10,25 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from ..files import itk_path, last_line, may_read
+from ..files import check_name, has_utf8_name, itk_path, last_line, may_read
 from .dicom import DicomSeries, read_series
+from .file_header import check_stated_size, content_under_name, missing_data_file
+from .freesurfer import FREESURFER_ENDINGS, is_freesurfer, read_freesurfer
 from .geometry import Geometry
-from .nifti import is_nifti, is_whole, non_finite
+from .nifti import has_voxel_size, is_nifti, is_whole, non_finite, two_places
 from .resampling import resample
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+ITK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+IMAGE_ENDINGS = (*ITK_ENDINGS, *FREESURFER_ENDINGS)
 SEGMENTATION_ENDINGS = (".seg.nrrd", ".seg.nhdr")
 
 # ITK prints its warnings past Python to standard error, where front ends look for real failures.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
+# Largest deviation from axes of length 1 at right angles: directions are written with few digits.
+_SLANTED = 3e-3
+_FEW_VALUES = 8
+_LARGEST_VOXEL, _SMALLEST_SCAN = 100.0, 1.0  # mm
 _WIDE = {sitk.sitkFloat64, sitk.sitkInt64, sitk.sitkUInt64, sitk.sitkUInt32}
 
 
@@ -36,7 +43,7 @@ def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.I
 
     Args:
         path: an image file, a DICOM series or a folder with one.
-        events: told when single voxels had to be replaced.
+        events: told when single voxels had to be replaced, and what is odd about the file.
 
     Returns:
         A 3D scalar image in the type of the file (64-bit types as float32), every voxel finite, without metadata.
@@ -44,7 +51,11 @@ def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.I
     Raises:
         ScanError: the file is missing, unreadable, incomplete, not a 3D scalar image, or holds no picture.
     """
-    image = read_series(path) if isinstance(path, DicomSeries) or path.is_dir() else load(path)
+    if isinstance(path, DicomSeries) or path.is_dir():
+        image = read_series(path)
+        check_grid(path, Geometry.of(image))
+    else:
+        image = load(path, events)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(
             f"{path} is a colour or vector image ({image.GetNumberOfComponentsPerPixel()} values a voxel); "
@@ -54,6 +65,7 @@ def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.I
         raise ScanError(f"{path} holds complex numbers; export the magnitude image.")
     if min(image.GetSize()) < 2:
         raise ScanError(f"{path} is only {'x'.join(map(str, image.GetSize()))} voxels, a flat picture; give a 3D scan.")
+    check_unit(str(path), image.GetSize(), image.GetSpacing())
     if image.GetPixelID() in _WIDE:
         image = sitk.Cast(image, sitk.sitkFloat32)
     return _checked_values(path, image, events or silent())
@@ -83,13 +95,80 @@ def read_channels(paths: Sequence[Path | DicomSeries], events: Events | None = N
     return images
 
 
-def load(path: Path) -> sitk.Image:
+def load(path: Path, events: Events | None = None) -> sitk.Image:
     """Read a file as a 3D image of any pixel type (several values a voxel too), checked to be whole, without metadata.
 
+    Args:
+        path: the file.
+        events: told where its header does not give one answer to where it lies.
+
     Raises:
-        ScanError: the file is missing, no image, incomplete, or has not three dimensions.
+        ScanError: the file is missing, no image, incomplete, has not three dimensions, or no rectangular grid in mm.
     """
     path = Path(path)
+    if is_freesurfer(path):
+        _check_file(path)
+        image = read_freesurfer(path)
+    else:
+        image = _load(path, events or silent())
+    check_grid(path, Geometry.of(image))
+    return image
+
+
+def read_header(path: Path) -> sitk.ImageFileReader:
+    """Read size, grid and metadata of an image file that ITK knows, not its voxels.
+
+    Raises:
+        ScanError: the file is missing or no image.
+    """
+    _check_file(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(itk_path(path))
+    if path.suffix.lower() in (".mha", ".mhd"):
+        reader.SetImageIO("MetaImageIO")  # it would not be found for an ending in capitals
+    try:
+        reader.ReadImageInformation()
+    except (RuntimeError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+    return reader
+
+
+def check_grid(name: Path | DicomSeries, grid: Geometry) -> None:
+    """Refuse voxels without a size, and axes that are not at right angles: not every format could hold them.
+
+    Raises:
+        ScanError: the grid is not rectangular.
+    """
+    numbers = np.array([*grid.spacing, *grid.origin, *grid.direction])
+    if not np.isfinite(numbers).all() or min(grid.spacing) <= 0:
+        raise ScanError(f"{name} has no voxel size in its header; save it again with its spacing.")
+    axes = np.array(grid.direction).reshape(3, 3)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > _SLANTED:
+        raise ScanError(f"{name} has slanted axes (such as a gantry tilt); resample it to a rectangular grid first.")
+
+
+def check_unit(name: str, size: Sequence[int], spacing: Sequence[float]) -> None:
+    """Refuse voxels, or scans, of a size that nothing in a body has.
+
+    Args:
+        name: of the scan, for the message.
+        size: voxels along I, J, K.
+        spacing: mm along I, J, K.
+
+    Raises:
+        ScanError: the unit must be another one.
+    """
+    largest, width = max(spacing), max(n * side for n, side in zip(size, spacing, strict=False))
+    if largest > _LARGEST_VOXEL:
+        what = f"its voxels are {largest:g} mm"
+    elif width < _SMALLEST_SCAN:
+        what = f"all of it is {width:.2g} mm wide"
+    else:
+        return
+    raise ScanError(f"{name}: {what}, so the unit in its header is probably wrong; save it again in mm.")
+
+
+def _load(path: Path, events: Events) -> sitk.Image:
     header = read_header(path)
     size = header.GetSize()
     if header.GetDimension() > 3 and any(n > 1 for n in size[3:]):
@@ -99,49 +178,66 @@ def load(path: Path) -> sitk.Image:
         )
     if header.GetDimension() < 3:
         raise ScanError(f"{path} is a 2D picture; give a 3D scan.")
-    if is_nifti(header) and not is_whole(header):
-        raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
+    check_stated_size(path)
+    if missing_data_file(path):
+        raise _unreadable(path, RuntimeError())
+    if is_nifti(header):
+        if not is_whole(header):
+            raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
+        if not has_voxel_size(header):
+            raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
+        if twice := two_places(header):
+            events.warning(f"{path}: {twice}.", file=str(path), check="geometry")
     try:
-        image = sitk.ReadImage(itk_path(path))
+        image = header.Execute()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
     if image.GetDimension() > 3:
         image = image[(slice(None), slice(None), slice(None), *([0] * (image.GetDimension() - 3)))]
     # Headers carry names and dates of birth at times; nothing of that may reach what is written later.
-    for key in image.GetMetaDataKeys():
+    keys = image.GetMetaDataKeys()
+    if any(not has_utf8_name(key) for key in keys):  # these cannot be named to the library
+        grid, image = (
+            Geometry.of(image),
+            sitk.GetImageFromArray(
+                sitk.GetArrayViewFromImage(image), isVector=image.GetNumberOfComponentsPerPixel() > 1
+            ),
+        )
+        grid.place(image)
+        return image
+    for key in keys:
         image.EraseMetaData(key)
     return image
 
 
-def read_header(path: Path) -> sitk.ImageFileReader:
-    """Read size, grid and metadata of an image file, not its voxels.
-
-    Raises:
-        ScanError: the file is missing or no image.
-    """
+def _check_file(path: Path) -> None:
+    check_name(path)
     if not path.is_file():
         raise ScanError(f"{path} does not exist; check the path.")
     if not may_read(path):
         raise ScanError(f"{path} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_path(path))
-    try:
-        reader.ReadImageInformation()
-    except (RuntimeError, MemoryError) as error:
-        raise _unreadable(path, error) from error
-    return reader
+    if path.stat().st_size == 0:
+        raise ScanError(f"{path} is empty; copy or export it again.")
+    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), "")
+    if ending and path.name[-len(ending) :] not in (ending, ending.upper()):
+        raise ScanError(f"{path} has an ending of small and capital letters, which is not read; rename it to {ending}.")
 
 
 def _unreadable(path: Path, error: BaseException) -> ScanError:
     text = str(error)
-    if path.stat().st_size == 0:
-        return ScanError(f"{path} is empty; copy or export it again.")
     if "orthonormal" in text:
         return ScanError(f"{path} has slanted axes (such as a gantry tilt); resample it to a rectangular grid first.")
-    if "Unable to determine ImageIO" in text or "not a recognized" in text:
-        return ScanError(f"{path} is not an image of the kind its name says, or is damaged; export the scan again.")
+    kinds = {".nr": "NRRD", ".nh": "NRRD", ".mh": "MetaImage"}
+    if what := content_under_name(path, kinds.get(path.suffix.lower()[:3], "NIfTI")):
+        return ScanError(f"{path} {what}.")
     if isinstance(error, MemoryError) or "memory" in text.lower():
         return ScanError(f"{path} does not fit into memory; close other programs or crop the scan.")
+    if missing := missing_data_file(path):
+        return ScanError(
+            f"{path} names the file {missing} for its voxels, which is not there; put it beside the header."
+        )
+    if "Unable to determine ImageIO" in text or "not a recognized" in text:
+        return ScanError(f"{path} is not an image of the kind its name says, or is damaged; export the scan again.")
     return ScanError(f"{path} is damaged or incomplete ({last_line(error)}); copy or export it again.")
 
 
@@ -149,7 +245,12 @@ def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events)
     voxels = sitk.GetArrayViewFromImage(image)
     if voxels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(voxels))
-        if isinstance(path, Path) and path.is_file() and is_nifti(header := read_header(path)):
+        if (
+            isinstance(path, Path)
+            and path.is_file()
+            and not is_freesurfer(path)
+            and is_nifti(header := read_header(path))
+        ):
             bad = np.union1d(bad, non_finite(header))
         if len(bad) == voxels.size:
             raise ScanError(f"{path} holds no number at all (NaN or infinity everywhere); export the scan again.")
@@ -167,7 +268,22 @@ def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events)
             )
     if voxels.min() == voxels.max():
         raise ScanError(f"{path} has the same value, {float(voxels.flat[0]):g}, everywhere; export the scan again.")
+    if few := _few_values(voxels):
+        events.warning(
+            f"{path} holds only {few} values, as a label map does; make sure that it is a scan.", file=str(path)
+        )
     return image
+
+
+def _few_values(voxels: np.ndarray) -> int:
+    """How many different values an image has, if that is no more than label maps of a few structures have; else 0."""
+    found: set[float] = set()
+    for slab in voxels:
+        found.update(np.unique(slab.reshape(-1)[:: max(1, slab.size // 1000)]).tolist())
+        if len(found) > _FEW_VALUES:
+            return 0
+    found.update(*(np.unique(slab).tolist() for slab in voxels))
+    return len(found) if len(found) <= _FEW_VALUES else 0
 
 
 def _overlap(first: Geometry, second: Geometry) -> bool:

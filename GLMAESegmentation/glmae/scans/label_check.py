@@ -21,9 +21,9 @@ from .geometry import Geometry
 from .image import read_channels
 from .label_comparison import CheckedLabel, compare_channels, compare_labels
 from .label_shape import ClassShape, class_shapes
-from .labels import is_segmentation, read_label
+from .labels import check_inputs, read_label
 from .region import Region
-from .segmentation_file import read_segments
+from .segmentation_file import is_segmentation, read_segments
 
 _FEW_VOXELS = 30
 # Preparing the scans says these as well, a moment later.
@@ -42,7 +42,7 @@ def check_folders(
     try:
         cases, table = find_cases(images, labels, names, classes, recorded(heard))
     except (RequestError, ScanError) as error:
-        return [Finding("request", "error", str(error))]
+        return [Finding("request", "error", str(error)), *map(_heard, heard)]
     return [_heard(event) for event in heard] + check_labels(cases, table, events)
 
 
@@ -101,8 +101,9 @@ def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], Checked
     heard: list[dict[str, Any]] = []
     images = read_channels(case.images, recorded(heard))
     grid, digest = Geometry.of(images[0]), content_hash(images)
-    del images
     label = read_label(case, grid, classes, recorded(heard))
+    check_inputs(case, images, label)
+    del images
     findings = [_heard(event, case.name) for event in heard]
     shapes = class_shapes(label)
     for number, shape in shapes.items():

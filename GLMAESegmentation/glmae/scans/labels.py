@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,24 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..events import Events, silent
 from .annotated_part import guess_region
-from .classes import IGNORE, MOST_CLASSES, ClassTable
+from .classes import IGNORE, LARGEST_VALUE, MOST_CLASSES, ClassTable
+from .freesurfer import is_freesurfer
 from .geometry import Geometry, reordered
-from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
+from .image import load, read_header
 from .nifti import is_nifti, non_finite
 from .resampling import resample
-from .segmentation_file import Segmentation, read_segmentation
+from .segmentation_file import Segmentation, is_segmentation, read_segmentation
 from .written_image import write_image
 
 if TYPE_CHECKING:
     from .cases import Case
+
+# What nibabel's scaled integers, and resampling, leave beside a whole number.
+_ROUNDING = 1e-3
+# No atlas has more; an image may have fewer values.
+_MOST_STRUCTURES = 2000
+# So many values are counted without sorting them, or are surely no label map.
+_FEW = 1 << 17
 
 
 def read_label(
@@ -58,7 +67,7 @@ def read_label(
         numbers, grid = _from_segmentation(case, path, wanted, classes, events, prediction)
     else:
         numbers, grid = _from_labelmap(case, path, wanted, classes, events, prediction)
-    if not numbers.any() and not prediction and not case.annotated:
+    if not ((numbers > 0) & (numbers != IGNORE)).any() and not prediction and not case.annotated:
         raise ScanError(f"{path} is empty: no voxel of the scan has a class; label it or leave the case out.")
     if case.annotated is not None:
         _forget_unannotated(case, path, numbers, classes, events)
@@ -78,6 +87,8 @@ def read_label_grid(case: Case) -> sitk.Image:
     """
     if case.label is None:
         raise ScanError(f"case {case.name} has no label; label it or leave it out.")
+    if is_segmentation(case.label):
+        return read_segmentation(case.label).geometry.blank()
     return Geometry.of(load(case.label)).blank()
 
 
@@ -90,14 +101,35 @@ def classes_in(case: Case) -> ClassTable:
     if case.label is None:
         return ClassTable(())
     if not is_segmentation(case.label):
-        values = _values(case.label, _load_labelmap(case.label))
+        values = [value for value in _values(case.label, _load_labelmap(case.label)) if value != case.unknown]
         if case.classes is None:
             return ClassTable.from_labels(values)
         return case.classes.only(_number(case.label, value, case.classes) for value in values)
     segmentation = read_segmentation(case.label)
-    held = [_values(case.label, segmentation.layer(layer)) for layer in range(segmentation.layers)]
+    held = [_values(case.label, _whole(case.label, segmentation.layer(layer))) for layer in range(segmentation.layers)]
     meanings = [segment.meaning for segment in segmentation.segments if segment.label in held[segment.layer]]
     return ClassTable(tuple({meaning.value: meaning for meaning in meanings}.values()))
+
+
+def check_inputs(case: Case, images: Sequence[sitk.Image], label: sitk.Image) -> None:
+    """Refuse a label among the channels of a scan: one that has a single value wherever the label has.
+
+    Args:
+        case: that the images belong to.
+        images: its channels, on one grid.
+        label: see `read_label`, on that grid.
+
+    Raises:
+        ScanError: a channel is the label itself.
+    """
+    numbers = sitk.GetArrayViewFromImage(label)
+    held = [number for number in np.unique(numbers) if number != IGNORE]
+    if len(held) < 2:
+        return
+    for file, image in zip(case.images, images, strict=True):
+        voxels = sitk.GetArrayViewFromImage(image)
+        if all(np.ptp(voxels[numbers == number]) == 0 for number in held):
+            raise ScanError(f"{file} is the label of case {case.name} again; a label is no input, so take it away.")
 
 
 def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
@@ -118,20 +150,17 @@ def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
     write_image(path, plain)
 
 
-def is_segmentation(path: Path) -> bool:
-    """Whether the file is a Slicer segmentation, by its ending."""
-    return image_ending(path) in SEGMENTATION_ENDINGS
-
-
 def _from_labelmap(
     case: Case, path: Path, reference: Geometry | None, classes: ClassTable, events: Events, prediction: bool
 ) -> tuple[np.ndarray, Geometry]:
-    image = _load_labelmap(path)
+    image = _load_labelmap(path, events)
     grid = reference or Geometry.of(image)
-    present = _values(path, image)
     own = case.classes or classes
     numbers = {}
-    for value in present:
+    for value in _values(path, image):
+        if value == case.unknown:
+            numbers[value] = IGNORE
+            continue
         meaning = own.classes[_number(path, value, own) - 1] if not prediction or value in own.values else None
         numbers[value] = _target(path, classes.find(meaning) if meaning else None, value, prediction)
     image = _on_grid(path, image, grid, events)
@@ -153,7 +182,7 @@ def _from_segmentation(
     masks: dict[int, np.ndarray] = {}
     names: dict[int, str] = {}
     for layer in range(segmentation.layers):
-        image = segmentation.layer(layer)
+        image = _whole(path, segmentation.layer(layer), events)
         image = image if same else resample(image, grid, sitk.sitkNearestNeighbor)
         voxels = sitk.GetArrayViewFromImage(image)
         present = set(_values(path, image))
@@ -226,7 +255,7 @@ def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: Cl
     assert case.annotated is not None
     annotated = {classes.find(name) for name in case.annotated}
     for number in np.unique(numbers):
-        if number and int(number) not in annotated:
+        if number not in (0, IGNORE) and int(number) not in annotated:
             numbers[numbers == number] = IGNORE
             events.warning(
                 f"{path} holds {classes.names[number - 1]!r}, which classes.json does not list as annotated in this "
@@ -258,34 +287,61 @@ def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarr
     numbers[~known] = IGNORE
 
 
-def _load_labelmap(path: Path) -> sitk.Image:
-    image = load(path)
+def _load_labelmap(path: Path, events: Events | None = None) -> sitk.Image:
+    image = load(path, events)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(f"{path} has several values a voxel; save it as a label map, or a segmentation as .seg.nrrd.")
-    if "float" in image.GetPixelIDTypeAsString() and is_nifti(header := read_header(path)) and len(non_finite(header)):
+    floats = "float" in image.GetPixelIDTypeAsString()
+    if floats and not is_freesurfer(path) and is_nifti(header := read_header(path)) and len(non_finite(header)):
         raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
-    return image
+    return _whole(path, image, events)
+
+
+def _whole(path: Path, image: sitk.Image, events: Events | None = None) -> sitk.Image:
+    """A label map with whole numbers; where they are off by rounding they are corrected, which `events` are told."""
+    voxels = sitk.GetArrayViewFromImage(image)  # valid only as long as `image` is
+    if voxels.dtype.kind != "f":
+        return image
+    off = 0.0
+    for slab in voxels:  # slice by slice, to need little memory
+        if not np.isfinite(slab).all():
+            raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
+        off = max(off, float(np.abs(slab - np.rint(slab)).max()))
+    if off > _ROUNDING:
+        raise ScanError(f"{path} has values that are not whole numbers, so it is no label map; export it again.")
+    if off > 0 and events is not None:
+        events.warning(f"{path}: its values are up to {off:.1g} beside whole numbers and were rounded.", file=str(path))
+    if np.abs(voxels).max() >= 2**31:
+        raise ScanError(
+            f"{path} has values up to {voxels.max():g}, so it is an image and no label map; give the label."
+        )
+    return sitk.Cast(sitk.Round(image), sitk.sitkInt32)
 
 
 def _values(path: Path, image: sitk.Image) -> list[int]:
-    """The values of a label map but 0, in order."""
-    voxels = sitk.GetArrayViewFromImage(image)  # valid only as long as `image` is
-    if voxels.dtype.kind == "f" and not all(np.isfinite(slab).all() for slab in voxels):
-        raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
-    lowest, highest = voxels.min(), voxels.max()
-    if highest - lowest > 2**17:
+    """The values of a label map but 0, in order; not more than a model can hold."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    lowest, highest = int(voxels.min()), int(voxels.max())
+    found: set[int] = set()
+    for slab in voxels:
+        if highest - lowest < _FEW:
+            found.update((np.flatnonzero(np.bincount(slab.astype(np.int64).ravel() - lowest)) + lowest).tolist())
+        else:
+            found.update(np.unique(slab).tolist())
+        if len(found) > _FEW:
+            break
+    values = sorted(found - {0})
+    if len(values) > (MOST_CLASSES if lowest < 0 else _MOST_STRUCTURES):
         raise ScanError(f"{path} has values up to {highest}, so it is an image and no label map; give the label.")
-    counts = np.zeros(int(highest - lowest) + 1, dtype=np.int64)
-    for slab in voxels:  # slice by slice, to need little memory
-        whole = slab.astype(np.int64)
-        if voxels.dtype.kind == "f" and not np.array_equal(whole, slab):
-            raise ScanError(f"{path} has values that are not whole numbers, so it is no label map; export it again.")
-        counts += np.bincount((whole - int(lowest)).ravel(), minlength=len(counts))
-    values = [int(value) for value in np.flatnonzero(counts) + int(lowest) if value != 0]
     if len(values) > MOST_CLASSES:
-        raise ScanError(f"{path} has {len(values)} values, so it is an image and no label map; give the label.")
-    if values and min(values) < 0:
-        raise ScanError(f"{path} holds the value {min(values)}; a label map holds 0 and the values of its classes.")
+        raise ScanError(
+            f"{path} has {len(values)} values, up to {highest}, and a model holds at most {MOST_CLASSES} structures; "
+            "leave some out, or, if this is an image, give its label."
+        )
+    if values and values[0] < 0:
+        raise ScanError(f"{path} holds the value {values[0]}; a label map holds 0 and the values of its classes.")
+    if values and values[-1] > LARGEST_VALUE:
+        raise ScanError(f"{path} holds the value {values[-1]}; values go up to {LARGEST_VALUE}, so renumber them.")
     return values
 
 

@@ -12,8 +12,9 @@ import SimpleITK as sitk
 from ..errors import TooLargeError
 from ..ram import free_ram
 from .dicom import DicomSeries, read_dicom_header, series_in
+from .freesurfer import is_freesurfer, read_freesurfer_header
 from .geometry import Geometry
-from .image import read_header
+from .image import check_unit, read_header
 from .preparation import Preparation, prepared_grid
 
 # The network, its libraries, and the windows in work.
@@ -45,6 +46,7 @@ def check_memory(
     headers = [_header(image) for image in images]
     grid = headers[0][0]
     size, spacing = grid.size, grid.spacing
+    check_unit(str(images[0]), size, spacing)
     needed = memory_needed(grid, [depth for _, depth in headers], preparation, classes, planes)
     free = free_ram()
     if needed > share * free:
@@ -82,6 +84,9 @@ def memory_needed(
 
 def _header(image: Path | DicomSeries) -> tuple[Geometry, int]:
     """The grid, and bytes of a voxel."""
+    if isinstance(image, Path) and is_freesurfer(image):
+        volume = read_freesurfer_header(image)
+        return volume.grid, volume.voxel_type.itemsize
     if isinstance(image, Path) and not image.is_dir():
         header, files = read_header(image), 1
     else:

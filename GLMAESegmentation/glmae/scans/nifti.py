@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 _FLOATS = {"16": "f4", "64": "f8"}
 _BLOCK = 1 << 22
+_METER, _MICROMETER = 1, 3
 
 
 def is_nifti(header: sitk.ImageFileReader) -> bool:
@@ -36,7 +37,7 @@ def is_whole(header: sitk.ImageFileReader) -> bool:
             return True
     try:
         return sum(map(len, _blocks(path))) >= wanted
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except (EOFError, zlib.error):
         return False
 
 
@@ -50,8 +51,7 @@ def non_finite(header: sitk.ImageFileReader) -> np.ndarray:
     found, rest, done, order = [], b"", -start, "<"
     for block in _blocks(Path(header.GetFileName())):
         if done == -start:
-            # The first field is the size of the header, 348: it tells the byte order.
-            order = "<" if int.from_bytes(block[:4], "little") == 348 else ">"
+            order = _byte_order(block)
         skip = min(len(block), max(0, -done))
         if done < 0:
             done += skip
@@ -71,8 +71,93 @@ def _layout(header: sitk.ImageFileReader) -> tuple[int, int]:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
+    """What a file holds, unpacked; what lies behind the last packed part is none of it."""
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if packed else path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
+        if file.read(2) != b"\x1f\x8b":
+            file.seek(0)
+            while block := file.read(_BLOCK):
+                yield block
+            return
+        file.seek(0)
+        unpacker = zlib.decompressobj(wbits=31)
+        rest = file.read(_BLOCK)
+        while True:
+            block = unpacker.decompress(rest, _BLOCK)
+            if block:
+                yield block
+            if unpacker.eof:
+                rest = unpacker.unused_data + file.read(_BLOCK)
+                if rest[:2] != b"\x1f\x8b":
+                    return
+                unpacker = zlib.decompressobj(wbits=31)
+                continue
+            rest = unpacker.unconsumed_tail
+            if not rest and len(block) < _BLOCK:
+                rest = file.read(_BLOCK)
+                if not rest:
+                    raise EOFError
+
+
+def two_places(header: sitk.ImageFileReader) -> str | None:
+    """What is said where a NIfTI header does not give one answer to where the scan lies; None where it does."""
+    places = {"qform": _qform(header), "sform": _sform(header)}
+    given = {name: place for name, place in places.items() if int(header.GetMetaData(f"{name}_code")) > 0}
+    size = np.array([*header.GetSize(), 1, 1][:3])
+    corners = np.array(list(itertools.product(*[(0, n - 1) for n in size], (1,))))
+    spacing, direction = np.array(header.GetSpacing()[:3]), np.array(header.GetDirection())
+    count = int(math.sqrt(len(direction)))
+    matrix = np.column_stack([direction.reshape(count, count)[:3, :3] * spacing, np.array(header.GetOrigin()[:3])])
+    taken = corners @ (np.diag([-1.0, -1.0, 1.0]) @ matrix).T  # RAS
+    apart = {name: float(np.linalg.norm(corners @ place.T - taken, axis=1).max()) for name, place in given.items()}
+    if not apart:
+        return "its header does not say where it lies; its axes are taken to point left, back and up"
+    if max(apart.values()) <= 0.5 * spacing.min():
+        return None
+    used = min(apart, key=lambda name: apart[name])
+    other = ("sform" if used == "qform" else "qform") if len(apart) > 1 else "voxel size"
+    far = f"{max(apart.values()):.3g} mm"
+    return f"its header says twice where it lies, up to {far} apart; the {used} counts, not the {other}"
+
+
+def has_voxel_size(header: sitk.ImageFileReader) -> bool:
+    """Whether the voxel sizes of a NIfTI header are above 0; the library takes 1 mm where they are not."""
+    return bool((_pixdim(header)[1:] > 0).all())
+
+
+def _pixdim(header: sitk.ImageFileReader) -> np.ndarray:
+    """A sign and the sizes of a voxel as they are in the file; the library corrects those that it gives."""
+    start = next(_blocks(Path(header.GetFileName())))
+    return np.frombuffer(start[76:92], dtype=f"{_byte_order(start)}f4").astype(float)
+
+
+def _byte_order(start: bytes) -> str:
+    # The first field is the size of the header, 348.
+    return "<" if int.from_bytes(start[:4], "little") == 348 else ">"
+
+
+def _sform(header: sitk.ImageFileReader) -> np.ndarray:
+    """Index to RAS, mm: 3x4."""
+    rows = [header.GetMetaData(f"srow_{axis}").split() for axis in "xyz"]
+    return np.array(rows, dtype=float) * _millimeters(header)
+
+
+def _qform(header: sitk.ImageFileReader) -> np.ndarray:
+    """Index to RAS, mm: 3x4. (NIfTI-1 standard, method 2.)"""
+    b, c, d = (float(header.GetMetaData(f"quatern_{axis}")) for axis in "bcd")
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    turned = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sign, *sides = _pixdim(header)
+    if sign < 0:
+        sides[2] *= -1
+    offset = [float(header.GetMetaData(f"qoffset_{axis}")) for axis in "xyz"]
+    return np.column_stack([turned * sides, offset]) * _millimeters(header)
+
+
+def _millimeters(header: sitk.ImageFileReader) -> float:
+    return {_METER: 1000.0, _MICROMETER: 0.001}.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)

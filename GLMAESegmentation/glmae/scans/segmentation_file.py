@@ -6,6 +6,7 @@ value it is stored. The grid may cover only part of the scan. (Slicer: `vtkMRMLS
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .classes import ClassTable, SegmentClass, plain_name
+from ..files import decoded
+from .classes import LARGEST_VALUE, ClassTable, SegmentClass, plain_name
+from .dicom_segmentation import read_dicom_segmentation
 from .geometry import Geometry
-from .image import load, read_header
+from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
 from .written_image import write_image
 
 GENERIC_TERMINOLOGY = (
@@ -66,13 +69,21 @@ class Segmentation:
         return sitk.Cast(sitk.Equal(self.layer(segment.layer), segment.label), sitk.sitkUInt8)
 
 
+def is_segmentation(path: Path) -> bool:
+    """Whether a label holds segments with names: Slicer's by its ending, DICOM's by having none of an image."""
+    ending = image_ending(path)
+    return ending is None or ending in SEGMENTATION_ENDINGS
+
+
 def read_segmentation(path: Path) -> Segmentation:
-    """Read a segmentation file.
+    """Read a segmentation file, Slicer's or DICOM's.
 
     Raises:
         ScanError: the file is missing, damaged, or holds no binary segments.
     """
     path = Path(path)
+    if image_ending(path) is None:
+        return _from_dicom(path)
     segments = read_segments(path)
     return Segmentation(segments, load(path))
 
@@ -83,11 +94,13 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     Raises:
         ScanError: the file is missing, damaged, or holds no binary segments.
     """
+    if image_ending(path) is None:
+        return _from_dicom(path).segments
     header = read_header(path)
     fields: dict[int, dict[str, str]] = {}
     for key in header.GetMetaDataKeys():
         if found := _SEGMENT_KEY.match(key):
-            fields.setdefault(int(found[1]), {})[found[2]] = header.GetMetaData(key)
+            fields.setdefault(int(found[1]), {})[found[2]] = decoded(header.GetMetaData(key))
     if not fields:
         raise ScanError(f"{path} names no segments; save it as a segmentation from Slicer, or name a label map .nrrd.")
     contained = "Segmentation_ContainedRepresentationNames"
@@ -100,20 +113,20 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     try:
         for number, entry in sorted(fields.items()):
             # Before Slicer 4.11 every segment had a layer of its own, with the value 1.
-            layer = int(entry.get("Layer", number if layers > 1 else 0))
-            label = int(entry.get("LabelValue", 1))
+            layer = _whole(entry.get("Layer"), number if layers > 1 else 0)
+            label = _whole(entry.get("LabelValue"), 1)
             name = " ".join((entry.get("Name") or entry.get("ID") or f"Segment_{number + 1}").split())
             if not 0 <= layer < layers:
                 raise ValueError(f"segment {name!r} is in layer {layer} of {layers}")
             key = plain_name(name)
             if key not in values:
-                free = (value for value in range(1, 65536) if value not in used)
-                values[key] = label if label > 0 and label not in used else next(free)
+                free = (value for value in range(1, LARGEST_VALUE + 1) if value not in used)
+                values[key] = label if 0 < label <= LARGEST_VALUE and label not in used else next(free)
                 used.add(values[key])
             meaning = SegmentClass(values[key], name, _color(entry.get("Color")), _terminology(entry.get("Tags", "")))
             segments.append(Segment(meaning, layer, label))
     except ValueError as error:
-        raise ScanError(f"{path} has a damaged header ({error}); save it again from Slicer.") from error
+        raise ScanError(f"{path} has a header that does not fit together ({error}); save it again.") from error
     return tuple(segments)
 
 
@@ -156,6 +169,19 @@ def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) ->
     write_image(path, image)
 
 
+def _from_dicom(path: Path) -> Segmentation:
+    meanings, voxels = read_dicom_segmentation(path)
+    alone = voxels.GetNumberOfComponentsPerPixel() == 1
+    first: dict[str, SegmentClass] = {}
+    for meaning in meanings:
+        first.setdefault(plain_name(meaning.name), meaning)
+    segments = [
+        Segment(first[plain_name(meaning.name)], 0 if alone else number, meaning.value)
+        for number, meaning in enumerate(meanings)
+    ]
+    return Segmentation(tuple(segments), voxels)
+
+
 def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:
     """For each class the voxels it spans, `i0 i1 j0 j1 k0 k1`; as Slicer has it, `0 -1 ...` for an empty one."""
     boxes = sitk.LabelShapeStatisticsImageFilter()
@@ -172,11 +198,28 @@ def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:
     return texts
 
 
+def _whole(text: str | None, default: int) -> int:
+    """A whole number, however it is spelled."""
+    if text is None or not text.strip():
+        return default
+    number = float(text.replace(",", "."))
+    if number != int(number):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(number)
+
+
 def _color(text: str | None) -> tuple[float, float, float] | None:
-    if not text:
+    """Red, green, blue from the first three numbers of a text; None where it is no color: that is no harm."""
+    try:
+        words = (text or "").split() if len((text or "").split()) > 2 else re.split("[,;]", text or "")
+        # A comma within a number is that of some countries' spelling.
+        red, green, blue = (float(word.strip("()[],; ").replace(",", ".")) for word in words[:3])
+    except ValueError:
         return None
-    red, green, blue = (min(1.0, max(0.0, float(part))) for part in text.split())
-    return red, green, blue
+    if not all(math.isfinite(part) and part >= 0 for part in (red, green, blue)):
+        return None
+    most = 255.0 if max(red, green, blue) > 1 else 1.0
+    return min(1.0, red / most), min(1.0, green / most), min(1.0, blue / most)
 
 
 def _terminology(tags: str) -> str | None:

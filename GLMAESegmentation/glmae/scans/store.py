@@ -217,7 +217,7 @@ def _finished(folder: Path, key: str) -> dict[str, Any] | None:
 def _key(case: Case, preparation: Preparation, classes: ClassTable | None) -> str:
     """Changes with everything that the prepared scan depends on, the files' size and time of change included."""
     state: list[Any] = [_RECIPE, case.name, repr(case.region), preparation.to_json()]
-    state.append(list(case.missing))
+    state += [list(case.missing), case.unknown]
     state.append(None if case.annotated is None else sorted(case.annotated))
     state += [None if table is None else table.to_json() for table in (classes, case.classes)]
     try:

@@ -161,7 +161,12 @@ class Batch:
         if result.uncertainty_map is not None:
             write_image(self._out / "uncertainty" / f"{case.name}.nii.gz", result.uncertainty_map)
         self._report.add(record)
-        draw_thumbnail(self._report.thumbnail(target.name), result.images[0], result.labels, self._classes)
+        try:
+            draw_thumbnail(self._report.thumbnail(target.name), result.images[0], result.labels, self._classes)
+        except StorageError:
+            raise
+        except Exception as error:  # a picture is no reason to lose a result
+            self._events.warning(f"{case.name}: its picture is missing ({last_line(error)})", case=case.name)
         write_result(target, result.labels, self._classes, case)  # last: a result makes the case done
         self._done += 1
         self._flagged += bool(flags)
@@ -226,7 +231,13 @@ class Batch:
         if not self._out.is_dir():
             return
         try:
-            write_contact_sheets(self._report, self._report.write(), self._classes)
+            records = self._report.write()
+            try:
+                write_contact_sheets(self._report, records, self._classes)
+            except StorageError:
+                raise
+            except Exception as error:  # nor to end the command
+                self._events.warning(f"the contact sheet is missing ({last_line(error)})")
         except StorageError as error:
             self._events.warning(f"the report is missing: {error}")
 

@@ -121,8 +121,9 @@ def _page(report: Report, records: Sequence[CaseRecord], classes: ClassTable) ->
     for entry in classes.with_colors():
         assert entry.color is not None
         draw.rectangle((across, _GAP, across + 14, _GAP + 14), fill=tuple(round(255 * part) for part in entry.color))
-        draw.text((across + 20, _GAP - 2), entry.name, font=font, fill=_INK)
-        across += 44 + round(font.getlength(entry.name))
+        name = _drawable(entry.name)
+        draw.text((across + 20, _GAP - 2), name, font=font, fill=_INK)
+        across += 44 + round(font.getlength(name))
     for number, record in enumerate(records):
         left, top = _GAP + number % COLUMNS * cell[0], _GAP + _LEGEND + number // COLUMNS * cell[1]
         draw.text((left, top), _fitting(record.case, font), font=font, fill=_INK)
@@ -163,7 +164,13 @@ def _painted(grey: np.ndarray, numbers: np.ndarray, colors: np.ndarray) -> np.nd
     return np.asarray(grey[..., None] * (1 - strength) + 255 * colors[numbers] * strength).astype(np.uint8)
 
 
+def _drawable(text: str) -> str:
+    """Without line breaks and other signs that no font has, at which the library of fonts ends."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
+    text = _drawable(text)
     while font.getlength(text) > 3 * SIDE:
         text = text[:-2].rstrip("…") + "…"
     return text

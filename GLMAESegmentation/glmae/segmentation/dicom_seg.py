@@ -20,6 +20,13 @@ from ..scans.dicom import DicomSeries, series_files
 
 # Where a class has no terminology: Slicer's default, "Tissue".
 _TISSUE = ("85756007", "SCT", "Tissue")
+_UTF_8 = "ISO_IR 192"
+# Tags of type 2, which anonymizing programs leave out.
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"),
+    *("StudyID", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+_LONGEST_TEXT = 64
 
 
 def check_installed() -> None:
@@ -36,8 +43,18 @@ def check_installed() -> None:
         ) from error
 
 
+def check_source(case: Case, classes: ClassTable) -> None:
+    """Find out before the work whether a segmentation of a case can be written, by making one of two slices.
+
+    Raises:
+        ScanError: see `write_dicom_seg`.
+    """
+    slices = _slices(case)[:2]
+    _segmentation(case, slices, np.ones((len(slices), slices[0].Rows, slices[0].Columns), dtype=np.uint8), classes)
+
+
 def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: Case) -> None:
-    """Write a binary DICOM segmentation, one segment a class; whole or not at all.
+    """Write a binary DICOM segmentation, one segment a class; whole or not at all. Its text is UTF-8.
 
     Args:
         path: `NAME.dcm`.
@@ -49,7 +66,19 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
         ScanError: the scan is no such series, or its tags do not make a valid file.
         StorageError: it cannot be written.
     """
-    import highdicom
+    slices = _slices(case)
+    voxels = sitk.GetArrayViewFromImage(labels)  # [K, J, I], K in the order of the files
+    lookup = np.zeros(max(classes.values, default=0) + 1, dtype=np.uint8)
+    lookup[list(classes.values)] = np.arange(1, len(classes) + 1)
+    for dataset in slices:
+        # Some scanners and programs write another distance here than that of their slices, and readers believe it.
+        dataset.SpacingBetweenSlices = round(labels.GetSpacing()[2], 6)
+    segmentation = _segmentation(case, slices, lookup[voxels], classes)
+    writing(path, segmentation.save_as)
+
+
+def _slices(case: Case) -> list[Any]:
+    """The tags of the slices of a case, their text decoded, and empty where they lack what may be empty."""
     import pydicom
 
     source = case.images[0]
@@ -57,19 +86,27 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
         raise ScanError(
             f"{source} is no DICOM series, so no DICOM segmentation can refer to it; choose --format seg.nrrd."
         )
-    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(source)]
-    voxels = sitk.GetArrayViewFromImage(labels)  # [K, J, I], K in the order of the files
-    if len(slices) != len(voxels):
-        raise ScanError(f"{source} has several slices in one file; choose --format seg.nrrd.")
-    lookup = np.zeros(max(classes.values, default=0) + 1, dtype=np.uint8)
-    lookup[list(classes.values)] = np.arange(1, len(classes) + 1)
-    for dataset in slices:
-        # Some scanners and programs write another distance here than that of their slices, and readers believe it.
-        dataset.SpacingBetweenSlices = round(labels.GetSpacing()[2], 6)
+    slices = []
+    for file in series_files(source):
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        if int(dataset.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
+            raise ScanError(f"{source} has its slices as frames of a file; choose --format seg.nrrd.")
+        dataset.decode()
+        dataset.SpecificCharacterSet = _UTF_8
+        for tag in _MAY_BE_EMPTY:
+            if tag not in dataset:
+                setattr(dataset, tag, "")
+        slices.append(dataset)
+    return slices
+
+
+def _segmentation(case: Case, slices: list[Any], numbers: np.ndarray, classes: ClassTable) -> Any:
+    import highdicom
+
     try:
-        segmentation = highdicom.seg.Segmentation(
+        return highdicom.seg.Segmentation(
             source_images=slices,
-            pixel_array=lookup[voxels],
+            pixel_array=numbers,
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_described(n, entry) for n, entry in enumerate(classes.with_colors(), start=1)],
             series_instance_uid=highdicom.UID(),
@@ -82,10 +119,9 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
             device_serial_number="0",
             series_description="Segmentation by GLMAE",
         )
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        reason = last_line(error)
+    except Exception as error:  # whatever the tags of a series make of it
+        source, reason = case.images[0], last_line(error)
         raise ScanError(f"{source} does not make a DICOM segmentation ({reason}); choose --format seg.nrrd.") from error
-    writing(path, segmentation.save_as)
 
 
 def _described(number: int, entry: SegmentClass) -> Any:
@@ -99,7 +135,7 @@ def _described(number: int, entry: SegmentClass) -> Any:
     red, green, blue = (round(255 * part) for part in entry.color)
     return highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=entry.name[:64],
+        segment_label=_text(entry.name),
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -116,6 +152,11 @@ def _codes(entry: SegmentClass) -> tuple[Any, Any]:
     for part in (entry.terminology or "").split("~")[1:3]:
         words = part.split("^")
         complete = len(words) == 3 and all(words)
-        found.append((words[1], words[0], words[2]) if complete else _TISSUE)
+        found.append((words[1], words[0], _text(words[2])) if complete else _TISSUE)
     category, kind = found if len(found) == 2 else (_TISSUE, _TISSUE)
     return CodedConcept(*category), CodedConcept(*kind)
+
+
+def _text(text: str) -> str:
+    """A name as DICOM takes it: short, without backslashes, which would part it, and control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text.replace("\\", "/"))[:_LONGEST_TEXT]

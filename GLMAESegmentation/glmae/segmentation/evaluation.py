@@ -18,7 +18,8 @@ from ..events import Events, silent
 from ..files import write_json
 from ..scans.cases import Case, find_labels
 from ..scans.classes import IGNORE, ClassTable
-from ..scans.labels import is_segmentation, read_label, read_label_grid
+from ..scans.labels import read_label, read_label_grid
+from ..scans.segmentation_file import is_segmentation
 from .recipes import find_recipe, validation_cases
 
 
@@ -85,7 +86,7 @@ def evaluate(
     else:
         labelled, table = validation_cases(recipe, [labels], events)
     regions = () if recipe is None else find_recipe(recipe).regions
-    predicted = {case.name: case for case in find_labels(predictions)[0]}
+    predicted = {case.name: case for case in find_labels(predictions, None, events)[0]}
     compared = [case for case in labelled if case.name in predicted]
     if not compared:
         raise RequestError(f"nothing in {predictions} has the name of a label in {labels}; they are matched by name")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..devices import choose_device
 from ..errors import RequestError, Stopped
-from ..events import Events, silent
+from ..events import Events, recorded, silent
 from ..memory import is_out_of_memory, release
 from ..scans.cases import Case, find_images
 from ..scans.dicom import DicomSeries
@@ -18,7 +19,7 @@ from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
-from .dicom_seg import check_installed
+from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
 from .read_ahead import PreparedScan, ReadAhead, read_scan
 from .recipes import validation_cases
@@ -72,9 +73,9 @@ def segment(
     number, count = part
     if not 1 <= number <= count:
         raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
-    passed_over: list[str] = []
+    heard: list[dict[str, Any]] = []
     if recipe is None:
-        cases = find_images(list(images), passed_over=passed_over.append)
+        cases = find_images(list(images), events=recorded(heard))
     else:
         cases = validation_cases(recipe, images, events)[0]
     # Results that lie beside the scans are no scan with many channels.
@@ -84,8 +85,8 @@ def segment(
     opened = load_model(Path(model), chosen)
     events.started("segment", cases=len(cases), classes=list(opened.classes.names), device=str(chosen))
     events.info(reason)
-    for message in passed_over:
-        events.info(f"Passed over: {message}.")
+    for event in heard:
+        events.emit(**event)
     if count > 1:
         events.info(f"Part {number} of {count} of the scans: {len(cases)}.")
     batch = Batch(
@@ -100,6 +101,8 @@ def segment(
     )
 
     def read(case: Case, beside: bool) -> PreparedScan:
+        if file_format == "dcm":
+            check_source(case, opened.classes)
         return read_scan(opened, case, events, beside)
 
     def segment_one(case: Case) -> Result:

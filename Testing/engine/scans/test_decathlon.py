@@ -47,3 +47,13 @@ def test_training_entries_need_files_in_their_place(folder, said):
     with pytest.raises(RequestError) as caught:
         read_decathlon(folder)
     said(caught, "dataset.json")
+
+
+@pytest.mark.parametrize("labels", [{"background": 0, "liver": 1, "ignore": 2}, {"1": "liver", "2": "Ignore"}])
+def test_what_nnunet_ignores_is_unknown_and_no_class(folder, samples, labels):
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+    file = read_class_file(folder / "dataset.json")
+    assert (file.classes.names, file.unknown) == (("liver",), 2)
+    cases, table = find_cases(samples / "images", samples / "labels", classes=folder / "dataset.json")
+    assert table.names == ("liver",)
+    assert {case.unknown for case in cases} == {2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from dicom_series import write_series
 
 from glmae.errors import RequestError
+from glmae.events import recorded
 from glmae.scans.cases import Case, find_images
 from glmae.scans.dicom import DicomSeries
 from glmae.scans.image import read_channels
@@ -21,8 +23,9 @@ def ct(scan) -> sitk.Image:
 
 
 def found(root: Path) -> tuple[dict[str, Case], list[str]]:
-    passed_over: list[str] = []
-    return {case.name: case for case in find_images([root], passed_over=passed_over.append)}, passed_over
+    heard: list[dict[str, Any]] = []
+    cases = {case.name: case for case in find_images([root], events=recorded(heard))}
+    return cases, [event["message"] for event in heard]
 
 
 def slices(case: Case) -> int:
@@ -92,7 +95,7 @@ def test_a_damaged_file_is_told(folder, ct):
     write_series(folder / "P1", ct, number=2)
     (folder / "P1" / "IM20008").write_bytes((folder / "P1" / "IM20008").read_bytes()[:300])
     _, passed_over = found(folder)
-    assert passed_over[0].endswith("damaged: 1 of its DICOM files")
+    assert passed_over[0].endswith("damaged: 1 of its DICOM files.")
 
 
 def test_nothing_but_localizers(folder, ct):

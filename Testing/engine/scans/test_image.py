@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 import glmae
 from glmae.errors import ScanError
-from glmae.scans.image import IMAGE_ENDINGS, image_ending, read_channels, read_image
+from glmae.scans.image import ITK_ENDINGS, image_ending, read_channels, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (20, 24, 28)).astype(np.int16)
 
@@ -24,7 +24,7 @@ def test_reads_a_real_scan_unchanged(samples, scan):
     assert not image.GetMetaDataKeys()
 
 
-@pytest.mark.parametrize("ending", IMAGE_ENDINGS)
+@pytest.mark.parametrize("ending", ITK_ENDINGS)
 def test_every_format_under_a_difficult_name(save, ending):
     path = save(NOISE, f"Größe скан 像 1.5 mm{ending}", (0.5, 0.5, 5.0), compress=False)
     image = read_image(path)

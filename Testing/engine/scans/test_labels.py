@@ -272,3 +272,80 @@ def test_written_label_map_keeps_the_training_values(folder, label):
     assert Geometry.of(back).same_grid(Geometry.of(label), 1e-4)
     assert back.GetMetaData("descrip") == ""
     assert values.GetMetaDataKeys() == ("descrip",), "the caller's image is left alone"
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_values_that_are_off_by_rounding(case, scan, label, events, heard, said, name):
+    """As scaled integers give them: 1.0000153 for 1."""
+    near = sitk.Cast(label, sitk.sitkFloat32) * 1.0000153
+    made = case(near, name)
+    assert classes_in(made).values == (1, 2)
+    np.testing.assert_array_equal(array(read_label(made, scan, TABLE, events)), array(label))
+    assert [event["event"] for event in heard] == ["warning"]
+    assert "were rounded" in heard[0]["message"]
+    for factor in (0.988, 0.5, 1.002):
+        wrong = case(sitk.Cast(label, sitk.sitkFloat32) * factor, name)
+        with pytest.raises(ScanError, match="not whole numbers") as caught:
+            read_label(wrong, scan, TABLE)
+        said(caught, wrong.label)
+
+
+@pytest.mark.parametrize("kind", [np.uint32, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("value", [65536, 70000, 614454567])
+def test_values_that_no_model_can_hold(case, label, said, kind, value):
+    numbers = array(label).astype(kind)
+    numbers[numbers == 2] = value
+    with pytest.raises(ScanError, match=r"holds the value \d+; values go up to 65535, so renumber") as caught:
+        classes_in(case(numbers))
+    said(caught, "scan 1.nii.gz")
+    numbers[numbers == value] = 65535
+    assert classes_in(case(numbers)).values == (1, 65535)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64, np.float32])
+def test_the_widest_range_of_a_type(case, label, said, kind):
+    """The difference of lowest and highest does not fit into the type."""
+    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+    numbers = array(label).astype(kind)
+    numbers[0, 0, :2] = limits.min, limits.max
+    with pytest.raises(ScanError) as caught:
+        classes_in(case(numbers, "a.nrrd"))
+    said(caught, "a.nrrd")
+    numbers[0, 0, 1] = 0
+    with pytest.raises(ScanError) as caught:
+        classes_in(case(numbers, "b.nrrd"))
+    said(caught, "b.nrrd")
+
+
+def test_a_ct_among_the_labels(case, said):
+    image = np.random.default_rng(0).integers(-3024, 30710, (20, 24, 28)).astype(np.int16)
+    with pytest.raises(ScanError, match=r"values up to 30\d+, so it is an image and no label map") as caught:
+        classes_in(case(image))
+    said(caught, "scan 1.nii.gz")
+
+
+def test_an_atlas_of_more_structures_than_a_model_holds(case, said):
+    numbers = (np.arange(20 * 24 * 28).reshape(20, 24, 28) % 725).astype(np.int16)
+    with pytest.raises(ScanError, match=r"724 values.* at most 254 structures") as caught:
+        classes_in(case(numbers))
+    said(caught, "scan 1.nii.gz")
+
+
+@pytest.mark.parametrize("annotated", [None, frozenset({"anterior"})])
+def test_the_value_of_the_unknown_part(case, scan, label, annotated):
+    numbers = array(label)
+    numbers[:5] = 3
+    image = sitk.GetImageFromArray(numbers)
+    image.CopyInformation(label)
+    made = case(image, unknown=3, classes=TABLE, annotated=annotated)
+    assert classes_in(made) == TABLE
+    expected = np.where(numbers == 3, IGNORE, numbers)
+    if annotated:
+        expected[numbers == 2] = IGNORE
+    np.testing.assert_array_equal(array(read_label(made, scan, TABLE)), expected)
+
+
+def test_nothing_but_the_unknown_part_is_an_empty_label(case, scan, label):
+    made = case(sitk.Cast(label >= 0, sitk.sitkUInt8) * 3, unknown=3, classes=TABLE)
+    with pytest.raises(ScanError, match="empty"):
+        read_label(made, scan, TABLE)

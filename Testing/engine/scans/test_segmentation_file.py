@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from glmae.errors import ScanError, StorageError
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.segmentation_file import GENERIC_TERMINOLOGY, read_segmentation, write_segmentation
+from glmae.scans.segmentation_file import GENERIC_TERMINOLOGY, read_segmentation, read_segments, write_segmentation
 
 LIVER = "List~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Codes~^^~^^"
 TABLE = ClassTable(
@@ -138,12 +138,12 @@ def test_no_segments_and_damaged_header(save, said, label):
     with pytest.raises(ScanError, match="no segments") as caught:
         read_segmentation(path)
     said(caught, path)
-    for key, value in (("Layer", "3"), ("LabelValue", "one"), ("Color", "red")):
+    for key, value in (("Layer", "3"), ("LabelValue", "one"), ("LabelValue", "1.5")):
         image = sitk.Image(label)
         image.SetMetaData("Segment0_Name", "a")
         image.SetMetaData(f"Segment0_{key}", value)
         path = save(image, f"{key}.seg.nrrd")
-        with pytest.raises(ScanError, match="damaged header") as caught:
+        with pytest.raises(ScanError, match="header that does not fit") as caught:
             read_segmentation(path)
         said(caught, path)
 
@@ -163,3 +163,36 @@ def test_nothing_half_written(folder, label):
     with pytest.raises(StorageError):
         write_segmentation(folder / "file" / "out.seg.nrrd", label, TABLE)
     assert [entry.name for entry in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "expected"),
+    [
+        ("Color", "0.5 0.5 0.2 1.0", (0.5, 0.5, 0.2)),
+        ("Color", "0,5 0,5 0,2", (0.5, 0.5, 0.2)),
+        ("Color", "0.5,0.5,0.2", (0.5, 0.5, 0.2)),
+        ("Color", "255 0 51", (1.0, 0.0, 0.2)),
+        ("Color", "red", None),
+        ("Color", "0.5", None),
+        ("Color", "nan nan nan", None),
+        ("LabelValue", "1.0", 1),
+        ("LabelValue", " 2 ", 2),
+        ("Layer", "0.0", 0),
+    ],
+)
+def test_another_spelling_is_no_reason_to_refuse(save, label, field, text, expected):
+    image = sitk.Image(label)
+    image.SetMetaData("Segment0_Name", "a")
+    image.SetMetaData(f"Segment0_{field}", text)
+    (segment,) = read_segments(save(image, "a.seg.nrrd"))
+    assert {"Color": segment.meaning.color, "LabelValue": segment.label, "Layer": segment.layer}[field] == expected
+    ClassTable.from_json(ClassTable((segment.meaning,)).to_json())
+
+
+def test_names_in_another_code_page(folder, label):
+    header = "NRRD0004\ntype: unsigned char\ndimension: 3\nspace: LPS\nsizes: 4 4 4\n"
+    header += "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\nspace origin: (0,0,0)\n"
+    header += "Segment0_Name:=Läsion\nSegment0_LabelValue:=1\n"
+    path = folder / "a.seg.nrrd"
+    path.write_bytes(header.encode("cp1252") + b"\n" + bytes(63) + b"\1")
+    assert read_segments(path)[0].meaning.name == "Läsion"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import PATIENT, write_series
+from dicom_series import PATIENT, edit_slices, write_frames, write_series
 
 from glmae.errors import ScanError
 from glmae.scans.cases import Case, find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
-from glmae.segmentation.dicom_seg import write_dicom_seg
+from glmae.segmentation.dicom_seg import check_source, write_dicom_seg
 
 highdicom = pytest.importorskip("highdicom")
 CLASSES = ClassTable(
@@ -87,3 +87,54 @@ def test_a_scan_that_is_no_dicom(sample_scans, tmp_path):
     with pytest.raises(ScanError, match=r"no DICOM series.*; choose --format"):
         write_dicom_seg(tmp_path / "out.dcm", sitk.ReadImage(str(path)), CLASSES, Case("a", (path,)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("declared", [None, "ISO_IR 100", "ISO_IR 101", "ISO 2022 IR 87"])
+def test_names_are_whole_whatever_the_series_character_set(series, tmp_path, declared):
+    import pydicom
+
+    patient = "Müller^Jörg" if declared == "ISO_IR 100" else "Mueller^Joerg"
+
+    def change(dataset, k):
+        if declared is not None:
+            dataset.SpecificCharacterSet = ["", declared] if "2022" in declared else declared
+        dataset.PatientName = patient
+
+    edit_slices(tmp_path / "CT", change)
+    names = ("Läsion α", "病変", "a\\b")
+    classes = ClassTable(tuple(SegmentClass(n, name) for n, name in enumerate(names, start=1)))
+    check_source(series, classes)
+    image = read_channels(series.images)[0]
+    labels = sitk.Cast(image > 0, sitk.sitkUInt8)
+    write_dicom_seg(tmp_path / "out.dcm", labels, classes, series)
+    found = pydicom.dcmread(tmp_path / "out.dcm")
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert [str(entry.SegmentLabel) for entry in found.SegmentSequence] == ["Läsion α", "病変", "a/b"]
+    assert str(found.PatientName) == patient
+
+
+def test_tags_that_may_be_empty_may_be_absent(series, tmp_path):
+    absent = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+    absent += ("AccessionNumber", "StudyID", "ReferringPhysicianName", "SeriesNumber")
+
+    def change(dataset, k):
+        for name in absent:
+            dataset.pop(name, None)
+
+    edit_slices(tmp_path / "CT", change)
+    check_source(series, CLASSES)
+    image = read_channels(series.images)[0]
+    labels = sitk.Cast(image > 0, sitk.sitkUInt8) * 2
+    write_dicom_seg(tmp_path / "out.dcm", labels, CLASSES, series)
+    found = highdicom.seg.segread(tmp_path / "out.dcm")
+    assert found.PatientID in ("", None)
+    assert found.pixel_array.any()
+
+
+def test_what_makes_no_file_is_known_before_the_work(series, tmp_path):
+    edit_slices(tmp_path / "CT", lambda dataset, k: delattr(dataset, "FrameOfReferenceUID"))
+    with pytest.raises(ScanError, match=r"Frame Of Reference.*; choose --format"):
+        check_source(series, CLASSES)
+    write_frames(tmp_path / "MF" / "1", read_channels(series.images)[0])
+    with pytest.raises(ScanError, match=r"frames of a file; choose --format"):
+        check_source(Case("MF", (tmp_path / "MF",)), CLASSES)

@@ -1,0 +1,104 @@
+"""FreeSurfer's volumes, `.mgz` and `.mgh`, which ITK does not read: a header of 284 bytes, then the voxels, big-endian.
+
+The layout is that of FreeSurfer's wiki, page "MghFormat".
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from .geometry import Geometry
+
+FREESURFER_ENDINGS = (".mgz", ".mgh")
+_HEADER = struct.Struct(">7i h 15f")
+_DATA_AT = 284
+_TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
+
+
+@dataclass(frozen=True)
+class FreeSurferHeader:
+    """What the header of a volume says.
+
+    Attributes:
+        grid: where its voxels lie.
+        voxel_type: of the file.
+    """
+
+    grid: Geometry
+    voxel_type: np.dtype
+
+
+def is_freesurfer(path: Path) -> bool:
+    """Whether a file is one by its ending."""
+    return path.name.lower().endswith(FREESURFER_ENDINGS)
+
+
+def read_freesurfer_header(path: Path) -> FreeSurferHeader:
+    """Read the header only.
+
+    Raises:
+        ScanError: it is no such file, has several volumes, or does not say where it lies.
+    """
+    return _parsed(path, _content(path, _DATA_AT))
+
+
+def read_freesurfer(path: Path) -> sitk.Image:
+    """Read a volume, in the type of its voxels.
+
+    Raises:
+        ScanError: see `read_freesurfer_header`; or its end is missing.
+    """
+    content = _content(path)
+    header = _parsed(path, content)
+    if len(content) < _DATA_AT + header.grid.voxels * header.voxel_type.itemsize:
+        raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
+    voxels = np.frombuffer(content, header.voxel_type, header.grid.voxels, _DATA_AT)
+    image = sitk.GetImageFromArray(voxels.astype(header.voxel_type.newbyteorder("=")).reshape(header.grid.size[::-1]))
+    header.grid.place(image)
+    return image
+
+
+def _content(path: Path, length: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not packed:
+                return file.read(length)
+            with gzip.open(file) as unpacked:
+                return unpacked.read(length)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ScanError(f"{path} is damaged or incomplete; copy or export it again.") from error
+
+
+def _parsed(path: Path, content: bytes) -> FreeSurferHeader:
+    if len(content) < _DATA_AT:
+        raise ScanError(f"{path} is incomplete or no FreeSurfer volume; copy or export it again.")
+    version, *sides, frames, kind, _, placed = _HEADER.unpack_from(content)[:8]
+    numbers = np.array(_HEADER.unpack_from(content)[8:], dtype=float)
+    if version != 1 or kind not in _TYPES or min(sides) < 1 or math.prod(sides) > 2**40:
+        raise ScanError(f"{path} is no FreeSurfer volume, or is damaged; copy or export it again.")
+    if frames != 1:
+        raise ScanError(f"{path} holds {frames} volumes; save the one that is meant.")
+    if not placed or not np.isfinite(numbers).all():
+        raise ScanError(f"{path} does not say where it lies; convert it with mri_convert to .nii.gz.")
+    spacing, columns, center = numbers[:3], numbers[3:12].reshape(3, 3), numbers[12:]
+    direction = np.diag([-1.0, -1.0, 1.0]) @ columns.T  # RAS to LPS
+    # The center is that of voxel size / 2, not of the box.
+    origin = np.diag([-1.0, -1.0, 1.0]) @ center - direction @ (spacing * np.array(sides) / 2)
+    grid = Geometry(
+        (sides[0], sides[1], sides[2]),
+        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        (float(origin[0]), float(origin[1]), float(origin[2])),
+        tuple(float(part) for part in direction.reshape(-1)),
+    )
+    return FreeSurferHeader(grid, np.dtype(_TYPES[kind]))

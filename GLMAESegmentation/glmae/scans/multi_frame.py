@@ -1,0 +1,120 @@
+"""DICOM with all slices in one file: enhanced CT and MR, legacy converted, reconstructed nuclear medicine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import ScanError
+from ..files import itk_path, last_line
+from .slice_stack import stack_grid, stack_order
+
+_AGAIN = "export the series again as CT or MR images"
+
+
+def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
+    """Read files whose frames together make one even stack. Each frame lies where its own position says.
+
+    Args:
+        name: of the series, for messages.
+        files: with all of its frames, in any order.
+
+    Raises:
+        ScanError: they are no such files, or damaged, or the frames make no even stack (see `stack_order`).
+    """
+    import pydicom  # here, because little else needs it
+
+    frames, voxels, thickness = [], [], 1.0
+    try:
+        for file in files:
+            dataset = pydicom.dcmread(file, force=True, defer_size=4096)
+            frames.append(_frames(name, dataset))
+            voxels.append(_voxels(file, dataset, frames[-1][3]))
+            thickness = float(dataset.get("SliceThickness") or thickness)
+        positions, orientations, spacings, _ = map(np.concatenate, zip(*frames, strict=True))
+        stack = np.concatenate(voxels)
+    except ScanError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of its numbers and sequences
+        raise ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.") from error
+    if stack.ndim != 3 or len(stack) != len(positions):
+        raise ScanError(f"{name} has several values a voxel (a color picture?); convert it to one gray value a voxel.")
+    order = stack_order(name, positions, orientations, spacings, kind="frame")
+    image = sitk.GetImageFromArray(stack[order])
+    stack_grid(stack.shape[:0:-1], positions[order], orientations[0], spacings[0], thickness).place(image)
+    return image
+
+
+def _voxels(file: Path, dataset: Any, scales: np.ndarray) -> np.ndarray:
+    """The voxels [frames, rows, columns] with slope and intercept of each frame applied."""
+    if (scales == scales[0]).all():
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(itk_path(file), imageIO="GDCMImageIO"))
+        return voxels if voxels.ndim > 2 else voxels[None]
+    # GDCM gives all frames the slope of the first.
+    stored = dataset.pixel_array.astype(np.float32)
+    return np.asarray(stored * scales[:, :1, None] + scales[:, 1:, None], dtype=np.float32)
+
+
+def _frames(name: str, dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each frame: position [n, 3], orientation [n, 6], spacing [n, 2], slope and intercept [n, 2]."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
+        return _nuclear(name, dataset, count)
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [None]))
+    rows: list[list[Any]] = []
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        position = _group("PlanePositionSequence", frame, shared)
+        orientation = _group("PlaneOrientationSequence", frame, shared)
+        measures = _group("PixelMeasuresSequence", frame, shared)
+        scale = _group("PixelValueTransformationSequence", frame, shared)
+        if not position.get("ImagePositionPatient") or not orientation.get("ImageOrientationPatient"):
+            raise ScanError(f"{name} has slices without a position in space; {_AGAIN}.")
+        rows.append(
+            [
+                position.ImagePositionPatient,
+                orientation.ImageOrientationPatient,
+                measures.get("PixelSpacing") or [0, 0],
+                [float(scale.get("RescaleSlope", 1) or 1), float(scale.get("RescaleIntercept", 0) or 0)],
+            ]
+        )
+    if len(rows) != count:
+        raise ScanError(f"{name} has {count} frames and says of {len(rows)} where they lie; {_AGAIN}.")
+    return _arrays(rows)
+
+
+def _nuclear(name: str, dataset: Any, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nuclear medicine says where the first slice lies and how far apart they are, possibly downwards."""
+    detector = next(iter(dataset.get("DetectorInformationSequence") or [None]))
+    order, gap = dataset.get("SliceVector"), dataset.get("SpacingBetweenSlices")
+    if detector is None or not detector.get("ImagePositionPatient") or order is None or not gap:
+        raise ScanError(f"{name} has slices without a position in space; {_AGAIN}.")
+    orientation = [float(part) for part in detector.get("ImageOrientationPatient") or [1, 0, 0, 0, 1, 0]]
+    normal = np.cross(orientation[:3], orientation[3:])
+    first = np.array([float(part) for part in detector.ImagePositionPatient])
+    places = [first + (int(number) - 1) * float(gap) * normal for number in np.atleast_1d(order)]
+    if len(places) != count:
+        raise ScanError(f"{name} has {count} frames and says of {len(places)} where they lie; {_AGAIN}.")
+    scale = [float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)]
+    spacing = dataset.get("PixelSpacing") or [0, 0]
+    return _arrays([[place, orientation, spacing, scale] for place in places])
+
+
+def _arrays(rows: list[list[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    columns = zip(*rows, strict=True)
+    positions, orientations, spacings, scales = (np.array([list(map(float, x)) for x in column]) for column in columns)
+    return positions, orientations, spacings, scales
+
+
+def _group(name: str, *places: Any) -> Any:
+    """The item of a functional group, of the frame or of all; an empty one if neither has it."""
+    return next(_items(name, *places), {})
+
+
+def _items(name: str, *places: Any) -> Iterator[Any]:
+    for place in places:
+        if place is not None and place.get(name):
+            yield place[name][0]

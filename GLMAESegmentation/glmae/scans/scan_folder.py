@@ -1,0 +1,268 @@
+"""What lies in a folder of scans, or of labels: which entries are scans, which labels, and what is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ..errors import RequestError
+from ..events import Events
+from ..files import has_utf8_name, may_read, shown
+from .dicom import DicomSeries, holds_dicom, is_dicom
+from .dicom_segmentation import is_dicom_segmentation
+from .dicom_tree import find_series
+from .image import SEGMENTATION_ENDINGS, image_ending
+from .unread import warn_passed_over, why_unread
+
+# The channels of a scan.
+Files = tuple[Path | DicomSeries, ...]
+_BESIDE = "it lies beside a DICOM series, which is the scan"
+_DEEP = 3  # folders below a case in which its files are looked for, to say where they are
+
+
+def scans_in(folder: Path, events: Events) -> dict[str, Files]:
+    """Name -> channels, for every scan in a folder, in the order of the names. Segmentations are passed over.
+
+    A folder `NAME/` with a DICOM series is that series: image files beside it are passed over, which `events` are told.
+
+    Raises:
+        RequestError: there are no scans, two have one name, or the folder itself holds both a series and image files.
+    """
+    check_folder(folder)
+    scans: dict[str, Files] = {}
+    entries = _entries(folder)
+    for entry in entries:
+        if entry.is_dir():
+            files = _case_folder(entry, events)
+            if files is None:
+                _say_what_is_below(entry, events)
+                continue
+        elif is_scan_file(entry):
+            files = (entry,)
+        else:
+            continue
+        _add(scans, shown(entry.name) if entry.is_dir() else scan_name(entry), files)
+    loose = [entry for entry in entries if entry.is_file() and not is_scan_file(entry)]
+    if series := list(find_series(folder, [], loose).series.values()):
+        _check_apart(folder, series[0], entries)
+        _add(scans, shown(folder.resolve().name), (folder,))
+    _say_unread(loose if not series else [file for file in loose if not is_dicom(file)], events)
+    _say_unread([entry for entry in entries if not entry.exists()], events)
+    return _some(scans, folder)
+
+
+def scans_below(folder: Path, events: Events) -> dict[str, Files]:
+    """The same with every DICOM series in and below the folder, whatever its files are called."""
+    check_folder(folder)
+    entries = _entries(folder)
+    scans: dict[str, Files] = {}
+    deep = []
+    for entry in entries:
+        if is_scan_file(entry):
+            _add(scans, scan_name(entry), (entry,))
+        elif entry.is_dir() and (not has_utf8_name(entry) or not may_read(entry)):
+            _add(scans, shown(entry.name), (entry,))  # whoever reads it says why it cannot be
+        elif entry.is_dir():
+            channels = _channels(entry)
+            if channels and not _series_beside(entry):
+                _add(scans, entry.name, channels)
+                _say_unread([file for file in _entries(entry) if file not in channels], events)
+            else:
+                deep.append(entry)
+    tree = find_series(folder, deep, [entry for entry in entries if not entry.is_dir() and not is_scan_file(entry)])
+    for message in tree.passed_over:
+        events.info(f"Passed over: {message}.")
+    for message in tree.unreadable:
+        events.warning(f"passed over: {message}.", check="passed_over")
+    together = {file.parent for series in tree.series.values() for file in series.files}
+    for file in tree.others:
+        if is_scan_file(file):
+            why = _BESIDE if file.parent in together else "it lies too deep; move it, or its folder, up"
+            warn_passed_over(file, why, events)
+        else:
+            _say_unread([file], events)
+    for name, series in tree.series.items():
+        _check_apart(folder, series, entries)
+        # A folder that holds nothing else is named as such: messages are shorter, and it may grow.
+        _add(scans, name, (series.folder if _alone(series) else series,))
+    return _some(scans, folder)
+
+
+def labels_in(folder: Path, masks: Collection[Path], shared: bool, events: Events) -> dict[str, Path]:
+    """Name -> label file: label maps, Slicer's segmentations, DICOM segmentations `NAME.dcm` or alone in `NAME/`.
+
+    Args:
+        folder: of the labels.
+        masks: files, resolved, that are masks of `region`, and no labels.
+        shared: it is the folder of the images, too, where only segmentations are labels.
+        events: told what is passed over.
+
+    Raises:
+        RequestError: there is no such folder, or two labels have one name.
+    """
+    check_folder(folder)
+    labels: dict[str, Path] = {}
+    for entry in _entries(folder):
+        ending = image_ending(entry)
+        if entry.is_dir():
+            label = None if shared else _label_of_folder(entry, events)
+        elif ending is None:
+            label = entry if is_dicom_segmentation(entry) else None
+            if label is None and not shared:
+                _say_unread([entry], events)
+        elif not entry.exists():
+            label = None
+            _say_unread([entry], events)
+        else:
+            label = None if shared and ending not in SEGMENTATION_ENDINGS else entry
+        if label is None or label.resolve() in masks:
+            continue
+        name = shown(entry.name) if entry.is_dir() else label_name(entry)
+        if name in labels:
+            raise RequestError(f"{labels[name]} and {shown(label)} are both called {name}; keep one of them.")
+        labels[name] = label
+    return dict(sorted(labels.items()))
+
+
+def is_scan_file(path: Path) -> bool:
+    """Whether a file is an image, and no segmentation, by its name."""
+    ending = image_ending(path)
+    return ending is not None and ending not in SEGMENTATION_ENDINGS and path.is_file()
+
+
+def scan_name(path: Path) -> str:
+    """The name of the case that a file is the scan of.
+
+    Raises:
+        RequestError: it is no scan by its name.
+    """
+    ending = image_ending(path)
+    if ending in SEGMENTATION_ENDINGS:
+        raise RequestError(f"{shown(path)} is a segmentation and no scan; give the scan.")
+    if ending is None:
+        why = why_unread(path) if path.is_file() else None
+        raise RequestError(
+            f"{shown(path)} is no scan by its name{f' ({why})' if why else ''}; give a NIfTI, NRRD or MetaImage file, "
+            "a folder, or a .txt list."
+        )
+    return shown(path.name[: -len(ending)])
+
+
+def label_name(path: Path) -> str:
+    """The name of the case that a file is the label of."""
+    ending = image_ending(path)
+    name = path.name[: -len(ending)] if ending else path.stem if path.suffix.lower() == ".dcm" else path.name
+    return shown(name)
+
+
+def deeper_scan(folder: Path) -> Path | None:
+    """The folder below a case's folder in which its files lie, where they do not lie in the folder itself."""
+    if not folder.is_dir() or _channels(folder) or holds_dicom(folder):
+        return None
+    here = [folder]
+    for _ in range(_DEEP):
+        here = [entry for place in here for entry in _entries(place) if entry.is_dir() and may_read(entry)]
+        for entry in here:
+            if _channels(entry) or holds_dicom(entry):
+                return entry
+    return None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder whose content can be listed.
+
+    Raises:
+        RequestError: it is not there, no folder, or may not be read.
+    """
+    if not folder.exists():
+        raise RequestError(f"{shown(folder)} does not exist; check the path.")
+    if not folder.is_dir():
+        raise RequestError(f"{shown(folder)} is not a folder; name the folder that holds the files.")
+    if not may_read(folder):
+        raise RequestError(
+            f"{shown(folder)} cannot be read: no permission; ask its owner, or copy it to a folder of your own."
+        )
+
+
+def _case_folder(folder: Path, events: Events) -> Files | None:
+    """The channels in the folder of a case, or the folder itself where it holds DICOM; None if it holds neither."""
+    if not has_utf8_name(folder) or not may_read(folder):
+        return (folder,)  # whoever reads it says why it cannot be
+    channels = _channels(folder)
+    if channels and _series_beside(folder):
+        for file in channels:
+            warn_passed_over(file, _BESIDE, events)
+        return (folder,)
+    if channels:
+        _say_unread([file for file in _entries(folder) if file not in channels], events)
+        return channels
+    return (folder,) if holds_dicom(folder) else None
+
+
+def _channels(folder: Path) -> tuple[Path, ...]:
+    return tuple(file for file in _entries(folder) if is_scan_file(file))
+
+
+def _series_beside(folder: Path) -> bool:
+    """Whether there is a DICOM series, and one that is a scan, directly in a folder."""
+    files = [file for file in _entries(folder) if file.is_file() and not is_scan_file(file)]
+    return bool(find_series(folder, [], files).series)
+
+
+def _label_of_folder(folder: Path, events: Events) -> Path | None:
+    if not may_read(folder):
+        return None
+    files = [file for file in _entries(folder) if file.is_file()]
+    found = [file for file in files if is_dicom_segmentation(file)]
+    if len(found) == 1:
+        return found[0]
+    if found or any(image_ending(file) for file in files) or deeper_scan(folder) is not None:
+        many = f"a folder with {len(found)} DICOM segmentations" if found else "a folder"
+        warn_passed_over(folder, f"{many}; put the one label of the case here as {shown(folder.name)}.nii.gz", events)
+    else:
+        _say_unread(files, events)
+    return None
+
+
+def _say_what_is_below(folder: Path, events: Events) -> None:
+    if below := deeper_scan(folder):
+        why = f"its files lie deeper, in {shown(below.relative_to(folder))}; move them up into {shown(folder.name)}"
+        warn_passed_over(folder, why, events)
+    else:
+        _say_unread(_entries(folder), events)
+
+
+def _say_unread(files: Sequence[Path], events: Events) -> None:
+    for file in files:
+        if why := why_unread(file):
+            warn_passed_over(file, why, events)
+
+
+def _add(scans: dict[str, Files], name: str, files: Files) -> None:
+    if name in scans:
+        raise RequestError(f"{scans[name][0]} and {files[0]} are both called {name}; rename one of them.")
+    scans[name] = files
+
+
+def _some(scans: dict[str, Files], folder: Path) -> dict[str, Files]:
+    if not scans:
+        raise RequestError(f"{shown(folder)} holds no scans; name one with NIfTI, NRRD, MetaImage or DICOM scans.")
+    return dict(sorted(scans.items()))
+
+
+def _check_apart(folder: Path, series: DicomSeries, entries: Sequence[Path]) -> None:
+    images = [entry.name for entry in entries if is_scan_file(entry)]
+    if images and any(file.parent == folder for file in series.files):
+        raise RequestError(
+            f"{shown(folder)} holds a DICOM series and image files ({shown(', '.join(images[:3]))}), one of which may "
+            "be a label; move the series to a folder of its own."
+        )
+
+
+def _alone(series: DicomSeries) -> bool:
+    here = {entry for entry in series.folder.iterdir() if entry.is_file() and is_dicom(entry)}
+    return here == set(series.files)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -1,0 +1,243 @@
+"""DICOM as archives really hold it: numbers that are missing or contradict each other, all slices in one file."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_series import edit_slices, set_group, write_frames, write_series
+
+from glmae.errors import ScanError
+from glmae.scans.cases import find_images
+from glmae.scans.geometry import Geometry
+from glmae.scans.image import read_image
+
+
+@pytest.fixture
+def ct(scan) -> sitk.Image:
+    image = sitk.Cast(sitk.RescaleIntensity(scan, -1000, 900), sitk.sitkInt16)[:, :, :9]
+    turned = sitk.VersorTransform((1.0, 0.2, 0.0), 0.3).GetMatrix()
+    Geometry(image.GetSize(), (0.7, 0.9, 2.5), (-100.5, 20.25, 300.0), turned).place(image)
+    return image
+
+
+def test_each_slice_has_its_own_slope(folder, ct):
+    """The first slope is whole, the others are not: as whole numbers nearly all would be 0."""
+    write_series(folder / "PET", ct)
+    stored = {}
+
+    def change(dataset, k):
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1 if k == 0 else 0.0004 * k, 0
+        stored[k] = dataset.pixel_array.astype(np.float64) * float(dataset.RescaleSlope)
+
+    edit_slices(folder / "PET", change)
+    values = sitk.GetArrayFromImage(read_image(folder / "PET"))
+    np.testing.assert_allclose(values, np.stack([stored[k] for k in range(9)]), rtol=1e-5)
+
+
+def test_a_slice_of_a_larger_type_than_the_first(folder, ct):
+    write_series(folder / "CT", ct)
+
+    def change(dataset, k):
+        dataset.RescaleIntercept = -1024 if k == 0 else 40000
+
+    edit_slices(folder / "CT", change)
+    values = sitk.GetArrayFromImage(read_image(folder / "CT"))
+    np.testing.assert_array_equal(values[1:], sitk.GetArrayFromImage(ct)[1:].astype(int) + 41024)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "reason"),
+    [
+        ("ImagePositionPatient", None, "without a position"),
+        ("ImagePositionPatient", "1,5\\2,5\\3,5", "three numbers of a position"),
+        ("ImagePositionPatient", "1\\2", "three numbers of a position"),
+        ("ImageOrientationPatient", None, "without a position"),
+        ("ImageOrientationPatient", "1\\0\\0\\0\\1", "six numbers"),
+        ("PixelSpacing", None, "no pixel spacing"),
+        ("PixelSpacing", "0\\0", "no pixel spacing"),
+        ("PixelSpacing", "0,7\\0,9", "two numbers of the pixel spacing"),
+        ("PixelSpacing", "1.4\\1.8", "different pixel spacing"),
+        ("RescaleSlope", "0,5", "slope"),
+        ("RescaleIntercept", "nan", "intercept"),
+    ],
+)
+def test_numbers_that_are_missing_or_none(folder, ct, said, tag, text, reason):
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    write_series(folder / "CT", ct)
+
+    def change(dataset, k):
+        if k == 3:
+            content = (text or "").encode()
+            place = Tag(tag_for_keyword(tag))
+            dataset._dict[place] = RawDataElement(place, "DS", len(content), content, 0, False, True)
+
+    edit_slices(folder / "CT", change)
+    with pytest.raises(ScanError, match=reason) as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT")
+
+
+def test_no_slice_has_a_pixel_spacing(folder, ct, said):
+    write_series(folder / "CT", ct)
+    edit_slices(folder / "CT", lambda dataset, k: delattr(dataset, "PixelSpacing"))
+    with pytest.raises(ScanError, match="no pixel spacing") as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT")
+
+
+def test_rows_and_columns_that_are_slanted(folder, ct, said):
+    write_series(folder / "CT", ct)
+
+    def change(dataset, k):
+        dataset.ImageOrientationPatient = [1, 0, 0, 0.6, 0.8, 0]
+
+    edit_slices(folder / "CT", change)
+    with pytest.raises(ScanError, match="right angles") as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT")
+
+
+def test_a_copied_slice_is_no_second_time_point(folder, ct, said):
+    write_series(folder / "CT", ct)
+    shutil.copy(folder / "CT" / "IM30004", folder / "CT" / "IM30004 (1)")
+    with pytest.raises(ScanError, match=r"IM30004 \(1\) is a copy of IM30004;") as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT")
+
+
+def test_files_without_preamble_and_mark(folder, ct):
+    write_series(folder / "root" / "CT", ct)
+    for file in (folder / "root" / "CT").iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    (case,) = find_images([folder / "root"])
+    image = read_image(case.images[0])
+    assert Geometry.of(image).same_grid(Geometry.of(ct), tolerance=1e-3)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
+
+
+@pytest.mark.parametrize("order", [range(9), range(8, -1, -1), (4, 2, 7, 0, 8, 1, 3, 6, 5)])
+def test_all_slices_in_one_file(folder, ct, order):
+    write_frames(folder / "root" / "p1" / "IM1", ct, order)
+    (case,) = find_images([folder / "root"])
+    image = read_image(case.images[0])
+    assert Geometry.of(image).same_grid(Geometry.of(ct), tolerance=1e-3)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
+    assert not image.GetMetaDataKeys()
+
+
+def test_one_stack_in_several_files_of_frames(folder, ct):
+    from pydicom.uid import generate_uid
+
+    series = generate_uid()
+    for number, (low, high) in enumerate(((3, 9), (0, 3))):
+        write_frames(
+            folder / "p1" / f"IM{number}", ct[:, :, low:high], None, lambda d: setattr(d, "SeriesInstanceUID", series)
+        )
+    image = read_image(folder / "p1")
+    assert Geometry.of(image).same_grid(Geometry.of(ct), tolerance=1e-3)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
+
+
+def test_each_frame_has_its_own_slope(folder, ct):
+    def change(data):
+        for k, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+            set_group(
+                frame, "PixelValueTransformationSequence", RescaleSlope=1 + k, RescaleIntercept=-k, RescaleType="US"
+            )
+
+    write_frames(folder / "p1" / "IM1", ct, None, change)
+    k = np.arange(9)[:, None, None]
+    expected = sitk.GetArrayFromImage(ct) * (1.0 + k) - k
+    np.testing.assert_allclose(sitk.GetArrayFromImage(read_image(folder / "p1")), expected)
+
+
+def test_one_slope_for_all_frames(folder, ct):
+    def change(data):
+        shared = data.SharedFunctionalGroupsSequence[0]
+        set_group(shared, "PixelValueTransformationSequence", RescaleSlope=0.5, RescaleIntercept=-10, RescaleType="US")
+
+    write_frames(folder / "p1" / "IM1", ct, None, change)
+    expected = sitk.GetArrayFromImage(ct) * 0.5 - 10
+    np.testing.assert_allclose(sitk.GetArrayFromImage(read_image(folder / "p1")), expected)
+
+
+def frames_at_one_place(data):
+    first, second = data.PerFrameFunctionalGroupsSequence[:2]
+    second.PlanePositionSequence[0].ImagePositionPatient = first.PlanePositionSequence[0].ImagePositionPatient
+
+
+def a_missing_frame(data):
+    frames = data.PerFrameFunctionalGroupsSequence
+    for number in range(5, 9):
+        place = frames[number].PlanePositionSequence[0]
+        place.ImagePositionPatient = [
+            float(x) + 2.5 * n for x, n in zip(place.ImagePositionPatient, NORMAL, strict=True)
+        ]
+
+
+def no_place(data):
+    del data.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence
+
+
+def no_spacing(data):
+    del data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+
+
+def fewer_groups_than_frames(data):
+    del data.PerFrameFunctionalGroupsSequence[-1]
+
+
+def no_groups(data):
+    del data.PerFrameFunctionalGroupsSequence
+
+
+NORMAL = np.array(sitk.VersorTransform((1.0, 0.2, 0.0), 0.3).GetMatrix()).reshape(3, 3)[:, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (frames_at_one_place, "two frames at one place"),
+        (a_missing_frame, r"5\.00 mm after frame 5 of 9"),
+        (no_place, "without a position"),
+        (no_spacing, "no pixel spacing"),
+        (fewer_groups_than_frames, "9 frames and says of 8"),
+        (no_groups, "without a position"),
+    ],
+)
+def test_frames_that_make_no_even_stack(folder, ct, said, change, reason):
+    write_frames(folder / "p1" / "IM1", ct, None, change)
+    with pytest.raises(ScanError, match=reason) as caught:
+        read_image(folder / "p1")
+    said(caught, folder / "p1")
+
+
+def test_nuclear_medicine_downwards(folder, ct):
+    """It says where the first slice lies, and that the next ones lie below it."""
+
+    def change(data):
+        place = data.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient
+        rows = data.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+        spacing = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+        no_groups(data)
+        del data.SharedFunctionalGroupsSequence
+        data.Modality, data.PixelSpacing, data.SpacingBetweenSlices = "NM", spacing, -2.5
+        data.SliceVector = list(range(1, 10))
+        set_group(data, "DetectorInformationSequence", ImagePositionPatient=place, ImageOrientationPatient=rows)
+
+    write_frames(folder / "p1" / "IM1", ct, range(8, -1, -1), change)
+    image = read_image(folder / "p1")
+    assert Geometry.of(image).same_grid(Geometry.of(ct), tolerance=1e-3)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
+
+
+def test_a_segmentation_beside_its_series_is_no_second_series(folder, ct):
+    write_series(folder / "p1", ct)
+    write_series(folder / "p1", ct[:, :, :1], number=300, tags={"0008|0060": "SEG"})
+    assert read_image(folder / "p1").GetSize() == ct.GetSize()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from command_line import run
@@ -92,3 +95,24 @@ def test_a_damaged_or_newer_model_is_refused(damage, trained_model, sample_scans
     assert ("newer version" in error) == (damage == "newer")
     assert len([line for line in error.splitlines() if "error:" in line]) == 1
     assert not out.exists()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems have no such names")
+@pytest.mark.parametrize("option", ["--images", "--out"])
+def test_a_path_that_is_no_text(option, few_scans, tmp_path, capfd):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")
+    paths = {"--images": few_scans / "images", "--labels": few_scans / "labels", "--out": tmp_path / "model"}
+    words = [word for pair in (paths | {option: path}).items() for word in pair]
+    assert run("finetune", *words) == 2
+    assert r"M\xfcller is not UTF-8; rename it" in capfd.readouterr().err
+    assert not Path(path).exists()
+
+
+def test_what_nobody_foresaw_is_one_line_and_status_1(few_scans, capfd, monkeypatch):
+    def broken(**options):
+        raise ValueError("first line\nsecond line")
+
+    monkeypatch.setattr("glmae.segmentation.forecast.forecast", broken)
+    assert run("check", "--images", few_scans / "images", "--labels", few_scans / "labels") == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "unforeseen ValueError (second line); please report it" in line

@@ -17,6 +17,7 @@ from .unread import warn_passed_over, why_unread
 # The channels of a scan.
 Files = tuple[Path | DicomSeries, ...]
 _BESIDE = "it lies beside a DICOM series, which is the scan"
+_OF_RESULTS = ("report", "uncertainty")  # what `glmae segment` writes beside its results
 _DEEP = 3  # folders below a case in which its files are looked for, to say where they are
 
 
@@ -210,7 +211,7 @@ def _series_beside(folder: Path) -> bool:
 
 
 def _label_of_folder(folder: Path, events: Events) -> Path | None:
-    if not may_read(folder):
+    if not may_read(folder) or folder.name in _OF_RESULTS:
         return None
     files = [file for file in _entries(folder) if file.is_file()]
     found = [file for file in files if is_dicom_segmentation(file)]

@@ -402,3 +402,25 @@ def test_a_damaged_record_is_passed_over(segmented, tmp_path):
     assert record is not None
     report.add(replace(record, model=MODEL))
     assert report.record(f"{NAMES[1]}.seg.nrrd") == record
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_line_break_in_a_name(segmented, scans, tmp_path):
+    (scans / "hippocampus_003.nii.gz").rename(scans / "a\nb\t\x07.nii.gz")
+    assert {state["state"] for state in segmented().values()} == {"done"}
+    assert (tmp_path / "out" / "report" / "contact_sheet" / "01.png").is_file()
+    assert segmented.events[-1]["event"] == "finished"
+
+
+@pytest.mark.parametrize("drawing", ["draw_thumbnail", "write_contact_sheets"])
+def test_a_picture_that_cannot_be_drawn_loses_nothing(segmented, tmp_path, monkeypatch, drawing):
+    def broken(*arguments):
+        raise RuntimeError("raqm_layout() failed")
+
+    monkeypatch.setattr(f"glmae.segmentation.batch.{drawing}", broken)
+    states = segmented()
+    assert {state["state"] for state in states.values()} == {"done"}
+    assert list(report_of(tmp_path / "out")) == NAMES
+    told = [event["message"] for event in segmented.events if event["event"] == "warning"]
+    assert any("missing (raqm_layout() failed)" in message for message in told)
+    assert segmented.events[-1]["event"] == "finished"

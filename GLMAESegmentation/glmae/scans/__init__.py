@@ -1,1 +1,1 @@
-"""Scans and labels: reading, geometry, classes, preparation for the network. SimpleITK, numpy and pydicom only, no torch."""
+"""Scans and labels: reading, geometry, classes, preparation for the network. No torch: SimpleITK, numpy, pydicom."""

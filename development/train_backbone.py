@@ -24,19 +24,19 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "GLMAESegmentation"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "GLMAESegmentation"), str(ROOT / "benchmarks"), str(ROOT)]
 
 from data_set import read_data_set  # noqa: E402
 
 from glmae.backbone.weights import WEIGHTS, read_weights, write_weights  # noqa: E402
 from glmae.pretraining.configuration import pretrain_config  # noqa: E402
 from glmae.pretraining.job import pretrain  # noqa: E402
-from glmae.pretraining.synthetic_volumes import SyntheticScans  # noqa: E402
 from glmae.scans.cases import find_images  # noqa: E402
 from glmae.scans.fingerprint import measure  # noqa: E402
 from glmae.scans.image import read_channels  # noqa: E402
 from glmae.scans.preparation import plan_preparation, prepare_image  # noqa: E402
 from glmae.terminal import terminal  # noqa: E402
+from research.synthetic_volumes import SyntheticScans  # noqa: E402
 
 # Scan voxels as in fine-tuning on a CPU; real scans are a quarter of what is seen, each set half of that.
 VOXELS, SIDE, REAL = 128**3, 96, 0.25

@@ -18,7 +18,6 @@ from .stop_signals import StopSignals
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-RECIPES = ("btcv", "mmwhs", "spleen", "amos22", "word", "covid19", "brats21")
 _T = TypeVar("_T", int, float)
 
 
@@ -83,8 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line"
     )
     pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
-    pretrain.add_argument("--preset", choices=("tiny", "small", "base"), help="size (default: tiny, the recipe's base)")
-    pretrain.add_argument("--recipe", choices=("paper",), help="the paper's own pre-training on CT (docs/paper.md)")
+    pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
     pretrain.add_argument(
         "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: by device)"
     )
@@ -95,8 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument(
         "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
     )
-    finetune.add_argument("--labels", type=Path, help="folder of labels with the same NAMEs")
-    _recipe_option(finetune, "--images is a data set of the paper as published; its settings are used, too")
+    finetune.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
     finetune.add_argument(
         "--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)"
     )
@@ -133,7 +130,6 @@ def _parser() -> argparse.ArgumentParser:
         help="scans, folders of scans or DICOM files, text files with one path a line",
     )
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results and report")
-    _recipe_option(segment, "--images is a data set of the paper as published; take its validation scans")
     segment.add_argument(
         "--format",
         choices=("seg.nrrd", "nii.gz", "dcm"),
@@ -157,7 +153,6 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
-    _recipe_option(evaluate, "--labels is a data set of the paper as published; take its validation scans")
 
     check = _command(commands, "check", _check, "look for slips in the labels, and what training will take here")
     check.add_argument("--images", type=Path, required=True, help="folder of scans, as for finetune")
@@ -187,18 +182,12 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
     return command
 
 
-def _recipe_option(command: argparse.ArgumentParser, help_text: str) -> None:
-    command.add_argument("--recipe", choices=RECIPES, help=f"{help_text} (docs/paper.md)")
-
-
 def _training_options(command: argparse.ArgumentParser) -> None:
     length = command.add_mutually_exclusive_group()
     length.add_argument(
         "--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights"
     )
-    length.add_argument(
-        "--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10, or the recipe's length)"
-    )
+    length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
     command.add_argument("--seed", type=_seed, default=0, metavar="S")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
     _device_options(command)
@@ -270,7 +259,6 @@ def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[],
         images=options.images,
         out=options.out,
         preset=options.preset,
-        recipe=options.recipe,
         batch=options.batch,
         settings=dict(options.setting),
         **_training(options),
@@ -287,7 +275,6 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         images=options.images,
         labels=options.labels,
         out=options.out,
-        recipe=options.recipe,
         cases=options.cases,
         classes=options.classes,
         backbone=options.backbone,
@@ -308,7 +295,6 @@ def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], 
         model=options.model,
         images=options.images,
         out=options.out,
-        recipe=options.recipe,
         file_format=options.format,
         part=options.part,
         device=options.device,
@@ -326,7 +312,6 @@ def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[],
         predictions=options.predictions,
         labels=options.labels,
         classes=options.classes,
-        recipe=options.recipe,
         out=options.out,
         events=events,
         should_stop=stopped,
@@ -357,7 +342,7 @@ def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Cal
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
-    minutes = options.minutes if options.steps or options.minutes or options.recipe else 10.0
+    minutes = options.minutes if options.steps or options.minutes else 10.0
     return {
         "steps": options.steps,
         "minutes": minutes,

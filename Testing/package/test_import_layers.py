@@ -37,6 +37,7 @@ def test_layers_hold() -> None:
     [
         ("glmae/errors.py", "import torch", "What Slicer's own process uses needs no torch"),
         ("glmae/scans/__init__.py", "import vtk", "The engine runs without Slicer"),
+        ("glmae/cli.py", "import research", "The engine runs without Slicer"),
         ("glmae/backbone/__init__.py", "from ..segmentation import loss", "The engine's parts build on each other"),
         ("GLMAESegmentationLib/__init__.py", "import glmae.segmentation", "torch-free parts of the engine only"),
         ("GLMAESegmentationLib/scene/choices.py", "from ..jobs import folder", "rooms build on each other"),

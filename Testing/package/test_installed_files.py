@@ -25,7 +25,6 @@ LISTED = variables(MODULE / "CMakeLists.txt")
 ENTRY_POINTS = ("GLMAESegmentation", "glmae.__main__")
 FOR_SCRIPTS = (
     "glmae.segmentation.overview",
-    "glmae.pretraining.synthetic_volumes",
     "GLMAESegmentationLib.scene.segment_classes",
 )
 

@@ -19,7 +19,6 @@ from ..scans.store import ScanStore
 from ..schedule import minutes_left
 from .configuration import PretrainConfig, planned_config
 from .job import pretrain
-from .paper_recipe import BATCH, NAME, PRESET, paper_config, paper_preparation, paper_steps
 from .ranks import RankLost, joined
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
@@ -33,14 +32,14 @@ def pretrain_images(
     *,
     images: Path,
     out: Path,
-    preset: str | None = None,
-    recipe: str | None = None,
+    preset: str = "tiny",
     batch: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    preparation: Preparation | None = None,
     settings: Mapping[str, Any] | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -52,14 +51,14 @@ def pretrain_images(
     Args:
         images: folder of scans, or a text file with one path a line.
         out: the backbone folder, made here; of several machines, on a disk that all of them see.
-        preset: tiny, small or base; None: tiny, or the recipe's.
-        recipe: "paper" for the paper's views, intensities, rates and length instead of the planned ones; None: planned.
+        preset: tiny, small or base.
         batch: volumes in a step, of all processes together; None: as many as are good for preset and device.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, backbone written, after this time.
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
+        preparation: spacing and intensities; None: planned from the scans.
         settings: fields of `PretrainConfig` to use instead of the preset's.
         events: where to report to.
         should_stop: asked after every scan and every step; True stops the run, resumable.
@@ -74,16 +73,12 @@ def pretrain_images(
         RankLost: another process ended; `resume` goes on.
     """
     began = time.monotonic()
-    if recipe not in (None, NAME):
-        raise RequestError(f"there is no recipe '{recipe}' for pre-training; the only one is {NAME}")
-    unlimited = steps is None and minutes is None
-    if (steps is None) == (minutes is None) and not (recipe and unlimited):
+    if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
-    preset = preset or ("tiny" if recipe is None else PRESET)
     request = {
         "images": str(images),
         "preset": preset,
-        "recipe": recipe,
+        "preparation": None if preparation is None else preparation.to_json(),
         "batch": batch,
         "steps": steps,
         "minutes": minutes,
@@ -92,8 +87,6 @@ def pretrain_images(
     }
 
     def config(channels: int = 1) -> PretrainConfig:
-        if recipe is not None:
-            return paper_config(preset, seed, batch or BATCH).changed(settings or {})
         planned = planned_config(preset, kind, channels=channels, batch=batch, seed=seed)
         return planned.changed(settings or {})
 
@@ -101,14 +94,14 @@ def pretrain_images(
         kind = choose_device(device)[0].type
         events = events if events is not None and ranks.first else silent()
         ranks.share(config().batch)
-        job = ranks.decided(lambda: _prepared(images, RunFolder(out, request, resume), recipe, events, should_stop))
+        job = ranks.decided(
+            lambda: _prepared(images, RunFolder(out, request, resume), preparation, events, should_stop)
+        )
         if job is None:
             events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
             return []
         run = RunFolder(out, request, resume=True)
         preparation = Preparation.from_json(job["preparation"])
-        if unlimited:
-            steps = paper_steps(job["cases"], batch or BATCH)
         if not run.unfinished.is_dir():
             raise RequestError(f"{out} is not seen by all machines; choose a folder on a disk that they share")
         try:
@@ -137,9 +130,9 @@ def pretrain_images(
 
 
 def _prepared(
-    images: Path, run: RunFolder, recipe: str | None, events: Events, should_stop: Callable[[], bool]
+    images: Path, run: RunFolder, preparation: Preparation | None, events: Events, should_stop: Callable[[], bool]
 ) -> Mapping[str, Any] | None:
-    """Prepare the scans: how, how many, the store's entries, who failed; None if the run is finished."""
+    """Prepare the scans: how, the store's entries, who failed; None if the run is finished."""
     if run.finished:
         return None
     heard: list[dict[str, Any]] = []
@@ -147,11 +140,8 @@ def _prepared(
     events.started("pretrain", cases=len(cases))
     for event in heard:
         events.emit(**event)
-    if recipe is None:
-        fingerprint = measure(cases, ClassTable(()), events, read_failures="skip")
-        preparation = plan_preparation(fingerprint, SCAN_VOXELS)
-    else:
-        preparation = paper_preparation()
+    if preparation is None:
+        preparation = plan_preparation(measure(cases, ClassTable(()), events, read_failures="skip"), SCAN_VOXELS)
     run.begin()
     try:
         store = ScanStore.prepare(
@@ -170,4 +160,4 @@ def _prepared(
         raise
     failed = sorted({case.name for case in cases} - set(store.names))
     scans = list(store.entries)
-    return {"preparation": preparation.to_json(), "cases": len(cases), "scans": scans, "failed": failed}
+    return {"preparation": preparation.to_json(), "scans": scans, "failed": failed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from ..scans.cases import Case, find_labels
 from ..scans.classes import IGNORE, ClassTable
 from ..scans.labels import read_label, read_label_grid
 from ..scans.segmentation_file import is_segmentation
-from .recipes import find_recipe, validation_cases
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ def evaluate(
     labels: Path,
     out: Path,
     classes: Path | None = None,
-    recipe: str | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -67,8 +65,6 @@ def evaluate(
         labels: folder of labels with the same names.
         out: the report to write.
         classes: a classes.json; None: the labels' own names.
-        recipe: `labels` is the folder of this recipe's data set, as published: its validation scans are compared, and
-            its regions instead of the classes, where it has any.
         events: where to report to.
         should_stop: asked before every case; True stops, no report is written.
 
@@ -81,11 +77,7 @@ def evaluate(
         Stopped: the user stopped.
     """
     events = events or silent()
-    if recipe is None:
-        labelled, table = find_labels(labels, classes, events)
-    else:
-        labelled, table = validation_cases(recipe, [labels], events)
-    regions = () if recipe is None else find_recipe(recipe).regions
+    labelled, table = find_labels(labels, classes, events)
     predicted = {case.name: case for case in find_labels(predictions, None, events)[0]}
     compared = [case for case in labelled if case.name in predicted]
     if not compared:
@@ -98,7 +90,7 @@ def evaluate(
             raise Stopped(f"stopped after {number} of {len(compared)} cases; run the same command again")
         events.progress("evaluate", number, len(compared), case=case.name)
         try:
-            scores += _score_files(case, predicted[case.name], table, regions, events)
+            scores += _score_files(case, predicted[case.name], table, events)
         except GLMAEError as error:
             failed.append(case.name)
             events.case(case.name, "failed", name=type(error).__name__, message=str(error))
@@ -114,18 +106,13 @@ def evaluate(
     return failed
 
 
-def _score_files(
-    case: Case, predicted: Case, table: ClassTable, regions: Sequence[tuple[str, Sequence[int]]], events: Events
-) -> list[Score]:
+def _score_files(case: Case, predicted: Case, table: ClassTable, events: Events) -> list[Score]:
     """Compare on the grid of the label, or of the prediction where the label is a Slicer segmentation."""
     assert case.label is not None
     reference = read_label_grid(predicted if is_segmentation(case.label) else case)
     label = read_label(case, reference, table, events)
     # Values of a plain label map mean what they mean in the labels.
     prediction = read_label(replace(predicted, classes=table), reference, table, events, prediction=True)
-    if regions:
-        numbers = [(name, [table.values.index(value) + 1 for value in values]) for name, values in regions]
-        return score_regions(case.name, prediction, label, numbers)
     return score_case(case.name, prediction, label, table.names, _annotated(case, label, table))
 
 
@@ -168,26 +155,6 @@ def score_case(
             masks = predicted_map == index, truth_map == index
             scores.append(score_masks(case, name, *masks, spacing_kji, distances=distances))
     return scores
-
-
-def score_regions(
-    case: str, prediction: sitk.Image, label: sitk.Image, regions: Iterable[tuple[str, Sequence[int]]]
-) -> list[Score]:
-    """As `score_case`, for regions that several classes make up, and that may overlap; all were drawn in this case.
-
-    Args:
-        case: name of the case.
-        prediction: see `score_case`.
-        label: see `score_case`.
-        regions: names, and the network indices of the classes of each.
-    """
-    spacing_kji = tuple(reversed(label.GetSpacing()))
-    truth_map, predicted_map = sitk.GetArrayViewFromImage(label), sitk.GetArrayViewFromImage(prediction)
-    known = truth_map != IGNORE
-    return [
-        score_masks(case, name, np.isin(predicted_map, numbers) & known, np.isin(truth_map, numbers), spacing_kji)
-        for name, numbers in regions
-    ]
 
 
 def score_masks(

@@ -32,7 +32,6 @@ from .labelled_cases import LabelledCases
 from .memory_ladder import MemoryLadder
 from .model import Model, save_model
 from .network import SegmentationNetwork
-from .recipes import Recipe, find_recipe, training_cases
 from .scored_training import train_and_score
 from .training import Training
 
@@ -40,9 +39,8 @@ from .training import Training
 def finetune(
     *,
     images: Path,
-    labels: Path | None = None,
+    labels: Path,
     out: Path,
-    recipe: str | None = None,
     cases: Sequence[str] | None = None,
     classes: Path | None = None,
     backbone: str | None = None,
@@ -53,6 +51,7 @@ def finetune(
     device: str = "auto",
     resume: bool = False,
     finish: bool = False,
+    preparation: Preparation | None = None,
     settings: Mapping[str, Any] | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -60,10 +59,9 @@ def finetune(
     """Train a segmentation model; the same as `glmae finetune`.
 
     Args:
-        images: folder of scans, see `scans.cases`; with a recipe, the folder of its data set as it was published.
-        labels: folder of labels with the same names; None with a recipe.
+        images: folder of scans, see `scans.cases`.
+        labels: folder of labels with the same names.
         out: the model folder, made here.
-        recipe: the paper's setting for a data set, a name in `recipes.RECIPES`, instead of the planned one.
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
@@ -75,6 +73,7 @@ def finetune(
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
         finish: take no further step in an unfinished run, but write the model of what it has learnt so far.
+        preparation: spacing and intensities; None: planned from the scans.
         settings: fields of `FinetuneConfig` to use instead of the planned ones.
         events: where to report to.
         should_stop: asked after every step; True stops the run, resumable.
@@ -89,24 +88,16 @@ def finetune(
     """
     began = time.monotonic()
     events = events or silent()
-    paper = None if recipe is None else find_recipe(recipe)
-    if paper is not None:
-        settings = paper.settings | dict(settings or {})
-        steps = paper.steps if steps is None and minutes is None else steps
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
     FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
-    if paper is None:
-        labelled, table = _labelled_cases(images, labels, cases, classes, events)
-    else:
-        _check_recipe(paper, labels, classes, backbone)
-        labelled, table = training_cases(paper, images, cases, events)
+    labelled, table = _labelled_cases(images, labels, cases, classes, events)
     if folds and not 2 <= folds <= len(labelled):
         raise RequestError(f"--folds {folds}: choose a number from 2 to that of the labeled scans ({len(labelled)})")
     request = {
         "images": str(images),
         "labels": str(labels),
-        "recipe": recipe,
+        "preparation": None if preparation is None else preparation.to_json(),
         "cases": None if cases is None else sorted(cases),
         "classes": table.to_json(),
         "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
@@ -136,8 +127,8 @@ def finetune(
     looking = checked(events, check)
     warn_of_labels(labelled, table, looking)
     fingerprint = measure(labelled, table, looking)
-    preparation = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]) if paper is None else paper.preparation
-    origin = {"recipe": recipe, "pretrained": None if source is None else source.name}
+    preparation = preparation or plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
+    origin = {"pretrained": None if source is None else source.name}
     began -= run.seconds_spent
     run.begin()
     try:
@@ -189,25 +180,13 @@ def finetune(
 
 
 def _labelled_cases(
-    images: Path, labels: Path | None, names: Sequence[str] | None, classes: Path | None, events: Events
+    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
 ) -> tuple[list[Case], ClassTable]:
-    if labels is None:
-        raise RequestError("name the folder of the labels with --labels, or a data set of the paper with --recipe")
     found, table = find_cases(images, labels, names, classes, events)
     labelled = [case for case in found if case.label is not None]
     if not labelled:
         raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
     return labelled, table
-
-
-def _check_recipe(recipe: Recipe, labels: Path | None, classes: Path | None, backbone: str | None) -> None:
-    if labels is not None or classes is not None:
-        raise RequestError(f"recipe {recipe.name} knows its labels and classes; leave --labels and --classes out")
-    if backbone is None:
-        raise RequestError(
-            f"recipe {recipe.name} needs --backbone: a folder made by import-checkpoint or by pretrain --recipe paper, "
-            "or none to train from scratch"
-        )
 
 
 def _digest(label: Path) -> str:

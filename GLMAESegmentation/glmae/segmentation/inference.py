@@ -22,7 +22,6 @@ from .batch import Batch
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
 from .read_ahead import PreparedScan, ReadAhead, read_scan
-from .recipes import validation_cases
 from .report import ModelMark
 from .result import FORMATS, Result
 from .single_piece import keep_largest_parts, single_pieces
@@ -35,7 +34,6 @@ def segment(
     model: Path,
     images: Sequence[Path],
     out: Path,
-    recipe: str | None = None,
     file_format: str = "seg.nrrd",
     part: tuple[int, int] = (1, 1),
     device: str = "auto",
@@ -49,7 +47,6 @@ def segment(
         model: folder made by `finetune`.
         images: scans, folders of scans or DICOM files, or lists of paths.
         out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
-        recipe: `images` is the folder of this recipe's data set, as published: its validation scans are segmented.
         file_format: seg.nrrd, nii.gz, or dcm (DICOM segmentation, for scans that are DICOM series).
         part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
         device: auto, cpu, cuda or mps.
@@ -74,10 +71,7 @@ def segment(
     if not 1 <= number <= count:
         raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
     heard: list[dict[str, Any]] = []
-    if recipe is None:
-        cases = find_images(list(images), events=recorded(heard))
-    else:
-        cases = validation_cases(recipe, images, events)[0]
+    cases = find_images(list(images), events=recorded(heard))
     # Results that lie beside the scans are no scan with many channels.
     cases = [case for case in cases if not _lies_in(case, Path(out))][number - 1 :: count]
     _check_out(Path(out), cases, file_format)

@@ -10,7 +10,7 @@ from engine.published_sets import HEART, write_set
 from glmae.errors import RequestError
 from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label
-from glmae.scans.published_layout import LAYOUTS, read_published
+from research.published_layout import LAYOUTS, read_published
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from typing import Any
 
-from ..scans.normalisation import Normalisation
-from ..scans.preparation import Preparation
-from .configuration import LossWeights, PretrainConfig, pretrain_config
+from glmae.pretraining.configuration import LossWeights
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation
 
-NAME = "paper"
 PRESET = "base"
 BATCH = 8
 EPOCHS, WARM_UP_EPOCHS = 1600, 40
@@ -22,34 +23,31 @@ def paper_preparation() -> Preparation:
     return Preparation(SPACING, (Normalisation.window(*WINDOW),), foreground=WINDOW[0])
 
 
-def paper_config(preset: str = PRESET, seed: int = 0, batch: int = BATCH) -> PretrainConfig:
-    """The paper's configuration.
+def paper_settings(preset: str = PRESET, batch: int = BATCH) -> dict[str, Any]:
+    """The fields of `PretrainConfig` that the paper's run changes.
 
     Args:
         preset: base is the paper's; a smaller one trains a smaller network and smaller views by the same rules.
-        seed: of everything random.
         batch: volumes in a step; the rate grows with it.
     """
-    return pretrain_config(
-        preset,
-        seed=seed,
-        weights=LossWeights(),
-        output="teacher",
-        global_views=2,
-        local_views=8,
-        mask_ratio=0.6,
-        normalise_patches=True,
-        intensity_jitter=0.0,
-        prototypes=65536,
-        hidden=2048,
-        bottleneck=256,
-        learning_rate=1.5e-4 * batch / 256,
-        betas=(0.9, 0.95),
-        weight_decay=0.05,
-        warm_up=WARM_UP_EPOCHS / EPOCHS,
-        frozen_prototypes=1 / EPOCHS,
-        batch=batch,
-    )
+    return {
+        "weights": asdict(LossWeights()),
+        "output": "teacher",
+        "global_views": 2,
+        "local_views": 8,
+        "mask_ratio": 0.6,
+        "normalise_patches": True,
+        "intensity_jitter": 0.0,
+        "prototypes": 65536,
+        "hidden": 2048,
+        "bottleneck": 256,
+        "learning_rate": 1.5e-4 * batch / 256,
+        "betas": [0.9, 0.95],
+        "weight_decay": 0.05,
+        "warm_up": WARM_UP_EPOCHS / EPOCHS,
+        "frozen_prototypes": 1 / EPOCHS,
+        "batch": batch,
+    }
 
 
 def paper_steps(volumes: int, batch: int = BATCH) -> int:

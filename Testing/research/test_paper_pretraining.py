@@ -8,14 +8,15 @@ import numpy as np
 import SimpleITK as sitk
 from engine.published_sets import scan
 
-from glmae.cli import main
-from glmae.pretraining.paper_recipe import paper_config, paper_preparation, paper_steps
+from glmae.pretraining.configuration import pretrain_config
 from glmae.scans.geometry import Geometry
 from glmae.scans.preparation import Preparation, prepare_image
+from research.paper import main
+from research.paper_pretraining import PRESET, paper_preparation, paper_settings, paper_steps
 
 
 def test_what_the_paper_and_its_lineage_state():
-    config = paper_config(seed=3)
+    config = pretrain_config(PRESET, seed=3).changed(paper_settings())
     backbone = config.backbone
     assert (backbone.name, backbone.patch_size, backbone.width, backbone.depth) == ("base", (16, 16, 16), 768, 12)
     assert (backbone.global_view, backbone.local_view) == (160, 96)
@@ -63,12 +64,8 @@ def test_a_step_on_a_small_network(tmp_path):
     (tmp_path / "CT").mkdir()
     for number in range(2):
         sitk.WriteImage(scan(number, (1, 2))[0], str(tmp_path / "CT" / f"{number}.nii.gz"))
-    words = ["--recipe", "paper", "--preset", "tiny", "--steps", "1", "--device", "cpu"]
+    words = ["--preset", "tiny", "--steps", "1", "--device", "cpu"]
     assert main(["pretrain", "--images", str(tmp_path / "CT"), "--out", str(tmp_path / "backbone"), *words]) == 0
     card = json.loads((tmp_path / "backbone" / "model.json").read_text(encoding="utf-8"))
+    assert card["pretraining"]["prototypes"] == 65536
     assert card["preprocessing"] == json.loads(json.dumps(paper_preparation().to_json()))
-
-
-def test_no_other_recipe(tmp_path, capsys):
-    assert main(["pretrain", "--recipe", "btcv", "--images", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -3,16 +3,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from sample_scans import small_config
+from engine.pretraining.sample_scans import small_config
 from scipy.ndimage import gaussian_gradient_magnitude
 
 from glmae.pretraining.configuration import LossWeights
 from glmae.pretraining.job import pretrain
-from glmae.pretraining.synthetic_anatomy import LEAST_BODY, Anatomy
-from glmae.pretraining.synthetic_appearance import render
-from glmae.pretraining.synthetic_label_map import LEAST_VOXELS, LabelMap, Tissue, smooth_field
-from glmae.pretraining.synthetic_shapes import Ellipsoid, Segment, Sheet, reach, tree
-from glmae.pretraining.synthetic_volumes import SyntheticScans
+from research.synthetic_anatomy import LEAST_BODY, Anatomy
+from research.synthetic_appearance import render
+from research.synthetic_label_map import LEAST_VOXELS, LabelMap, Tissue, smooth_field
+from research.synthetic_shapes import Ellipsoid, Segment, Sheet, reach, tree
+from research.synthetic_volumes import SyntheticScans
 
 SIDE, COUNT = 48, 12
 SCANS = SyntheticScans(COUNT, SIDE, seed=3)

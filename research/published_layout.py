@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RequestError
-from .cases import Case
-from .classes import ClassTable, SegmentClass
-from .decathlon import DATASET_FILE, read_decathlon
+from glmae.errors import RequestError
+from glmae.scans.cases import Case
+from glmae.scans.classes import ClassTable, SegmentClass
+from glmae.scans.decathlon import DATASET_FILE, read_decathlon
 
 _NIFTI = r"\.nii(?:\.gz)?"
 

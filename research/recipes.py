@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
-from ..events import Events, silent
-from ..scans.cases import Case
-from ..scans.classes import ClassTable
-from ..scans.normalisation import Normalisation
-from ..scans.preparation import Preparation
-from ..scans.published_layout import read_published
+from glmae.errors import RequestError
+from glmae.events import Events, silent
+from glmae.scans.cases import Case
+from glmae.scans.classes import ClassTable
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation
+
+from .published_layout import read_published
 
 # The paper's ViT-B/16.
 PRESET, TOKEN = "base", 16
@@ -27,7 +27,7 @@ class Recipe:
     """How the paper fine-tunes on one data set.
 
     Attributes:
-        name: of the recipe, and of the set in `scans.published_layout`.
+        name: of the recipe, and of the set in `published_layout`.
         train: number of labelled scans to train on, the first in the order of their names.
         validation: number of those to score on, the next ones.
         spacing: along R, A, S, mm.
@@ -132,46 +132,3 @@ RECIPES = {
         ),
     )
 }
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
-
-    Raises:
-        RequestError: there is none.
-    """
-    if name not in RECIPES:
-        raise RequestError(f"there is no recipe '{name}'; choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
-def training_cases(
-    recipe: Recipe, folder: Path, names: Sequence[str] | None, events: Events
-) -> tuple[list[Case], ClassTable]:
-    """The training scans of a recipe, or those of them that `names` lists.
-
-    Raises:
-        RequestError: the folder does not hold the set, or a name is not among its training scans.
-    """
-    cases, classes = recipe.cases(folder, "train", events)
-    known = {case.name for case in cases}
-    for name in names or ():
-        if name not in known:
-            raise RequestError(f"case {name} is not among the training scans of recipe {recipe.name}; check --cases.")
-    return [case for case in cases if names is None or case.name in names], classes
-
-
-def validation_cases(name: str, folders: Sequence[Path], events: Events) -> tuple[list[Case], ClassTable]:
-    """The scans that a recipe keeps for validation.
-
-    Args:
-        name: of the recipe.
-        folders: one, of the published set.
-        events: told which scans these are.
-
-    Raises:
-        RequestError: there is no such recipe, or the folder does not hold its set.
-    """
-    if len(folders) != 1:
-        raise RequestError(f"recipe {name} takes one folder, the one that its data set was unpacked to")
-    return find_recipe(name).cases(folders[0], "validation", events)

@@ -40,7 +40,8 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels=SAMPLE_SCANS / "labels",
         cases=TRAINED_ON,
         backbone="none",
-        steps=70,
+        steps=50,
         device="cpu",
+        settings={"batch": 1},
         out=out,
     )

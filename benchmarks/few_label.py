@@ -164,12 +164,13 @@ def _possible(methods: Sequence[str]) -> list[str]:
     missing = {}
     if "nnunet" in methods and not interpreter().exists():
         missing["nnunet"] = "nnU-Net is not installed (python benchmarks/nnunet_environment.py)"
-    if "glmae" in methods:
+    pretrained = [name for name in methods if name in ("glmae", "glmae_instant")]
+    if pretrained:
         from ours import backbone_is_shipped  # needs torch, which takes seconds
 
         # A run from scratch would go by the wrong name.
         if not backbone_is_shipped():
-            missing["glmae"] = "no pre-trained backbone is shipped"
+            missing |= dict.fromkeys(pretrained, "no pre-trained backbone is shipped")
     if set(missing) == set(methods):
         raise RequestError("; ".join(f"{name} cannot be run: {reason}" for name, reason in missing.items()))
     for name, reason in missing.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -43,8 +43,8 @@ def floor_seconds(layers: Sequence[Layer], peaks: Peaks, precision: torch.dtype)
     return sum(max(at.operations / peaks.operations, at.numbers * precision.itemsize / peaks.bytes) for at in layers)
 
 
-def layers(network: nn.Module, x: Tensor) -> list[Layer]:
-    """The layers that a forward pass on `x` runs."""
+def layers(network: Callable[[Any], Any], x: Any) -> list[Layer]:
+    """The layers that a forward pass on `x` runs, of a network or a part of one."""
     # In inference mode convolutions and linear layers would pass by before PyTorch takes them apart.
     with torch.no_grad(), _Recording() as recording:
         network(x)

@@ -36,5 +36,5 @@ def write_model_with_classes(trained: Path, classes: int, out: Path) -> None:
     network.load_state_dict(weights)
     table = ClassTable(tuple(SegmentClass(number, f"structure {number}") for number in range(1, classes + 1)))
     # Without the places of the classes: what is compared has none either, and variants have no place of their own.
-    named = replace(model, network=network, classes=table, location=None)
+    named = replace(model, network=network, classes=table, location=None, atlases=None)
     save_model(out, named, {"schedule": {}, "scores": None})

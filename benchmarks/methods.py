@@ -13,9 +13,12 @@ from glmae.errors import RequestError
 METHODS = {
     "glmae": "ours",
     "glmae_scratch": "ours",
+    "glmae_instant": "ours",
     "dynunet": "peers.dynunet",
+    "dynunet_post": "peers.dynunet",
     "dynunet_mean_teacher": "peers.mean_teacher",
     "segresnet": "peers.segresnet",
+    "segresnet_post": "peers.segresnet",
     "unetr": "peers.unetr",
     "nnunet": "peers.nnunet",
     "atlas": "peers.atlas",

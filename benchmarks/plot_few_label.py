@@ -20,7 +20,7 @@ from glmae.errors import GLMAEError, RequestError
 from glmae.files import writing
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-OURS = ("glmae", "glmae_scratch")
+OURS = ("glmae", "glmae_scratch", "glmae_instant")
 ORDER = tuple(METHODS)
 RESAMPLINGS = 2000
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import prepare_image, prepared_grid
 from glmae.scans.restoring import restore_classes, restore_labels
+from glmae.segmentation.class_slabs import probability_slabs
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.model import Model, load_model
-from glmae.segmentation.sliding_window import probability_slabs
+from glmae.segmentation.network import SegmentationNetwork
 
 UNETR_PATCH = (96, 96, 96)
 UNETR_FEATURES = 48
@@ -83,7 +85,7 @@ def measure(asked: Measurement) -> dict[str, Any]:
         "precision": asked.precision,
         "method": asked.method,
         "seconds": None if seconds is None else round(seconds, 2),
-        "floor_seconds": None if seconds is None else round(_floor(asked, network, patch, model) * computed, 5),
+        "floor_seconds": None if seconds is None else round(_floor(asked, network, patch, model, computed, grid), 5),
         "windows": windows,
         "computed_windows": None if seconds is None else computed,
         **memory,
@@ -106,6 +108,17 @@ class _Counted(nn.Module):
 
     def __deepcopy__(self, memo: dict) -> _Counted:
         return _Counted(copy.deepcopy(self.network, memo), self.each)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.network.backbone
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        self.each.append(len(x))
+        return list(self.network.maps(x))
+
+    def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return list(self.network.logits(maps))
 
     def forward(self, x: Tensor) -> Any:
         self.each.append(len(x))
@@ -217,12 +230,27 @@ def _timed(work: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-def _floor(asked: Measurement, network: nn.Module, patch: tuple[int, int, int], model: Model) -> float:
-    """The least seconds a window."""
+def _floor(
+    asked: Measurement,
+    network: nn.Module,
+    patch: tuple[int, int, int],
+    model: Model,
+    windows: int,
+    grid: Geometry,
+) -> float:
+    """The least seconds: MONAI runs the whole network on each window, ours the logits on each voxel once."""
     device = torch.device(asked.device)
     precision = getattr(torch, asked.precision)
     x = torch.zeros(1, len(model.preparation.normalisation), *patch, device=device)
-    return floor_seconds(layers(network, x), measure_peaks(device, precision), precision)
+    peaks = measure_peaks(device, precision)
+    if asked.method != "glmae":
+        return windows * floor_seconds(layers(network, x), peaks, precision)
+    assert isinstance(network, SegmentationNetwork)
+    with torch.no_grad():
+        maps = network.maps(x)
+    of_maps, of_logits = layers(network.maps, x), layers(network.logits, maps)
+    share = math.prod(grid.size) / math.prod(patch)
+    return windows * floor_seconds(of_maps, peaks, precision) + share * floor_seconds(of_logits, peaks, precision)
 
 
 def _dice(asked: Measurement, other: str | None) -> float | None:

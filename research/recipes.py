@@ -64,7 +64,6 @@ class Recipe:
             "foreground": 0.5,
             "rate": 1e-4,
             "backbone_rate": 1e-4,
-            "pretrained_rate": 1e-4,
             "weight_decay": 1e-5,
             "warm_up": WARM_UP_EPOCHS / EPOCHS,
             "average": 0.0,

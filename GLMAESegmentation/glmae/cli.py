@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument(
         "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: by device)"
     )
-    _training_options(pretrain)
+    _training_options(pretrain, _positive_int, "train for N steps; the same seed gives the same weights")
     _setting_option(pretrain, "PretrainConfig")
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
@@ -111,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="score on held-out scans, too: K further trainings, each without a K-th of the scans (default: none)",
     )
-    _training_options(finetune)
+    _training_options(
+        finetune,
+        _whole_number,
+        "train for N steps; the same seed gives the same weights; 0: only fit the head to the frozen backbone's maps",
+    )
     finetune.add_argument(
         "--finish",
         action="store_true",
@@ -182,11 +186,9 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
     return command
 
 
-def _training_options(command: argparse.ArgumentParser) -> None:
+def _training_options(command: argparse.ArgumentParser, steps: Callable[[str], int], help_text: str) -> None:
     length = command.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps", type=_positive_int, metavar="N", help="train for N steps; the same seed gives the same weights"
-    )
+    length.add_argument("--steps", type=steps, metavar="N", help=help_text)
     length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
     command.add_argument("--seed", type=_seed, default=0, metavar="S")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
@@ -216,6 +218,13 @@ def _part(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is no part, like 2/8")
     return int(number), int(count)
+
+
+def _whole_number(text: str) -> int:
+    value = _number(int, text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
+    return value
 
 
 def _seed(text: str) -> int:
@@ -342,7 +351,7 @@ def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Cal
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
-    minutes = options.minutes if options.steps or options.minutes else 10.0
+    minutes = options.minutes if options.steps is not None or options.minutes else 10.0
     return {
         "steps": options.steps,
         "minutes": minutes,

@@ -72,7 +72,7 @@ class Schedule:
     def fraction(self) -> float:
         """Share of the run that is over, 0-1."""
         if self.steps is not None:
-            return min(1.0, self.done / self.steps)
+            return min(1.0, self.done / self.steps) if self.steps else 1.0
         return min(1.0, self.seconds_spent / (60 * (self.minutes or 1.0)))
 
     def rate(self, warm_up: float) -> float:

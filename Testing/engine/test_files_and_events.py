@@ -78,8 +78,14 @@ def test_itk_is_given_ascii_where_a_folder_of_the_user_is_not(tmp_path, monkeypa
     monkeypatch.chdir(folder)
     image = sitk.Image(3, 4, 5, sitk.sitkUInt8)
     asked = []
-    reader, writer = sitk.ReadImage, sitk.WriteImage
-    monkeypatch.setattr(sitk, "ReadImage", lambda name: asked.append(name) or reader(name))
+    writer = sitk.WriteImage
+
+    class Reader(sitk.ImageFileReader):
+        def SetFileName(self, name: str) -> None:
+            asked.append(name)
+            super().SetFileName(name)
+
+    monkeypatch.setattr(sitk, "ImageFileReader", Reader)
     monkeypatch.setattr(sitk, "WriteImage", lambda image, name, *rest: asked.append(name) or writer(image, name, *rest))
     write_image(scan, image)
     assert load(scan).GetSize() == (3, 4, 5)

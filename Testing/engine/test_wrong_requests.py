@@ -17,7 +17,7 @@ from command_line import run
     [
         ("finetune",),
         ("finetune", "--images", "nowhere", "--labels", "nowhere", "--out", "x"),
-        ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "0"),
+        ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "-1"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "1.5"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--minutes", "ten"),
         ("finetune", "--images", ".", "--labels", ".", "--out", "x", "--steps", "3", "--minutes", "1"),
@@ -27,6 +27,7 @@ from command_line import run
         ("evaluate", "--predictions", "nowhere", "--labels", "nowhere", "--out", "x/report.json"),
         ("pretrain", "--images", "nowhere", "--out", "x"),
         ("pretrain", "--images", ".", "--out", "x", "--preset", "huge"),
+        ("pretrain", "--images", ".", "--out", "x", "--steps", "0"),
         ("predict",),
         (),
     ],

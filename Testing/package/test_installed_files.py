@@ -242,7 +242,7 @@ module = load_module(INSTALLED / "GLMAESegmentation.py")
 module.description(ModuleParent())
 from GLMAESegmentationLib.scene.sample_data import load_group, sample_groups
 volumes = load_group(sample_groups()[0], scene)
-cases = module.logic().exportLabelled(str(OUT / "cases"))
+cases = module.logic().exportLabeled(str(OUT / "cases"))
 assert len(cases.cases) == 2
 for case in cases.cases:
     module.logic().importResult(str(cases.labels / f"{case.name}.seg.nrrd"), cases.volume(scene, case.name))

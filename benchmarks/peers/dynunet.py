@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet
 from task import Outcome, Task
 from torch import Tensor, nn
 
-from peers.training import Patch, PeerConfig, Shape, run_network
+from peers.training import Patch, PeerConfig, Shape, fastest_batch, run_network
 
 SMALLEST_SIDE = 4  # voxels of the coarsest feature map
 MOST_STRIDES = 5
@@ -23,7 +23,7 @@ def tuned(device: str) -> dict[str, Any]:
     """Fields of `PeerConfig`: nnU-Net's on a GPU. Minutes of a CPU teach those nothing; there they were tuned."""
     if device == "cuda":
         return {}
-    return {"optimiser": "adamw", "rate": 5e-3, "features": 8, "batch": 1, "voxels": 48**3}
+    return {"optimiser": "adamw", "rate": 5e-3, "features": 8, "batch": fastest_batch(device), "voxels": 48**3}
 
 
 class PlannedUNet(nn.Module):

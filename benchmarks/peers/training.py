@@ -7,31 +7,37 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from monai.inferers import sliding_window_inference
 from task import Outcome, Task
 from torch import Tensor, nn
 
-from glmae.devices import autocast
+from glmae.devices import autocast, precision
 from glmae.errors import GLMAEError
 from glmae.scans.cases import Case, find_cases, find_images
 from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import measure
+from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
-from glmae.scans.restoring import restore_labels
+from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.batches_ahead import BatchesAhead
 from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
 from glmae.segmentation.crops import Batch, CropSampler, LabelledScan, crops_device
 from glmae.segmentation.loss import segmentation_loss
-from glmae.segmentation.sliding_window import class_probabilities
 from peers.augmentation import SPATIAL, Intensity, mirrored
+from peers.post_processing import PostProcessing
 
 Patch = tuple[int, int, int]
+
+# The end of the names of methods whose results are processed further as ours are.
+POST = "_post"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +129,8 @@ def run_network(
     config = dataclasses.replace(config, **task.settings)
     data = task.data
     cases, table = find_cases(data.images, data.labels, task.labelled)
-    preparation = plan_preparation(measure(cases, table), SCAN_VOXELS[device.type])
+    fingerprint = measure(cases, table)
+    preparation = plan_preparation(fingerprint, SCAN_VOXELS[device.type])
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]
     voxels = config.voxels or PATCH_VOXELS[device.type]
@@ -141,10 +148,16 @@ def run_network(
     schedule = Schedule(minutes=minutes_left(task.minutes, began, reserve=0.0))
     train(network, sampler, schedule, config, device, companion)
     network = network if companion is None else companion.network
+    post = PostProcessing.of(scans, fingerprint, table) if task.method.endswith(POST) else None
     ready = time.monotonic()
     for case in find_images(task.test_images):
-        _segment(case, network, shape.patch, preparation, table, device, task.predictions)
+        _segment(case, network, shape.patch, preparation, table, device, task.predictions, post)
     return Outcome(seconds=ready - began, segment_seconds=time.monotonic() - ready, steps=schedule.done)
+
+
+def fastest_batch(device: str) -> int:
+    """Crops in a step where one crop is enough: in float32 a batch of one takes a slow way on CPUs (torch 2.13)."""
+    return 2 if precision(torch.device(device)) == torch.float32 else 1
 
 
 def train(
@@ -225,9 +238,41 @@ def _segment(
     table: ClassTable,
     device: torch.device,
     out: Path,
+    post: PostProcessing | None,
 ) -> None:
     scan = read_channels(case.images)
     image, grid = prepare_image(scan, preparation)
     probabilities = class_probabilities(network, image, patch, device)
-    labels = restore_labels(probabilities, grid, scan[0], [entry.value for entry in table])
+    if post is not None:
+        probabilities = post.weighed(probabilities, image, grid.spacing)
+    source = Geometry.of(scan[0])
+    numbers = scan_classes(probabilities, grid, source)
+    if post is not None:
+        post.keep_largest_parts(numbers)
+    labels = restore_classes(numbers, source.along(grid.direction), source, table.values)
     write_labelmap(out / f"{case.name}.nii.gz", labels, table)
+
+
+@torch.inference_mode()
+def class_probabilities(network: nn.Module, image: np.ndarray, patch: Patch, device: torch.device) -> np.ndarray:
+    """By MONAI's sliding window, Gaussian weights and half overlap: [n+1, I, J, K] float32, of sum 1."""
+    network.eval()
+
+    def predict(windows: Tensor) -> Tensor:
+        with autocast(device):
+            logits: Tensor = network(windows)[0]
+        return torch.softmax(logits.float(), dim=1)
+
+    inputs = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
+    found: Any = sliding_window_inference(
+        inputs,
+        patch,
+        4 if device.type == "cuda" else fastest_batch(device.type),
+        predict,
+        overlap=0.5,
+        mode="gaussian",
+        padding_mode="replicate",
+        sw_device=device,
+        device=torch.device("cpu"),
+    )
+    return np.asarray(found[0].numpy())

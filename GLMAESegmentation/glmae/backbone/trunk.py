@@ -31,10 +31,14 @@ class TrunkMaps:
         coarse: one place per token, [B, `Trunk.coarse_width`, i, j, k].
         fine: at the trunk's finest resolution, half of the scan's along the axes of `Trunk.subvoxels`,
             [B, `Trunk.fine_width`, I/2, J/2, K/2].
+        entry: the first encoder's map, before any context: as large as `fine`.
+        between: the decoders' maps from `coarse` (left out) to `fine` (left out).
     """
 
     coarse: Tensor
     fine: Tensor
+    entry: Tensor
+    between: tuple[Tensor, ...]
 
 
 class Trunk(nn.Module):
@@ -48,7 +52,8 @@ class Trunk(nn.Module):
         after: the blocks (0-based) whose token maps it wants.
         subvoxels: voxels of the scan along I, J, K in one place of the fine map.
         coarse_width: channels of the coarse map.
-        fine_width: channels of the fine map.
+        fine_width: channels of the fine map and of the entry's.
+        between_widths: channels of the maps between them.
     """
 
     def __init__(self, channels: int, backbone: BackboneConfig) -> None:
@@ -78,26 +83,29 @@ class Trunk(nn.Module):
             self.decoders.append(_block(2 * width, width))
             incoming = width
         self.coarse_width, self.fine_width = deepest, incoming
+        self.between_widths = tuple(reversed(widths[1:]))
 
     def forward(self, x: Tensor, token_maps: Sequence[Tensor]) -> TrunkMaps:
-        """Both maps.
+        """The maps of a scan.
 
         Args:
             x: the scan, [B, C, I, J, K].
             token_maps: one [B, width, i, j, k] for each block in `after`.
         """
-        skips = []
+        skips: list[Tensor] = []
         features = x
         for encoder in self.encoders:
             features = encoder(features)
             skips.append(features)
+        entry, decoded = skips[0], []
         features = self.bottom(features)
         coarse = features = self.joint(torch.cat([features, self.tokens(torch.cat(list(token_maps), dim=1))], dim=1))
         for reducer, decoder in zip(self.reducers, self.decoders, strict=True):
             skip = skips.pop()
             features = F.interpolate(reducer(features), size=skip.shape[2:], mode="trilinear")
             features = decoder(torch.cat([features, skip], dim=1))
-        return TrunkMaps(coarse, features)
+            decoded.append(features)
+        return TrunkMaps(coarse, features, entry, tuple(decoded[:-1]))
 
     @torch.no_grad()
     def rescale_kernels(self) -> None:

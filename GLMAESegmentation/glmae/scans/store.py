@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ _RECIPE = 4
 class ScanStore:
     """The prepared scans of a job; made by `ScanStore.prepare`, opened again with its `entries`.
 
-    A scan is three files, named after a hash: image float16 [C, I, J, K], label uint8 [I, J, K] (see `labels`), and,
-    written last, its description.
+    A scan is an image, float16 [C, I, J, K], and where it has one a label, uint8 [I, J, K] (see `labels`): each a file
+    named after a hash, and, written last, its description.
     """
 
     def __init__(self, folder: Path, entries: Sequence[dict[str, Any]]) -> None:
@@ -72,9 +72,7 @@ class ScanStore:
 
         def prepared(case: Case) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             heard: list[dict[str, Any]] = []  # told in the order of the cases, by one thread
-            key = _key(case, preparation, classes)
-            entry = _finished(folder, key) or _prepare(folder, key, case, preparation, classes, recorded(heard))
-            return entry, heard
+            return _prepare(folder, case, preparation, classes, recorded(heard)), heard
 
         entries = []
         events.progress("prepare", 0, len(cases))
@@ -138,8 +136,16 @@ class ScanStore:
         """Where the prepared voxels lie; its spacing (R, A, S) can be a little off the planned one."""
         return Geometry.from_json(self._entries[index]["grid"])
 
+    def source(self, index: int) -> Geometry:
+        """The grid of the scan's first channel as it was read."""
+        return Geometry.from_json(self._entries[index]["source"])
+
+    def key(self, index: int) -> str:
+        """The name of the prepared image: `image_key`."""
+        return str(self._entries[index]["image"])
+
     def _file(self, index: int, kind: str) -> Path:
-        return self._folder / f"{self._entries[index]['key']}.{kind}.npy"
+        return self._folder / f"{self._entries[index][kind]}.{kind}.npy"
 
 
 class MappedArray(NDArrayOperatorsMixin):
@@ -170,58 +176,83 @@ class MappedArray(NDArrayOperatorsMixin):
 
 
 def _prepare(
-    folder: Path, key: str, case: Case, preparation: Preparation, classes: ClassTable | None, events: Events
+    folder: Path, case: Case, preparation: Preparation, classes: ClassTable | None, events: Events
 ) -> dict[str, Any]:
+    """Prepare what is not there yet, and describe it. Of a scan whose label was changed, the label alone is redone."""
+    key = image_key(case, preparation)
+    image = _finished(folder, key, "image") or _prepare_image(folder, key, case, preparation, events)
+    entry = {"name": case.name, "image": key, "label": None, "annotated": []} | image
+    if case.label is not None and classes is not None:
+        key = _label_key(case, key, classes)
+        label = _finished(folder, key, "label") or _prepare_label(folder, key, case, image, classes, events)
+        entry |= {"label": key} | label
+    return entry
+
+
+def _prepare_image(folder: Path, key: str, case: Case, preparation: Preparation, events: Events) -> dict[str, Any]:
     images = read_channels(case.images, events)
     try:
         image, grid = prepare_image(images, preparation, case.missing)
     except ScanError as error:
         raise ScanError(f"case {case.name}: {error}") from error
-    reference = Geometry.of(images[0])
-    size = len(images) * reference.voxels
+    source = Geometry.of(images[0])
+    size = len(images) * source.voxels
     del images
     if not np.isfinite(image).all():
         raise ScanError(f"case {case.name}: {case.images[0]} has values too large to work with; rescale them.")
-    _save(folder / f"{key}.image.npy", np.clip(image, -6e4, 6e4).astype(np.float16))
-    annotated: list[bool] = []
-    if case.label is not None and classes is not None:
-        label = read_label(case, reference, classes, events)
-        voxels = sitk.GetArrayViewFromImage(label)
-        held = {int(n) for slab in voxels for n in np.unique(slab)} - {0, IGNORE}
-        if case.annotated is not None:
-            held = {number for name in case.annotated if (number := classes.find(name)) is not None}
-        annotated = [number in held for number in range(1, len(classes) + 1)]
-        _save(folder / f"{key}.label.npy", prepare_label(label, grid))
-    entry = {
-        "key": key,
-        "name": case.name,
-        "label": bool(annotated),
-        "annotated": annotated,
-        "grid": grid.to_json(),
-        "channels": len(image),
-        "voxels": size,  # of the scan as it was read
-    }
-    write_json(folder / f"{key}.json", entry)
-    return entry
+    _save(folder / f"{key}.image.npy", stored(image))
+    # Voxels are those of the scan as it was read.
+    found = {"grid": grid.to_json(), "source": source.to_json(), "channels": len(image), "voxels": size}
+    write_json(folder / f"{key}.image.json", found)
+    return found
 
 
-def _finished(folder: Path, key: str) -> dict[str, Any] | None:
+def _prepare_label(
+    folder: Path, key: str, case: Case, image: dict[str, Any], classes: ClassTable, events: Events
+) -> dict[str, Any]:
+    label = read_label(case, Geometry.from_json(image["source"]), classes, events)
+    voxels = sitk.GetArrayViewFromImage(label)
+    held = {int(n) for slab in voxels for n in np.unique(slab)} - {0, IGNORE}
+    if case.annotated is not None:
+        held = {number for name in case.annotated if (number := classes.find(name)) is not None}
+    _save(folder / f"{key}.label.npy", prepare_label(label, Geometry.from_json(image["grid"])))
+    found = {"annotated": [number in held for number in range(1, len(classes) + 1)]}
+    write_json(folder / f"{key}.label.json", found)
+    return found
+
+
+def stored(image: np.ndarray) -> np.ndarray:
+    """A prepared scan in the precision that is kept: float16, without overflow."""
+    return np.clip(image, -6e4, 6e4).astype(np.float16)
+
+
+def _finished(folder: Path, key: str, kind: str) -> dict[str, Any] | None:
     try:
-        entry: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        entry: dict[str, Any] = json.loads((folder / f"{key}.{kind}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kinds = ("image", "label") if entry["label"] else ("image",)
-    return entry if all((folder / f"{key}.{kind}.npy").is_file() for kind in kinds) else None
+    return entry if (folder / f"{key}.{kind}.npy").is_file() else None
 
 
-def _key(case: Case, preparation: Preparation, classes: ClassTable | None) -> str:
-    """Changes with everything that the prepared scan depends on, the files' size and time of change included."""
-    state: list[Any] = [_RECIPE, case.name, repr(case.region), preparation.to_json()]
-    state += [list(case.missing), case.unknown]
+def image_key(case: Case, preparation: Preparation) -> str:
+    """Changes with all that the prepared images of a case depend on, the files' size and time of change included.
+
+    Raises:
+        ScanError: a file of the case is gone.
+    """
+    return _hash(case, [_RECIPE, preparation.to_json(), list(case.missing)], case.images)
+
+
+def _label_key(case: Case, image: str, classes: ClassTable) -> str:
+    state: list[Any] = [image, repr(case.region), case.unknown]
     state.append(None if case.annotated is None else sorted(case.annotated))
     state += [None if table is None else table.to_json() for table in (classes, case.classes)]
+    return _hash(case, state, (case.label, case.region.mask if case.region else None))
+
+
+def _hash(case: Case, state: list[Any], files: Iterable[Path | DicomSeries | None]) -> str:
     try:
-        for file in (*case.images, case.label, case.region.mask if case.region else None):
+        for file in files:
             if file is None:
                 continue
             if isinstance(file, DicomSeries):

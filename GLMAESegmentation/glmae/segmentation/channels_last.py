@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..devices import precision
+from .network import SegmentationNetwork
 
 
 class ChannelsLast(nn.Module):
-    """Runs a network on scans whose channels are last in memory; within autocast."""
+    """Runs a network on scans and maps whose channels are last in memory; within autocast."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def maps(self, x: Tensor) -> list[Tensor]:
         """As the network's."""
-        result: list[Tensor] = self.network(x.contiguous(memory_format=torch.channels_last_3d))
+        result: list[Tensor] = self.network.maps(x.contiguous(memory_format=torch.channels_last_3d))
+        return result
+
+    def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """As the network's."""
+        ordered = [level.contiguous(memory_format=torch.channels_last_3d) for level in maps]
+        result: list[Tensor] = self.network.logits(ordered)
         return result
 
 
@@ -85,15 +93,12 @@ def train_channels_last(network: nn.Module) -> None:
             train_channels_last(part)
 
 
-def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+def channels_last(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork | ChannelsLast:
     """The network itself, or where it pays (bfloat16 on the CPU) one with the same weights that runs faster."""
     if not pays(device):
         return network
     shared = {id(entry): entry for entry in (*network.parameters(), *network.buffers())}
-    try:
-        faster = copy.deepcopy(network, shared)
-    except RuntimeError:  # it keeps results of its last pass, which cannot be copied (MONAI's DynUNet)
-        return network
+    faster = copy.deepcopy(network, shared)
     _exchange(faster)
     return ChannelsLast(faster)
 

@@ -29,14 +29,22 @@ class FinetuneConfig:
         preset: backbone preset that is built when no pre-trained backbone is given.
         batch: crops in a step.
         foreground: share of crops centred near a labelled voxel, drawn with equal probability over the classes.
+        start_steps: in which the head is fitted to the frozen backbone's maps before the training, see `instant_start`;
+            some seconds. 0: it starts at random.
         rate: AdamW's peak learning rate for the head.
-        backbone_rate: the same for a backbone that starts from scratch; transformers want lower rates.
-        pretrained_rate: the same for a pre-trained backbone. Lower ones kept more of what was learnt and scored lower.
+        trunk_rate: the same for the convolutional trunk.
+        backbone_rate: the same for the transformer; transformers want lower rates.
+        gentle: factors on these three after a start that fits its own scans: full rates would make the network forget
+            what the backbone knows, and learn one or two scans by heart instead.
+        keep: share of the start in the weights that are kept after such a training on one scan; of two scans half as
+            much, and so on.
+        fits: Dice of the fitted head on its own scans from which on it is such a start.
         weight_decay: AdamW's, on weights with two or more dimensions.
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
         location: whether a class is expected where the labelled scans show it, see `location_prior`.
+        atlases: whether the labels of the training scans shape the results, see `atlas_fusion`.
         augmentation: random changes of the crops.
         seed: of initialisation, crops and augmentation.
     """
@@ -46,14 +54,19 @@ class FinetuneConfig:
     preset: str = "tiny"
     batch: int = 2
     foreground: float = 0.67
+    start_steps: int = 400
     rate: float = 5e-3
+    trunk_rate: float = 5e-3
     backbone_rate: float = 1e-3
-    pretrained_rate: float = 1e-3
+    gentle: tuple[float, float, float] = (0.2, 0.1, 0.1)
+    keep: float = 0.25
+    fits: float = 0.7
     weight_decay: float = 0.01
     warm_up: float = 0.05
     clip: float = 1.0
     average: float = 0.1
     location: bool = True
+    atlases: bool = True
     augmentation: AugmentationConfig = AugmentationConfig()
     seed: int = 0
 
@@ -91,6 +104,9 @@ class FinetuneConfig:
         known = {field.name for field in fields(FinetuneConfig)}
         values = {key: value for key, value in content.items() if key in known}
         values["patch"] = tuple(int(side) for side in values["patch"])
+        if "gentle" in values:
+            first, second, third = (float(factor) for factor in values["gentle"])
+            values["gentle"] = (first, second, third)
         values["augmentation"] = AugmentationConfig(**values.get("augmentation", {}))
         return FinetuneConfig(**values)
 

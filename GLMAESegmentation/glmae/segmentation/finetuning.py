@@ -28,9 +28,11 @@ from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
+from .instant_start import InstantStart
 from .labelled_cases import LabelledCases
+from .map_store import MapStore
 from .memory_ladder import MemoryLadder
-from .model import Model, save_model
+from .model import save_model
 from .network import SegmentationNetwork
 from .scored_training import train_and_score
 from .training import Training
@@ -141,14 +143,19 @@ def finetune(
         memory = MemoryLadder(config, network.backbone.config.patch_size)
         memory.plan(network, chosen, events)
 
+        maps = MapStore(run.unfinished / "scans")
+        start = InstantStart(build, config, preparation.normalisation, store, scans, maps, chosen)
+
         def train(indices: Sequence[int], length: Schedule) -> Training:
+            begun = start.begin(indices, check)
             subset = [scans[index] for index in indices]
-            return Training(build(), config, subset, length, chosen, source is not None, memory)
+            return Training(begun.network, config, subset, length, chosen, begun.fits, memory)
 
         run.note_seconds(time.monotonic() - began)
+        cases_of_run = LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint)
         result = train_and_score(
             run,
-            LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint),
+            cases_of_run,
             train,
             folds=folds,
             steps=steps,
@@ -160,7 +167,7 @@ def finetune(
             should_stop=should_stop,
         )
         training, schedule = result.training, result.training.schedule
-        model = Model(training.averaged_network(), training.config, preparation, table, location=training.location)
+        model = cases_of_run.model(training.averaged_network(), training)
         details = _details(labelled, schedule, origin, seed, fingerprint.to_json())
         save_model(run.out, model, details | {"scores": result.scores})
     except Stopped:

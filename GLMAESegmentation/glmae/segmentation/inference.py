@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
+from .class_slabs import Prior, Slab, class_slabs
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
 from .read_ahead import PreparedScan, ReadAhead, read_scan
 from .report import ModelMark
 from .result import FORMATS, Result
+from .scan_maps import ScanMaps, scan_maps
 from .single_piece import keep_largest_parts, single_pieces
-from .sliding_window import Slab, probability_slabs
 from .uncertainty import Uncertainty
 
 
@@ -149,7 +151,7 @@ def segment_case(
         should_stop: asked between windows.
         uncertainty: give the uncertainty of each voxel, too.
         scan: the case, where it has been read already.
-        windows: see `probability_slabs`.
+        windows: see `scan_maps`.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
@@ -163,18 +165,53 @@ def segment_case(
         if should_stop():
             raise Stopped("stopped; run the same command again to go on")
 
-    doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
-
-    slabs = probability_slabs(
+    maps = scan_maps(
         model.network,
         image,
         model.config.patch,
         device,
         air=[air(entry) for entry in model.preparation.normalisation],
-        location=model.location.on(image, grid.spacing) if model.location else None,
         windows=windows,
         on_window=check,
     )
+    return replace(
+        classify_scan(model, maps, image, grid, source, device, uncertainty=uncertainty, on_block=check),
+        images=scan.images,
+    )
+
+
+def classify_scan(
+    model: Model,
+    maps: ScanMaps,
+    image: np.ndarray,
+    grid: Geometry,
+    source: Geometry,
+    device: torch.device,
+    *,
+    values: Sequence[int] | None = None,
+    uncertainty: bool = False,
+    on_block: Callable[[], None] | None = None,
+) -> Result:
+    """From the maps of a scan to its segmentation, on the scan's own grid.
+
+    Args:
+        model: opened on `device`; its network made the maps.
+        maps: of the scan.
+        image: the prepared scan, [C, I, J, K].
+        grid: of `image`.
+        source: of the scan.
+        device: where to compute.
+        values: of the classes 1..n in the result; None: those of the model.
+        uncertainty: give the uncertainty of each voxel, too.
+        on_block: called now and then; may raise to stop.
+    """
+    doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
+    priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
+    if model.atlases is not None:
+        first = class_slabs(model.network, maps, device, priors, on_block)
+        moved = model.atlases.on(np.concatenate([slab.winners()[0] for slab in first], axis=-1), grid.spacing)
+        priors += [] if moved is None else [moved]
+    slabs = class_slabs(model.network, maps, device, priors, on_block)
 
     def watched() -> Iterator[Slab]:
         for slab in slabs:
@@ -190,11 +227,11 @@ def segment_case(
             numbers[slab.start : slab.end] = winners.transpose()
     else:
         numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
-    values = model.classes.values
+    values = model.classes.values if values is None else values
     shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
     labels = restore_classes(numbers, native, source, values)
     left_out = {values[number - 1]: share for number, share in shares.items()}
-    return Result(scan.images, labels, doubt.means(values), doubt.on(source), left_out)
+    return Result((), labels, doubt.means(values), doubt.on(source), left_out)
 
 
 def _lies_in(case: Case, out: Path) -> bool:

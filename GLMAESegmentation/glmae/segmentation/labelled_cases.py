@@ -13,14 +13,17 @@ from ..scans.cases import Case
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
-from ..scans.image import read_image
 from ..scans.labels import read_label
+from ..scans.normalisation import air
 from ..scans.preparation import Preparation
-from ..scans.restoring import restore_classes, scan_classes
 from ..scans.store import ScanStore
+from .atlas_fusion import AtlasFusion
 from .evaluation import Score, score_case
-from .single_piece import keep_largest_parts, single_pieces
-from .sliding_window import class_probabilities
+from .inference import classify_scan
+from .model import Model
+from .network import SegmentationNetwork
+from .scan_maps import scan_maps
+from .single_piece import single_pieces
 from .training import Training
 
 
@@ -52,6 +55,19 @@ class LabelledCases:
         """For each scan, for each class, whether it was drawn there."""
         return tuple(self.store.annotated(index) for index in range(len(self.store)))
 
+    def model(self, network: SegmentationNetwork, training: Training) -> Model:
+        """What a training gives, with these weights, to segment scans with."""
+        bound = single_pieces(self.fingerprint, self.classes)
+        return Model(
+            network.eval(),
+            training.config,
+            self.preparation,
+            self.classes,
+            self.fingerprint,
+            training.location,
+            AtlasFusion.of(training.scans, bound) if training.config.atlases else None,
+        )
+
     def segment(self, index: int, training: Training, check: Callable[[], None]) -> sitk.Image:
         """Segment one scan with the averaged weights, as `glmae segment` does.
 
@@ -63,19 +79,12 @@ class LabelledCases:
         Returns:
             UInt8 with 0..n, on the grid of the case's first channel.
         """
-        image, prior = self.store.image(index), training.location
-        probabilities = class_probabilities(
-            training.averaged_network(),
-            image,
-            training.config.patch,
-            training.device,
-            on_window=check,
-            location=prior.on(image, self.store.grid(index).spacing) if prior else None,
-        )
-        source, grid = Geometry.of(read_image(self.cases[index].images[0])), self.store.grid(index)
-        numbers = scan_classes(probabilities, grid, source)
-        keep_largest_parts(numbers, single_pieces(self.fingerprint, self.classes))
-        return restore_classes(numbers, source.along(grid.direction), source, range(1, len(self.classes) + 1))
+        model, image = self.model(training.averaged_network(), training), self.store.image(index)
+        empty = [air(entry) for entry in self.preparation.normalisation]
+        maps = scan_maps(model.network, image, model.config.patch, training.device, air=empty, on_window=check)
+        grids = self.store.grid(index), self.store.source(index)
+        numbers = range(1, len(self.classes) + 1)
+        return classify_scan(model, maps, image, *grids, training.device, values=numbers, on_block=check).labels
 
     def compare(self, index: int, prediction: sitk.Image, counted: Sequence[bool]) -> list[Score]:
         """Compare a result of `segment` with the label, as `glmae evaluate` does, but for the distances.

@@ -20,13 +20,14 @@ from ..model_folder import read_model, write_model
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
+from .atlas_fusion import AtlasFusion
 from .configuration import FinetuneConfig
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
 
 KIND = "segmentation"
-# The name of the location prior's tensors in the file of the weights.
-LOCATION = "location."
+# How the names of the location prior's and the atlases' tensors begin in the file of the weights.
+LOCATION, ATLASES = "location.", "atlas."
 LARGEST_WINDOW = 512**3  # voxels
 FINEST_MM, COARSEST_MM = 1e-3, 1e3  # from microscopes to anything a scanner makes
 
@@ -42,6 +43,7 @@ class Model:
         classes: channels 1..n of the network.
         fingerprint: of the training cases; None in models of earlier versions.
         location: where in the body the classes lie; None if that is not used, and in models of earlier versions.
+        atlases: the labels of the training scans, see `atlas_fusion`; None if they are not used.
     """
 
     network: SegmentationNetwork
@@ -50,6 +52,7 @@ class Model:
     classes: ClassTable
     fingerprint: Fingerprint | None = None
     location: LocationPrior | None = None
+    atlases: AtlasFusion | None = None
 
 
 def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
@@ -63,6 +66,8 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
     tensors = dict(model.network.state_dict())
     if model.location is not None:
         tensors |= {LOCATION + name: tensor for name, tensor in model.location.tensors().items()}
+    if model.atlases is not None:
+        tensors |= {ATLASES + name: tensor for name, tensor in model.atlases.tensors().items()}
     write_weights(Path(folder) / WEIGHTS, tensors)
     content = {
         "classes": model.classes.to_json(),
@@ -111,13 +116,17 @@ def load_model(folder: Path, device: torch.device) -> Model:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
     weights = read_weights(Path(folder) / WEIGHTS)
-    placed = {name.removeprefix(LOCATION): weights.pop(name) for name in list(weights) if name.startswith(LOCATION)}
+    placed, drawn = (
+        {name.removeprefix(prefix): weights.pop(name) for name in list(weights) if name.startswith(prefix)}
+        for prefix in (LOCATION, ATLASES)
+    )
     try:
         location = LocationPrior.from_tensors(placed, len(classes)) if placed else None
+        atlases = AtlasFusion.from_tensors(drawn, len(classes)) if drawn else None
         check_names(weights, network.state_dict(), str(folder))
     except (ModelError, ValueError) as error:
         raise ModelError(
             f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again"
         ) from error
     network.load_state_dict(weights)
-    return Model(network.to(device).eval(), config, preparation, classes, fingerprint, location)
+    return Model(network.to(device).eval(), config, preparation, classes, fingerprint, location, atlases)

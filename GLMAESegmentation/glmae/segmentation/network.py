@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..backbone.presets import BackboneConfig
@@ -23,10 +25,27 @@ class SegmentationNetwork(nn.Module):
         self.backbone = VisionTransformer(backbone)
         self.head = HEADS[head](backbone.channels, classes, backbone)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits [B, n+1, I, J, K] (background first) at full resolution, followed by coarser ones while training.
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What the head classifies, finest first: [B, width, i, j, k] each, of which x's sides are multiples.
 
         Args:
-            x: normalised scan [B, C, I, J, K]; each side a multiple of the patch.
+            x: normalized scan [B, C, I, J, K]; each side a multiple of the patch.
         """
-        return list(self.head(x, self.backbone.features(x, self.head.after)))
+        return self.head.maps(x, self.backbone.features(x, self.head.after))
+
+    def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Logits [B, n+1, I, J, K] (background first) at full resolution, followed by coarser ones for training.
+
+        Args:
+            maps: as `maps` gives them.
+        """
+        return self.head.logits(maps)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The logits of a scan; while training followed by coarser ones.
+
+        Args:
+            x: normalized scan [B, C, I, J, K]; each side a multiple of the patch.
+        """
+        logits = self.logits(self.maps(x))
+        return logits if self.training else logits[:1]

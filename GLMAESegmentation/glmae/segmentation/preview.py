@@ -17,7 +17,6 @@ from ..events import Events
 from ..scans.cases import Case, find_images
 from .inference import segment_case
 from .labelled_cases import LabelledCases
-from .model import Model
 from .network import SegmentationNetwork
 from .result import write_result
 from .training import Training
@@ -84,15 +83,7 @@ class Previews:
     def _segment(self, case: Case, training: Training, should_stop: Callable[[], bool]) -> Path:
         network = training.network if training.averaged is None else training.averaged.module
         assert isinstance(network, SegmentationNetwork)
-        known = self._labelled
-        model = Model(
-            network.eval(),
-            training.config,
-            known.preparation,
-            known.classes,
-            known.fingerprint,
-            training.location,
-        )
+        model = self._labelled.model(network, training)
         result = segment_case(model, case, training.device, should_stop=should_stop)
         file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
         write_result(file, result.labels, model.classes, case)

@@ -17,6 +17,7 @@ from ..scans.geometry import Geometry
 from ..scans.image import read_channels
 from ..scans.memory import check_memory
 from ..scans.preparation import prepare_image
+from ..scans.store import stored
 from .model import Model
 
 
@@ -26,7 +27,7 @@ class PreparedScan:
 
     Attributes:
         images: the channels.
-        image: prepared, [C, I, J, K] float32.
+        image: prepared, [C, I, J, K] float16, as `ScanStore` has it: a scan gives the same result on every way.
         grid: of the prepared scan.
     """
 
@@ -53,7 +54,8 @@ def read_scan(model: Model, case: Case, events: Events, beside: bool = False) ->
     share = 0.5 if beside else 1.0
     check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.patch[2], share)
     images = read_channels(case.images, events)
-    return PreparedScan(tuple(images), *prepare_image(images, model.preparation))
+    image, grid = prepare_image(images, model.preparation)
+    return PreparedScan(tuple(images), stored(image), grid)
 
 
 class ReadAhead:

@@ -21,7 +21,7 @@ class Result:
     """One segmented scan.
 
     Attributes:
-        images: the channels of the scan; the first gives the grid.
+        images: the channels of the scan; the first gives the grid. Empty if they were not read for it.
         labels: label map with the training values of the classes, on the grid of the scan.
         uncertainty: mean of 1 - (largest probability) over each class that was found, by its value.
         uncertainty_map: the same for each voxel, in percent, on the grid of the scan; None if it was not asked for.

@@ -13,12 +13,13 @@ import numpy as np
 from ..events import Events
 from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule
+from .class_slabs import class_probabilities
 from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores
 from .failed_training import check_training
 from .folds import plan_folds
 from .labelled_cases import LabelledCases, checking
 from .preview import Previews
-from .sliding_window import OVERLAP, class_probabilities
+from .scan_maps import OVERLAP
 from .training import Training
 
 # Of the minutes, at most: for segmenting a training scan at the end, and of the rest for segmenting held-out ones.

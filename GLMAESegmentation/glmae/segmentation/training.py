@@ -47,7 +47,17 @@ MOST_SKIPPED = 20
 class Training:
     """Network, optimiser and averaged weights of one run, and the steps on them.
 
+    Args:
+        network: to be trained.
+        config: of the run.
+        scans: to train on.
+        schedule: how long.
+        device: where.
+        gentle: whether the network is a start that fits its scans already, see `FinetuneConfig.gentle`.
+        memory: how little of it is used.
+
     Attributes:
+        scans: that it trains on.
         location: where the classes lie in its scans; None if that is not used.
     """
 
@@ -58,7 +68,7 @@ class Training:
         scans: Sequence[LabelledScan],
         schedule: Schedule,
         device: torch.device,
-        pretrained: bool,
+        gentle: bool = False,
         memory: MemoryLadder | None = None,
     ) -> None:
         self.network, self.config, self.schedule, self.device = network.to(device), config, schedule, device
@@ -68,16 +78,20 @@ class Training:
         if self._channels_last:
             train_channels_last(self.network)
         self.memory = memory or MemoryLadder(config, network.backbone.config.patch_size)
-        self._scans, self._events = scans, silent()
+        self.scans, self._events = scans, silent()
         self.location = LocationPrior.of(scans) if config.location else None
         self._near: list[np.ndarray] | None = None
         if self.location is not None:
             self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
         self._batch = self._batches()
-        self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, pretrained))
+        self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, gentle))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
         self._decay: float | None = None
+        self._start = None
+        if gentle:
+            self._start = {name: entry.detach().clone() for name, entry in self.network.state_dict().items()}
+        self._ended = False
         self._skipped = 0
         self._whole = True  # no step has changed a part of the state
 
@@ -214,7 +228,7 @@ class Training:
         """What gives the batch of a step."""
         config = self.config
         sampler = CropSampler(
-            self._scans,
+            self.scans,
             config.patch,
             config.batch,
             config.foreground,
@@ -247,9 +261,17 @@ class Training:
         )
 
     def averaged_network(self) -> SegmentationNetwork:
-        """The network with the averaged weights."""
-        if self.averaged is not None:
-            self.network.load_state_dict(self.averaged.module.state_dict())
+        """The network with the weights that are kept: the average of the last steps' and, after gentle training, of
+        a share of the start's, the more the fewer scans there are (weights between start and end, Wortsman et al., CVPR
+        2022). No step follows.
+        """
+        if not self._ended:
+            end = (self.network if self.averaged is None else self.averaged.module).state_dict()
+            if self._start is not None:
+                keep = self.config.keep / len(self.scans)
+                end = {name: torch.lerp(entry, self._start[name], keep) for name, entry in end.items()}
+            self.network.load_state_dict(end)
+            self._ended = True
         return self.network.eval()
 
     def _average(self) -> None:
@@ -294,11 +316,15 @@ class Training:
             restore_weights(self._begin_average(checkpoint.state["decay"]), checkpoint.under("averaged."), path)
 
 
-def _parameter_groups(network: SegmentationNetwork, config: FinetuneConfig, pretrained: bool) -> list[dict[str, Any]]:
-    backbone_rate = config.pretrained_rate if pretrained else config.backbone_rate
+def _parameter_groups(network: SegmentationNetwork, config: FinetuneConfig, gentle: bool) -> list[dict[str, Any]]:
+    factors = config.gentle if gentle else (1.0, 1.0, 1.0)
+    head, trunk, backbone = (
+        rate * factor
+        for rate, factor in zip((config.rate, config.trunk_rate, config.backbone_rate), factors, strict=True)
+    )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        rate = backbone_rate if name.startswith("backbone.") else config.rate
+        rate = backbone if name.startswith("backbone.") else trunk if name.startswith("head.trunk.") else head
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]

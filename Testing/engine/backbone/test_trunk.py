@@ -28,6 +28,11 @@ def test_maps_lie_on_the_tokens_and_on_the_sub_voxels(patch_size):
     half = tuple(side // part for side, part in zip(x.shape[2:], own.subvoxels, strict=True))
     assert maps.coarse.shape == (2, own.coarse_width, *grid)
     assert maps.fine.shape == (2, own.fine_width, *half)
+    assert maps.entry.shape == maps.fine.shape
+    # From the tokens to the finest one each is larger than the one before.
+    assert [level.shape[1] for level in maps.between] == list(own.between_widths)
+    sizes = [level.shape[2] for level in (maps.coarse, *maps.between, maps.fine)]
+    assert sizes == sorted(set(sizes))
 
 
 def test_weights_of_the_same_shape_are_taken():

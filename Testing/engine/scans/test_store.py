@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -55,20 +53,30 @@ def test_second_call_does_only_what_is_missing(folder, job):
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     store = ScanStore.prepare(folder, cases, PREPARATION, table)
     assert all((folder / name).stat().st_mtime_ns == time for name, time in before.items())
-    assert len(list(folder.iterdir())) == 9
-    # As after a kill between two files: the description, written last, is missing.
-    description = next(
-        path for path in folder.glob("*.json") if json.loads(path.read_text("utf-8"))["name"] == NAMES[1]
-    )
-    description.unlink()
-    again = ScanStore.prepare(folder, cases, PREPARATION, table)
-    assert description.is_file()
-    np.testing.assert_array_equal(again.image(1), store.image(1))
+    assert len(list(folder.iterdir())) == 12
+    # As after a kill between two files: the description, written last, or the array is missing.
     for kind in ("image", "label"):
-        lost = description.with_name(f"{description.stem}.{kind}.npy")
-        lost.unlink()
-        ScanStore.prepare(folder, cases, PREPARATION, table)
-        assert lost.is_file()
+        whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+        name = store.entries[1][kind]
+        for lost in (folder / f"{name}.{kind}.json", folder / f"{name}.{kind}.npy"):
+            lost.unlink()
+            again = ScanStore.prepare(folder, cases, PREPARATION, table)
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+            np.testing.assert_array_equal(again.image(1), store.image(1))
+
+
+def test_a_corrected_label_leaves_the_image_as_it_is(folder, job, save, scan, label):
+    _, table = job
+    case = Case("a", (save(scan, "a.nrrd"),), save(label, "a_label.nrrd"))
+    first = ScanStore.prepare(folder, [case], PREPARATION, table)
+    image = folder / f"{first.key(0)}.image.npy"
+    written = image.stat().st_mtime_ns
+    save(sitk.Cast(label == 1, sitk.sitkUInt8), "a_label.nrrd")
+    second = ScanStore.prepare(folder, [case], PREPARATION, table)
+    assert second.key(0) == first.key(0)
+    assert image.stat().st_mtime_ns == written
+    assert second.entries[0]["label"] != first.entries[0]["label"]
+    assert second.annotated(0) != first.annotated(0)
 
 
 def test_changes_are_noticed(folder, job, save, scan, label):

@@ -37,17 +37,14 @@ def training(labelled, trained_model):
     assert label is not None
     scan = LabelledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
     config = FinetuneConfig(patch=model.config.patch, head=model.config.head)
-    return Training(model.network, config, [scan], Schedule(1), CPU, pretrained=False)
+    return Training(model.network, config, [scan], Schedule(1), CPU)
 
 
 def biased(training: Training, biases: dict[int, float]) -> Training:
     """The real network with the bias of some classes pushed up or down."""
     with torch.no_grad():
-        for name, parameter in training.network.head.named_parameters():
-            if name in ("output.bias", "coarse_output.bias"):
-                each = len(parameter) // 3  # values of a class, one for each sub-voxel
-                for number, bias in biases.items():
-                    parameter[number * each : (number + 1) * each] += bias
+        for number, bias in biases.items():
+            training.network.head.output.bias[number] += bias
     return training
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from voxelwise import Voxelwise
 
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
+from glmae.segmentation.class_slabs import class_probabilities
 from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import CropSampler, LabelledScan
 from glmae.segmentation.finetuning import finetune
@@ -22,7 +25,6 @@ from glmae.segmentation.inference import segment_case
 from glmae.segmentation.labelled_cases import LabelledCases
 from glmae.segmentation.location_prior import LEAST, PLACES, LocationPrior
 from glmae.segmentation.model import load_model
-from glmae.segmentation.sliding_window import class_probabilities
 from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
@@ -39,16 +41,16 @@ def scan(shift: int = 0, side: int = 64, annotated: tuple[bool, ...] = (True, Tr
     return LabelledScan(image, label, annotated, SPACING)
 
 
-class Everywhere(nn.Module):
+class Everywhere(Voxelwise):
     """Says 0.2 background, 0.5 class 1, 0.3 class 2 in every voxel."""
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
         shares = torch.tensor([0.2, 0.5, 0.3]).log()
-        return [shares.view(1, 3, 1, 1, 1).expand(len(x), 3, *x.shape[2:])]
+        return [shares.view(1, 3, 1, 1, 1).expand(len(maps[0]), 3, *maps[0].shape[2:])]
 
 
 def weighed(prior: LocationPrior, image: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> np.ndarray:
-    return class_probabilities(Everywhere(), image, (32, 32, 32), CPU, location=prior.on(image, spacing))
+    return class_probabilities(Everywhere(), image, (32, 32, 32), CPU, priors=[prior.on(image, spacing)])
 
 
 def test_left_and_right_are_told_apart_by_place() -> None:
@@ -170,7 +172,7 @@ def test_results_and_held_out_scores_are_weighed(untrained_model: Path, sample_s
     scan = LabelledScan(store.image(0), label, store.annotated(0), model.preparation.spacing)
     prior = LocationPrior(factors, LocationPrior.of([scan]).lengths)
 
-    training = Training(model.network, FinetuneConfig(patch=model.config.patch), [scan], Schedule(1), CPU, False)
+    training = Training(model.network, FinetuneConfig(patch=model.config.patch), [scan], Schedule(1), CPU)
     training.location = prior
     scored = LabelledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
     segmented = segment_case(replace(model, fingerprint=None, location=prior), cases[0], CPU).labels

@@ -39,7 +39,7 @@ from glmae.segmentation.finetuning import _labelled_scans
 
 folder = Path(sys.argv[1])
 keys = sorted(path.name.split(".")[0] for path in folder.glob("*.image.npy"))[: int(sys.argv[2])]
-store = ScanStore(folder, [{"key": key, "label": True, "annotated": [True]} for key in keys])
+store = ScanStore(folder, [{"image": key, "label": key, "annotated": [True]} for key in keys])
 scans = _labelled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
 sampler = CropSampler(scans, (32, 32, 32), 1, 0.67, None, 0)
 highest = 0

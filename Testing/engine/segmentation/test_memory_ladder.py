@@ -36,7 +36,7 @@ def training(steps: int, config: FinetuneConfig = CONFIG, ladder: MemoryLadder |
     label[5:15, 5:15, 5:15], label[18:25, 8:20, 6:12] = 1, 2
     image = (label[None] + rng.normal(0, 0.3, (1, *label.shape))).astype(np.float16)
     scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
-    return Training(network(), config, [scan], Schedule(steps), CPU, False, ladder)
+    return Training(network(), config, [scan], Schedule(steps), CPU, memory=ladder)
 
 
 def at_level(level: int, config: FinetuneConfig = CONFIG) -> MemoryLadder:

@@ -42,7 +42,7 @@ def test_tokens_reach_the_logits(head):
     with torch.no_grad():
         with_tokens = network(x)[0]
         maps = network.backbone.features(x, network.head.after)
-        without = network.head(x, [torch.zeros_like(part) for part in maps])[0]
+        without = network.logits(network.head.maps(x, [torch.zeros_like(part) for part in maps]))[0]
     assert not torch.allclose(with_tokens, without, atol=1e-3)
 
 

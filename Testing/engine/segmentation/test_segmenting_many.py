@@ -126,7 +126,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
     damaged = tmp_path / f"{names[1]}.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:3000])
     tried, reached = {name: Event() for name in names}, []
-    real_read, real_slabs = read_ahead.read_channels, inference.probability_slabs
+    real_read, real_maps = read_ahead.read_channels, inference.scan_maps
 
     def read(images, *rest):
         try:
@@ -134,13 +134,13 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
         finally:
             tried[images[0].name.removesuffix(".nii.gz")].set()
 
-    def slabs(*words, **more):
+    def maps(*words, **more):
         if not reached:
             reached.append(tried[names[1]].wait(60))
-        return real_slabs(*words, **more)
+        return real_maps(*words, **more)
 
     monkeypatch.setattr(read_ahead, "read_channels", read)
-    monkeypatch.setattr(inference, "probability_slabs", slabs)
+    monkeypatch.setattr(inference, "scan_maps", maps)
     events: list[dict] = []
     segment_now = {"model": untrained_model, "images": [tmp_path], "device": "cpu"}
     assert segment(**segment_now, out=tmp_path / "out", events=recorded(events)) == [names[1]]
@@ -171,10 +171,10 @@ def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, sca
 
 
 def test_a_cpu_without_enough_memory_is_a_state(untrained_model, scan, tmp_path, monkeypatch):
-    def forward(self, x):
+    def maps(self, x):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to")
 
-    monkeypatch.setattr(SegmentationNetwork, "forward", forward)
+    monkeypatch.setattr(SegmentationNetwork, "maps", maps)
     events: list[dict] = []
     assert segment(model=untrained_model, images=[scan], out=tmp_path, device="cpu", events=recorded(events)) == [NAME]
     (failed,) = [event for event in events if event.get("state") == "failed"]

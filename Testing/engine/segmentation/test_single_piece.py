@@ -145,7 +145,7 @@ def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, unt
     assert label is not None
     scan = LabelledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
     config = FinetuneConfig(patch=model.config.patch, head=model.config.head, location=False)  # as the model
-    training = Training(model.network, config, [scan], Schedule(1), CPU, pretrained=False)
+    training = Training(model.network, config, [scan], Schedule(1), CPU)
     labelled = LabelledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
     scored = labelled.segment(1, training, lambda: None)
     assert [pieces(scored, value) for value in kept.left_out] == [1] * len(kept.left_out)

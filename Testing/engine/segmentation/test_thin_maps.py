@@ -43,7 +43,7 @@ def test_gradients_do_not_depend_on_what_memory_held(kind, last):
         waste = [torch.full((10**size,), value) for size in (3, 4, 5, 6) for _ in range(6)]
         del waste
         with torch.autocast("cpu", torch.bfloat16):
-            logits = head(x, maps)[0]
+            logits = head.logits(head.maps(x, maps))[0]
         logits.float().square().mean().backward()
         found.append([parameter.grad for parameter in head.parameters() if parameter.grad is not None])
     for other in found[1:]:
@@ -54,14 +54,14 @@ def test_gradients_do_not_depend_on_what_memory_held(kind, last):
 
 def test_parameters_names_and_results_stay():
     torch.manual_seed(0)
-    head = HEADS["subvoxel"](1, 2, preset("tiny")).eval()
+    head = HEADS["maps"](1, 2, preset("tiny")).eval()
     parameters, state = list(head.parameters()), list(head.state_dict())
     x, maps = torch.randn(1, 1, 16, 16, 24), [torch.randn(1, preset("tiny").width, 2, 2, 3) for _ in head.after]
-    before = head(x, maps)[0]
+    before = head.logits(head.maps(x, maps))[0]
     guard_thin_maps(head)
     assert all(one is two for one, two in zip(parameters, head.parameters(), strict=True))
     assert list(head.state_dict()) == state
-    assert torch.equal(head(x, maps)[0], before)
+    assert torch.equal(head.logits(head.maps(x, maps))[0], before)
 
 
 def unguarded(network):
@@ -75,7 +75,7 @@ def test_whatever_is_trained_on_a_cpu_is_guarded():
     scan = LabelledScan(
         np.zeros((1, 20, 18, 16), np.float16), np.ones((20, 18, 16), np.uint8), (True,), (1.0, 1.0, 1.0)
     )
-    Training(network, FinetuneConfig(patch=(16, 16, 16)), [scan], Schedule(1), CPU, pretrained=False)
+    Training(network, FinetuneConfig(patch=(16, 16, 16)), [scan], Schedule(1), CPU)
     assert not unguarded(network)
 
     config = pretrain_config("tiny").changed({"weights": {"dense": 1.0}})

@@ -43,9 +43,9 @@ def seen_after_each_step(run: Training, folder: Path, look: Callable[[dict], Any
     return seen
 
 
-def test_head_and_backbone_warm_up_and_run_down_at_rates_of_their_own(tmp_path):
-    run = training(8, dataclasses.replace(CONFIG, rate=4e-3, backbone_rate=1e-3, warm_up=0.25))
-    parts = run.network.head, run.network.backbone.blocks
+def test_head_trunk_and_backbone_warm_up_and_run_down_at_rates_of_their_own(tmp_path):
+    run = training(8, dataclasses.replace(CONFIG, rate=4e-3, trunk_rate=2e-3, backbone_rate=1e-3, warm_up=0.25))
+    parts = run.network.head.output, run.network.head.trunk, run.network.backbone.blocks
 
     def rates(event: dict) -> list[set[float]]:
         own = [{id(parameter) for parameter in part.parameters()} for part in parts]
@@ -55,8 +55,9 @@ def test_head_and_backbone_warm_up_and_run_down_at_rates_of_their_own(tmp_path):
     found = seen_after_each_step(run, tmp_path, rates)
     places = [(step + 0.5) / 8 for step in range(8)]
     factors = [t / 0.25 if t < 0.25 else 0.5 * (1 + math.cos(math.pi * (t - 0.25) / 0.75)) for t in places]
-    for (head, backbone), factor in zip(found, factors, strict=True):
+    for (head, trunk, backbone), factor in zip(found, factors, strict=True):
         assert list(head) == pytest.approx([4e-3 * factor])
+        assert list(trunk) == pytest.approx([2e-3 * factor])
         assert list(backbone) == pytest.approx([1e-3 * factor])
 
 
@@ -78,7 +79,7 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone():
 
 def test_gradients_are_clipped_and_of_one_batch():
     """The second step of a run that learns nothing has the gradients of a run that begins there."""
-    still = dataclasses.replace(CONFIG, rate=0.0, backbone_rate=0.0, clip=1e-3)
+    still = dataclasses.replace(CONFIG, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, clip=1e-3)
     run, beginning = training(4, still), training(4, still)
     run.step()
     run.schedule.step_done()
@@ -98,11 +99,12 @@ def test_classes_count_alike_at_first_and_voxels_at_the_end(tmp_path):
     image = np.random.default_rng(0).normal(size=(1, *label.shape)).astype(np.float16)
     scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
     plain = AugmentationConfig(spatial=0, elastic=0, intensity=0)
-    still = dataclasses.replace(CONFIG, patch=label.shape, rate=0.0, backbone_rate=0.0, augmentation=plain)
+    still = dataclasses.replace(
+        CONFIG, patch=label.shape, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, augmentation=plain
+    )
     run = Training(network(), still, [scan], Schedule(4), CPU, False)
     with torch.no_grad():
-        for output in (run.network.head.output, run.network.head.coarse_output):
-            output.bias.view(3, -1)[2] -= 3  # the small class is the less expected one
+        run.network.head.output.bias[2] -= 3  # the small class is the less expected one
     found = seen_after_each_step(run, tmp_path, lambda event: event["loss"])
     with torch.no_grad(), autocast(CPU):
         logits = run.network.train()(torch.from_numpy(image)[None].float())

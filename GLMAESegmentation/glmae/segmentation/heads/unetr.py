@@ -56,8 +56,8 @@ class UnetrHead(nn.Module):
         )
         self.output = nn.Conv3d(feature_size, classes + 1, kernel_size=1)
 
-    def forward(self, x: Tensor, token_maps: Sequence[Tensor]) -> list[Tensor]:
-        """Logits [B, n+1, I, J, K], one entry.
+    def maps(self, x: Tensor, token_maps: Sequence[Tensor]) -> list[Tensor]:
+        """The logits [B, n+1, I, J, K] themselves.
 
         Args:
             x: the scan, [B, C, I, J, K].
@@ -69,3 +69,7 @@ class UnetrHead(nn.Module):
         for decoder, skip in zip(reversed(self.decoders), reversed(skips), strict=True):
             features = decoder(features, skip)
         return [self.output(features)]
+
+    def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps, which are the logits."""
+        return list(maps)

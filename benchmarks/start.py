@@ -1,0 +1,148 @@
+"""Ways to begin and to go on with a fine-tuning, at equal steps.
+
+    python benchmarks/start.py --data DIR [--sets ...] [--labels 1 2] [--seeds 0 1 2] [--steps 0 120] [--arms new ...]
+                               [--before CHECKOUT] [--threads 1] [--tuning --out FILE]
+
+Arms: `new` is what `glmae finetune` does (with 0 steps the instant model); `new_high` the same with full rates;
+`low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `asis` and
+`scratch` are the pre-trained and the random backbone as trained before there was an instant model, by the engine in
+CHECKOUT (`git worktree add CHECKOUT 29d0182`). Rows go to benchmarks/results/start.json at once; what is there already
+is not run again. With --tuning scans of the pool are scored instead of test scans: by these everything was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_set import DataSet, find_data_sets
+from few_label import validation
+from machine import describe_machine, use
+from results_file import ResultsFile
+
+from glmae.errors import GLMAEError, RequestError
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results" / "start.json"
+KEY = ("set", "labels", "seed", "steps", "arm", "scans")
+BEFORE = ("asis", "scratch")
+ARMS: dict[str, tuple[str, ...]] = {
+    "new": (),
+    "new_high": ("--setting", "gentle=[1, 1, 1]"),
+    "low": ("--setting", "start_steps=0", "--setting", "fits=0"),
+    "scratch_new": ("--backbone", "none"),
+    "asis": ("--setting", "validation=0"),
+    "scratch": ("--setting", "validation=0", "--backbone", "none"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: every row is there; 1: some failed, each named; 2: the request is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.tuning and options.out == RESULTS:
+            raise RequestError("rows of --tuning are no results; name another file with --out")
+        if options.before is None and set(options.arms) & set(BEFORE):
+            raise RequestError("asis and scratch need --before: a checkout of the engine before the instant model")
+        sets = find_data_sets(options.data, options.sets)
+        results = ResultsFile(options.out, KEY)
+    except GLMAEError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    use(options.threads, ())
+    failed = 0
+    for data, row in _planned(sets, options):
+        test = validation(data, row["seed"], row["labels"]) if options.tuning else data.test(row["seed"])
+        test = test[: options.scans or None]
+        row |= {"scans": len(test), "device": "cpu", "threads": options.threads}
+        if not test or row in results:
+            continue
+        try:
+            row |= run(data, row, test, options.before, options.setting)
+        except GLMAEError as error:
+            print(f"{row}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        results.add(row, describe_machine("cpu"))
+        print(" ".join(str(row[name]) for name in KEY), f"{row['dice']:.3f}", flush=True)
+    return 1 if failed else 0
+
+
+def run(
+    data: DataSet, row: dict[str, Any], test: Sequence[str], before: Path | None, settings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Train, segment and score one row in processes of their own: `dice`, `per_case`.
+
+    Raises:
+        GLMAEError: a command failed; with what it said.
+    """
+    labeled = data.labelled(row["seed"], row["labels"])
+    assert labeled is not None
+    old = row["arm"] in BEFORE
+    extra = [word for setting in settings for word in ("--setting", setting)]
+    with tempfile.TemporaryDirectory() as work:
+        model, found, report = Path(work) / "model", Path(work) / "found", Path(work) / "report.json"
+        images, labels = ["--images", str(data.images)], ["--labels", str(data.labels)]
+        length = ["--steps", str(row["steps"]), "--seed", str(row["seed"])]
+        command = ["finetune", *images, *labels, "--cases", *labeled, "--out", str(model), *length]
+        _glmae([*command, *ARMS[row["arm"]], *(() if old else extra)], before if old else ROOT, row["threads"])
+        scans = [str(data.image(name)) for name in test]
+        segment = ["segment", "--model", str(model), "--images", *scans, "--out", str(found), "--format", "nii.gz"]
+        _glmae(segment, before if old else ROOT, row["threads"])
+        _glmae(["evaluate", "--predictions", str(found), *labels, "--out", str(report)], ROOT, row["threads"])
+        content = json.loads(report.read_text(encoding="utf-8"))
+    per_case: dict[str, list[float]] = {}
+    for entry in content["cases"]:
+        if entry["dice"] is not None:
+            per_case.setdefault(entry["case"], []).append(entry["dice"])
+    means = [sum(values) / len(values) for _, values in sorted(per_case.items())]
+    return {"dice": round(sum(means) / len(means), 4), "per_case": [round(value, 4) for value in means]}
+
+
+def _glmae(words: Sequence[str], root: Path | None, threads: int) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(root or ROOT) / "GLMAESegmentation")}
+    environment |= {"OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "glmae", *words]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    if ended.returncode:
+        raise GLMAEError(f"glmae {words[0]} ended with {ended.returncode}: {(ended.stderr or ended.stdout)[-500:]}")
+
+
+def _planned(sets: Sequence[DataSet], options: argparse.Namespace) -> Iterator[tuple[DataSet, dict[str, Any]]]:
+    """The rows, in an order that keeps a partial grid balanced."""
+    for seed in options.seeds:
+        for labels in options.labels:
+            for data in sets:
+                for steps in options.steps:
+                    for arm in options.arms:
+                        # Before the first step there is one way only, from either backbone.
+                        if data.labelled(seed, labels) and (steps or arm in ("new", "scratch_new")):
+                            yield data, {"set": data.name, "labels": labels, "seed": seed, "steps": steps, "arm": arm}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sets", nargs="+", metavar="SET")
+    parser.add_argument("--labels", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", nargs="+", type=int, default=[0, 120])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["new", "new_high", "scratch_new"])
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--scans", type=int, default=0, help="score on the first scans only (default: all)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tuning", action="store_true", help="score on scans of the pool")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="of glmae finetune")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

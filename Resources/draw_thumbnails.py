@@ -19,6 +19,7 @@ MODULE = Path(__file__).resolve().parents[1] / "GLMAESegmentation"
 SCANS = MODULE / "Resources" / "SampleScans"
 SIZE = (288, 192)  # three to two, as Slicer's buttons
 GAP = 6
+COLORS = 24
 BACKGROUND = (24, 25, 30)
 
 
@@ -62,8 +63,10 @@ def main() -> None:
     labelled = re.findall(r'"(hippocampus_\d+)"', source)
     others = [f"hippocampus_{number}" for number in re.findall(r'"(\d{3})"', source)]
     icons = MODULE / "Resources" / "Icons"
-    mosaic(labelled, 1, labelled=True).save(icons / "SampleLabelled.png", optimize=True)
-    mosaic(others, 3, labelled=False).save(icons / "SampleUnlabelled.png", optimize=True)
+    pictures = {"SampleLabelled.png": mosaic(labelled, 1, True), "SampleUnlabelled.png": mosaic(others, 3, False)}
+    for name, picture in pictures.items():
+        # Few colors keep the clone small.
+        picture.quantize(COLORS, dither=Image.Dither.NONE).save(icons / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from glmae.backbone.presets import preset
 from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.pretraining.dense_consistency import DenseConsistency
 from glmae.pretraining.dense_views import DensePairs, dense_pair
-from glmae.pretraining.synthetic_volumes import SyntheticScans
+from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 64
 

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from glmae.pretraining.configuration import LossWeights, pretrain_config
 from glmae.pretraining.dense_views import dense_pair
-from glmae.pretraining.synthetic_volumes import SyntheticScans
 from glmae.pretraining.views import ScanList, read_neighbourhoods
+from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 200
 

@@ -60,7 +60,7 @@ def main() -> int:
         print("3/3  Comparing with the labels drawn by hand", flush=True)
         failed += evaluate(predictions=segmentations, labels=SCANS / "labels", out=report, events=events)
         content = json.loads(report.read_text(encoding="utf-8"))
-        heading = f"Learnt from {len(LABELLED)} labelled scans: mean Dice {content['mean_dice']:.2f} on the others"
+        heading = f"Learned from {len(LABELLED)} labeled scans: mean Dice {content['mean_dice']:.2f} on the others"
         overview_of_folders(overview, heading, SCANS / "images", segmentations, SCANS / "labels", content)
     except GLMAEError as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -107,7 +107,10 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
 
     table = ClassTable((SegmentClass(1, "a"), SegmentClass(2, "b")))
     preparation = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    torch.manual_seed(0)
     network = SegmentationNetwork(preset("tiny"), 2).eval()
+    with torch.no_grad():
+        network.head.output.weight.mul_(10)  # sure of itself, as a trained one is
     save_model(tmp_path / "two", Model(network, FinetuneConfig(patch=(16, 16, 16)), preparation, table), {})
     x = torch.randn(1, 1, 16, 16, 16)
     with torch.inference_mode():

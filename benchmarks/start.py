@@ -36,7 +36,7 @@ BEFORE = ("asis", "scratch")
 ARMS: dict[str, tuple[str, ...]] = {
     "new": (),
     "new_high": ("--setting", "gentle=[1, 1, 1]"),
-    "low": ("--setting", "start_steps=0", "--setting", "fits=0"),
+    "low": ("--setting", "start_steps=0", "--setting", "fits=0", "--setting", "keep=0"),
     "scratch_new": ("--backbone", "none"),
     "asis": ("--setting", "validation=0"),
     "scratch": ("--setting", "validation=0", "--backbone", "none"),

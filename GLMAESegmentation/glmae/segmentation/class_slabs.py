@@ -129,6 +129,18 @@ def class_slabs(
         at = end
 
 
+def class_numbers(
+    network: SegmentationNetwork,
+    maps: ScanMaps,
+    device: torch.device,
+    priors: Sequence[Prior] = (),
+    on_block: Callable[[], None] | None = None,
+) -> np.ndarray:
+    """The most probable class of each voxel, [I, J, K] uint8; arguments as of `class_slabs`."""
+    slabs = class_slabs(network, maps, device, priors, on_block)
+    return np.concatenate([slab.winners()[0] for slab in slabs], axis=-1)
+
+
 def probability_slabs(
     network: SegmentationNetwork,
     image: np.ndarray,

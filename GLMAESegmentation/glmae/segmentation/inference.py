@@ -20,7 +20,7 @@ from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
-from .class_slabs import Prior, Slab, class_slabs
+from .class_slabs import Prior, Slab, class_numbers, class_slabs
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
 from .read_ahead import PreparedScan, ReadAhead, read_scan
@@ -208,8 +208,8 @@ def classify_scan(
     doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
     if model.atlases is not None:
-        first = class_slabs(model.network, maps, device, priors, on_block)
-        moved = model.atlases.on(np.concatenate([slab.winners()[0] for slab in first], axis=-1), grid.spacing)
+        first = class_numbers(model.network, maps, device, priors, on_block)
+        moved = model.atlases.on(first, grid.spacing)
         priors += [] if moved is None else [moved]
     slabs = class_slabs(model.network, maps, device, priors, on_block)
 

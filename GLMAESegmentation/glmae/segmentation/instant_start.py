@@ -13,14 +13,14 @@ from torch import Tensor
 from ..scans.classes import IGNORE
 from ..scans.normalisation import Normalisation, air
 from ..scans.store import ScanStore
-from .class_slabs import class_slabs
+from .class_slabs import class_numbers
 from .configuration import FinetuneConfig
 from .crops import LabelledScan
 from .head_fit import LabeledMaps, fit_head
 from .heads.maps import MapsHead
 from .map_store import MapStore, maps_digest
 from .network import SegmentationNetwork
-from .scan_maps import ScanMaps, scan_maps
+from .scan_maps import scan_maps
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,10 @@ class InstantStart:
         scan, name = self._scans[index], f"{self._store.key(index)}.{self._digest}"
         maps = self._maps.find(name)
         if maps is None:
-            maps = self._computed(network, scan, on_step)
+            patch, device = self._config.patch, self._device
+            maps = scan_maps(network, scan.image, patch, device, air=self._air, on_window=on_step)
             self._maps.keep(name, maps)
         return LabeledMaps(maps, np.asarray(scan.label), scan.annotated)
-
-    def _computed(self, network: SegmentationNetwork, scan: LabelledScan, on_step: Callable[[], None]) -> ScanMaps:
-        return scan_maps(network, scan.image, self._config.patch, self._device, air=self._air, on_window=on_step)
 
 
 class _OneAtATime(Sequence[LabeledMaps]):
@@ -118,8 +116,7 @@ def own_dice(network: SegmentationNetwork, scans: Sequence[LabeledMaps], device:
     """Dice of labeled scans on the prepared grid, mean over scans and the classes in them; 0 where there are none."""
     found = []
     for scan in scans:
-        slabs = class_slabs(network, scan.maps, device)
-        numbers = np.concatenate([slab.winners()[0] for slab in slabs], axis=-1)
+        numbers = class_numbers(network, scan.maps, device)
         known = scan.label != IGNORE
         for number, drawn in enumerate(scan.annotated, 1):
             own, other = scan.label == number, (numbers == number) & known

@@ -22,7 +22,7 @@ from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.scene.segment_voxels import content_of
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
-NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_155")
+NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from panel_scene import load_scan, write_model
 
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
-NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_155")
+NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 UI = ElementTree.parse(MODULE.parent / "Resources" / "UI" / "GLMAESegmentation.ui").getroot()
 
 

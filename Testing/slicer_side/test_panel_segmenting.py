@@ -16,7 +16,7 @@ from GLMAESegmentationLib.scene.scan_choice import review_order
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 from GLMAESegmentationLib.scene.segmentation_import import is_result
 
-NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_155")
+NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from panel_scene import load_scan
 from GLMAESegmentationLib.panel import state as action
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
-SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "155", "175")]
+SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "230", "299")]
 
 
 def states(window: ModuleWindow) -> list[str]:

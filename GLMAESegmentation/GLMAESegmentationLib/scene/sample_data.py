@@ -51,7 +51,7 @@ def sample_groups() -> tuple[SampleGroup, SampleGroup]:
         SampleGroup(
             _("Hippocampus: 6 MR scans without labels"),
             "SampleUnlabelled.png",
-            tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "155", "230", "249")),
+            tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "230", "299", "321")),
             labeled=False,
         ),
     )

@@ -100,8 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument(
         "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
     )
-    finetune.add_argument(
+    start = finetune.add_mutually_exclusive_group()
+    start.add_argument(
         "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
+    )
+    start.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="MODEL",
+        help="go on with an earlier model, for instance after a correction or with a further label",
     )
     finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
     finetune.add_argument(
@@ -287,6 +295,7 @@ def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[],
         cases=options.cases,
         classes=options.classes,
         backbone=options.backbone,
+        start=options.start,
         settings=dict(options.setting),
         folds=options.folds,
         finish=options.finish,

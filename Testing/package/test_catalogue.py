@@ -70,7 +70,8 @@ def tracked_files() -> list[Path]:
 def test_the_clone_is_small() -> None:
     """The index refuses 100 MB; a clone holds the files and the pack that a server makes of their history."""
     files = sum(path.stat().st_size for path in tracked_files())
-    reachable = subprocess.run(["git", "rev-list", "--objects", "HEAD"], capture_output=True, check=True, cwd=REPOSITORY)
+    listed = ["git", "rev-list", "--objects", "HEAD"]
+    reachable = subprocess.run(listed, capture_output=True, check=True, cwd=REPOSITORY)
     # Packed anew: how the copy at hand happens to be packed depends on its way here.
     pack = subprocess.run(
         ["git", "pack-objects", "--stdout", "-q"],

@@ -32,7 +32,7 @@ from .instant_start import InstantStart
 from .labelled_cases import LabelledCases
 from .map_store import MapStore
 from .memory_ladder import MemoryLadder
-from .model import save_model
+from .model import Model, load_model, save_model
 from .network import SegmentationNetwork
 from .scored_training import train_and_score
 from .training import Training
@@ -46,6 +46,7 @@ def finetune(
     cases: Sequence[str] | None = None,
     classes: Path | None = None,
     backbone: str | None = None,
+    start: Path | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     folds: int = 0,
@@ -67,6 +68,8 @@ def finetune(
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
+        start: an earlier model instead: its backbone, trunk, preparation and crop size are gone on with, and the head
+            is fitted anew to all labels; its classes must be among the new ones.
         steps: length of the run; with the same seed the weights are the same (on the CPU).
         minutes: instead of `steps`: the run ends, model written, after this time.
         folds: number of further trainings, each of the same length and without a part of the scans, on which it is
@@ -92,8 +95,11 @@ def finetune(
     events = events or silent()
     if (steps is None) == (minutes is None):
         raise RequestError("give either the number of steps or the minutes")
+    if start is not None and backbone is not None:
+        raise RequestError("an earlier model brings its own backbone; leave --backbone or --from out")
     FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
     labelled, table = _labelled_cases(images, labels, cases, classes, events)
+    earlier = None if start is None else _earlier(start, table)
     if folds and not 2 <= folds <= len(labelled):
         raise RequestError(f"--folds {folds}: choose a number from 2 to that of the labeled scans ({len(labelled)})")
     request = {
@@ -104,6 +110,7 @@ def finetune(
         "classes": table.to_json(),
         "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
         "backbone": backbone,
+        "from": None if start is None else _digest(start / WEIGHTS),
         "steps": steps,
         "minutes": minutes,
         "folds": folds,
@@ -122,15 +129,17 @@ def finetune(
         if should_stop():
             raise Stopped("stopped while the scans were looked at; add --resume to go on")
 
-    source = _backbone(backbone)
+    source = None if earlier is not None else _backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
     events.info(reason)
     looking = checked(events, check)
     warn_of_labels(labelled, table, looking)
     fingerprint = measure(labelled, table, looking)
+    if preparation is None and earlier is not None:
+        preparation = earlier.preparation
     preparation = preparation or plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
-    origin = {"pretrained": None if source is None else source.name}
+    origin = {"pretrained": None if source is None else source.name, "from": request["from"]}
     began -= run.seconds_spent
     run.begin()
     try:
@@ -138,16 +147,16 @@ def finetune(
             run.unfinished / "scans", labelled, preparation, table, events, should_stop=should_stop
         )
         scans = _labelled_scans(store, preparation)
-        build, config = _network(scans, preparation, table, source, chosen, seed, settings or {}, events)
+        build, config = _network(scans, preparation, table, earlier or source, chosen, seed, settings or {}, events)
         network = build()
         memory = MemoryLadder(config, network.backbone.config.patch_size)
         memory.plan(network, chosen, events)
 
         maps = MapStore(run.unfinished / "scans")
-        start = InstantStart(build, config, preparation.normalisation, store, scans, maps, chosen)
+        instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, chosen)
 
         def train(indices: Sequence[int], length: Schedule) -> Training:
-            begun = start.begin(indices, check)
+            begun = instant.begin(indices, check)
             subset = [scans[index] for index in indices]
             return Training(begun.network, config, subset, length, chosen, begun.fits, memory)
 
@@ -196,9 +205,20 @@ def _labelled_cases(
     return labelled, table
 
 
-def _digest(label: Path) -> str:
-    """SHA-256 of a label file: a run is not gone on with when a label was changed."""
-    return hashlib.sha256(label.read_bytes()).hexdigest()
+def _earlier(folder: Path, table: ClassTable) -> Model:
+    model = load_model(folder, torch.device("cpu"))
+    unknown = [name for name in model.classes.names if name not in table.names]
+    if unknown:
+        raise RequestError(
+            f"{folder}: its structures {', '.join(unknown)} are not among those of the labels "
+            f"({', '.join(table.names)}); draw them, too, or train without --from"
+        )
+    return model
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file: a run is not gone on with when a label or the model that it began with was changed."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:
@@ -216,7 +236,7 @@ def _network(
     scans: Sequence[LabelledScan],
     preparation: Preparation,
     table: ClassTable,
-    source: Path | None,
+    source: Model | Path | None,
     device: torch.device,
     seed: int,
     settings: Mapping[str, Any],
@@ -226,13 +246,19 @@ def _network(
     channels = len(preparation.normalisation)
     pretrained: VisionTransformer | None = None
     weights: Mapping[str, Tensor] = {}
-    if source is not None:
+    patch: tuple[int, int, int] | None = None
+    head = FinetuneConfig.head
+    if isinstance(source, Model):
+        pretrained, patch, head = source.network.backbone, source.config.patch, source.config.head
+        weights = source.network.head.state_dict()  # those of the trunk are looked for
+        backbone = pretrained.config
+    elif source is not None:
         pretrained = load_backbone(source, channels=channels, events=events)
         backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
     else:
         backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
-    patch = plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
-    config = FinetuneConfig(patch=patch, preset=backbone.name, seed=seed)
+    patch = patch or plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
+    config = FinetuneConfig(patch=patch, head=head, preset=backbone.name, seed=seed)
     config = config.changed({name: value for name, value in settings.items() if name != "preset"})
 
     def build() -> SegmentationNetwork:
@@ -246,7 +272,9 @@ def _network(
             trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
         return network
 
-    origin = "from scratch" if source is None else f"pre-trained ({source.name})"
+    origin = "from scratch" if source is None else "as learned so far"
+    if isinstance(source, Path):
+        origin = f"pre-trained ({source.name})"
     spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
     crop = " x ".join(map(str, config.patch))
     events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {crop} voxels.")

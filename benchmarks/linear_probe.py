@@ -23,7 +23,7 @@ from glmae.scans.classes import IGNORE
 from glmae.scans.fingerprint import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
-from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
+from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 
 # Steps of L-BFGS, and the weight of the squared coefficients: enough to converge on some thousand tokens.
 _STEPS, _DECAY = 100, 1e-3
@@ -59,7 +59,7 @@ def linear_probe(
     token = network.config.patch_size
     known = [number for number, name in enumerate(store.names) if name in labelled]
     shapes = [store.image(number).shape[1:] for number in known]
-    window = plan_patch([(i, j, k) for i, j, k in shapes], token, PATCH_VOXELS["cpu"])
+    window = plan_crop([(i, j, k) for i, j, k in shapes], token, CROP_VOXELS["cpu"])
 
     tokens, shares = [], []
     for number in known:

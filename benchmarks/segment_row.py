@@ -57,12 +57,12 @@ def measure(asked: Measurement) -> dict[str, Any]:
     """The row; `seconds` is null where the method does not fit into memory."""
     device = torch.device(asked.device)
     model = load_model(Path(asked.model), device)
-    network, patch = model.network, model.config.patch
+    network, crop = model.network, model.config.crop
     if asked.method == "monai_unetr48":
-        patch = UNETR_PATCH
+        crop = UNETR_PATCH
         network = _unetr(len(model.preparation.normalisation), asked.classes).to(device).eval()
     grid = prepared_grid(sitk.ReadImage(asked.image), model.preparation)
-    windows = len(dense_patch_slices([max(a, b) for a, b in zip(grid.size, patch, strict=True)], patch, _steps(patch)))
+    windows = len(dense_patch_slices([max(a, b) for a, b in zip(grid.size, crop, strict=True)], crop, _steps(crop)))
     counted = _Counted(network)
     run = {"glmae": _ours, "monai_same_network": _monai, "monai_unetr48": _unetr_scaled}[asked.method]
     with _limited_memory(asked):
@@ -85,7 +85,7 @@ def measure(asked: Measurement) -> dict[str, Any]:
         "precision": asked.precision,
         "method": asked.method,
         "seconds": None if seconds is None else round(seconds, 2),
-        "floor_seconds": None if seconds is None else round(_floor(asked, network, patch, model, computed, grid), 5),
+        "floor_seconds": None if seconds is None else round(_floor(asked, network, crop, model, computed, grid), 5),
         "windows": windows,
         "computed_windows": None if seconds is None else computed,
         **memory,
@@ -127,12 +127,12 @@ class _Counted(nn.Module):
 
 def _ours(asked: Measurement, model: Model, network: _Counted, windows: int) -> float:
     """As `glmae segment` does it, from the file of the scan to the file of the labels."""
-    device, patch = torch.device(asked.device), model.config.patch
+    device, crop = torch.device(asked.device), model.config.crop
     counting = Model(network, model.config, model.preparation, model.classes)  # type: ignore[arg-type]
     # MONAI's is warm, too, when its best batch has been found.
-    noise = np.random.default_rng(0).normal(size=(len(model.preparation.normalisation), *patch)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=(len(model.preparation.normalisation), *crop)).astype(np.float32)
     for _ in range(2):
-        list(probability_slabs(network, noise, patch, device))
+        list(probability_slabs(network, noise, crop, device))
     network.each.clear()
     began = time.perf_counter()
     (case,) = find_images([Path(asked.image)])
@@ -143,11 +143,11 @@ def _ours(asked: Measurement, model: Model, network: _Counted, windows: int) -> 
 
 def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) -> float:
     """MONAI's sliding window; reading, preparing, restoring and writing are ours, and so is their time."""
-    device, patch = torch.device(asked.device), model.config.patch
+    device, crop = torch.device(asked.device), model.config.crop
     predict = _predictor(asked, network)
     channels = len(model.preparation.normalisation)
     with torch.inference_mode():
-        batch = _best_batch(predict, (channels, *patch), device)
+        batch = _best_batch(predict, (channels, *crop), device)
         network.each.clear()
         began = time.perf_counter()
         scan = read_channels([Path(asked.image)])
@@ -156,7 +156,7 @@ def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) ->
 
         def infer(stitched_on: torch.device) -> Tensor:
             found: Any = sliding_window_inference(
-                inputs, patch, batch, predict, overlap=0.5, mode="gaussian", padding_mode="replicate",
+                inputs, crop, batch, predict, overlap=0.5, mode="gaussian", padding_mode="replicate",
                 sw_device=device, device=stitched_on,
             )  # fmt: skip
             return found[0]
@@ -233,7 +233,7 @@ def _timed(work: Callable[[], Any], times: int) -> float:
 def _floor(
     asked: Measurement,
     network: nn.Module,
-    patch: tuple[int, int, int],
+    crop: tuple[int, int, int],
     model: Model,
     windows: int,
     grid: Geometry,
@@ -241,7 +241,7 @@ def _floor(
     """The least seconds: MONAI runs the whole network on each window, ours the logits on each voxel once."""
     device = torch.device(asked.device)
     precision = getattr(torch, asked.precision)
-    x = torch.zeros(1, len(model.preparation.normalisation), *patch, device=device)
+    x = torch.zeros(1, len(model.preparation.normalisation), *crop, device=device)
     peaks = measure_peaks(device, precision)
     if asked.method != "glmae":
         return windows * floor_seconds(layers(network, x), peaks, precision)
@@ -249,7 +249,7 @@ def _floor(
     with torch.no_grad():
         maps = network.maps(x)
     of_maps, of_logits = layers(network.maps, x), layers(network.logits, maps)
-    share = math.prod(grid.size) / math.prod(patch)
+    share = math.prod(grid.size) / math.prod(crop)
     return windows * floor_seconds(of_maps, peaks, precision) + share * floor_seconds(of_logits, peaks, precision)
 
 
@@ -296,8 +296,8 @@ def _unetr(channels: int, classes: int) -> nn.Module:
     return network
 
 
-def _steps(patch: tuple[int, int, int]) -> list[int]:
-    return [side // 2 for side in patch]
+def _steps(crop: tuple[int, int, int]) -> list[int]:
+    return [side // 2 for side in crop]
 
 
 if __name__ == "__main__":

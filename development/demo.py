@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from glmae.errors import GLMAEError
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.evaluation import evaluate
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
 from glmae.segmentation.overview import overview_of_folders

@@ -57,7 +57,7 @@ class Recipe:
         """The fields of `FinetuneConfig` that are not the planned ones."""
         return {
             # A side that is no multiple of the token patch (BraTS21's 120) is rounded up.
-            "patch": [math.ceil(side / TOKEN) * TOKEN for side in self.crop],
+            "crop": [math.ceil(side / TOKEN) * TOKEN for side in self.crop],
             "preset": PRESET,
             "head": "unetr",
             "batch": 4,

@@ -101,7 +101,7 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
     from glmae.scans.classes import ClassTable, SegmentClass
     from glmae.scans.normalisation import Normalisation
     from glmae.scans.preparation import Preparation
-    from glmae.segmentation.configuration import FinetuneConfig
+    from glmae.segmentation.finetune_config import FinetuneConfig
     from glmae.segmentation.model import Model, load_model, save_model
     from glmae.segmentation.network import SegmentationNetwork
 
@@ -111,7 +111,7 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
     network = SegmentationNetwork(preset("tiny"), 2).eval()
     with torch.no_grad():
         network.head.output.weight.mul_(10)  # sure of itself, as a trained one is
-    save_model(tmp_path / "two", Model(network, FinetuneConfig(patch=(16, 16, 16)), preparation, table), {})
+    save_model(tmp_path / "two", Model(network, FinetuneConfig(crop=(16, 16, 16)), preparation, table), {})
     x = torch.randn(1, 1, 16, 16, 16)
     with torch.inference_mode():
         two = network(x)[0]

@@ -27,7 +27,7 @@ from glmae.run_folder import RunFolder
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation
-from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.model import Model, load_model, save_model
 from glmae.segmentation.network import SegmentationNetwork
 
@@ -44,7 +44,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = ClassTable((SegmentClass(1, "anterior", (0.9, 0.5, 0.2)), SegmentClass(2, "posterior")))
     model = Model(
         SegmentationNetwork(backbone, 2).eval(),
-        FinetuneConfig(patch=(16, 16, 16)),
+        FinetuneConfig(crop=(16, 16, 16)),
         Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)),
         classes,
     )

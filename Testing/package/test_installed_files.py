@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from cmake_text import MODULE, REPOSITORY, variables
 
-from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.finetune_config import FinetuneConfig
 
 MOCK = Path(__file__).parent / "slicer_cmake"
 LISTED = variables(MODULE / "CMakeLists.txt")

@@ -18,7 +18,7 @@ from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import SHIPPED, load_backbone, write_weights
 from glmae.errors import GLMAEError
 from glmae.model_folder import CARD, WEIGHTS, write_model
-from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.finetune_config import FinetuneConfig
 from GLMAESegmentationLib.setup.shipped_backbone import NAME
 
 LARGEST = 12_000_000  # bytes of weights

@@ -12,7 +12,7 @@ from engine.published_sets import scan, write_set
 from glmae.cli import main
 from glmae.events import recorded
 from glmae.scans.preparation import prepare_image
-from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.finetune_config import FinetuneConfig
 from research import paper
 from research.published_layout import LAYOUTS
 from research.recipes import RECIPES
@@ -39,9 +39,9 @@ def test_the_table_of_the_paper():
 @pytest.mark.parametrize("name", RECIPES)
 def test_settings_are_a_configuration_that_the_backbone_can_tile(name):
     recipe = RECIPES[name]
-    config = FinetuneConfig(patch=(16, 16, 16)).changed(recipe.settings)
+    config = FinetuneConfig(crop=(16, 16, 16)).changed(recipe.settings)
     assert (config.head, config.preset) == ("unetr", "base")
-    for side, wanted in zip(config.patch, recipe.crop, strict=True):
+    for side, wanted in zip(config.crop, recipe.crop, strict=True):
         assert side % 16 == 0
         assert wanted <= side < wanted + 16
 
@@ -86,7 +86,7 @@ def test_train_segment_and_score_a_published_set(tmp_path):
     assert paper.main(["arrange", "mmwhs", str(published), str(sets)]) == 0
     assert sorted(published.rglob("*")) == before
     folders = ["--images", str(sets / "train" / "images"), "--labels", str(sets / "train" / "labels")]
-    small = ["--setting", "preset=tiny", "--setting", "patch=[16,16,16]", "--setting", "batch=1", "--device", "cpu"]
+    small = ["--setting", "preset=tiny", "--setting", "crop=[16,16,16]", "--setting", "batch=1", "--device", "cpu"]
     words = ["--backbone", "none", "--out", str(model), "--steps", "1", *small]
     assert paper.main(["finetune", "mmwhs", *folders, *words]) == 0
     card = json.loads((model / "model.json").read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ def panel(scene: Any, tmp_path: Path) -> Iterator[Panel]:
 
 def with_small_crops(command: engine.EngineCommand) -> PlainProcess:
     """A step in much less than a second on any computer."""
-    small = ("--setting", "patch=[16, 16, 16]", "--setting", "batch=1")
+    small = ("--setting", "crop=[16, 16, 16]", "--setting", "batch=1")
     return PlainProcess(dataclasses.replace(command, arguments=(*command.arguments, *small)))
 
 

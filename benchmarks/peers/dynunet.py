@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet
 from task import Outcome, Task
 from torch import Tensor, nn
 
-from peers.training import Patch, PeerConfig, Shape, fastest_batch, run_network
+from peers.training import PeerConfig, Shape, Size, fastest_batch, run_network
 
 SMALLEST_SIDE = 4  # voxels of the coarsest feature map
 MOST_STRIDES = 5
@@ -54,13 +54,13 @@ class PlannedUNet(nn.Module):
         return list(logits.unbind(1)) if logits.ndim == x.ndim + 1 else [logits]
 
 
-def planned_levels(shape: Shape) -> tuple[list[Patch], list[Patch]]:
+def planned_levels(shape: Shape) -> tuple[list[Size], list[Size]]:
     """Kernels and strides of the levels, finest first, after nnU-Net's rules.
 
     An axis is halved while 4 voxels remain, and only while its spacing is less than twice the finest one of those that
     can still be halved; its kernel is 1 until its spacing is once less than twice the finest.
     """
-    sides, spacing = [float(side) for side in shape.patch], list(shape.spacing)
+    sides, spacing = [float(side) for side in shape.crop], list(shape.spacing)
     kernels, strides = [_kernel(spacing)], [(1, 1, 1)]
     while len(strides) <= MOST_STRIDES:
         large = [side / 2 >= SMALLEST_SIDE for side in sides]
@@ -76,11 +76,11 @@ def planned_levels(shape: Shape) -> tuple[list[Patch], list[Patch]]:
     return kernels, strides
 
 
-def fitted_patch(shape: Shape) -> Patch:
+def fitted_patch(shape: Shape) -> Size:
     """The crop with its sides rounded to what the strides divide."""
     _, strides = planned_levels(shape)
     sides = []
-    for axis, side in enumerate(shape.patch):
+    for axis, side in enumerate(shape.crop):
         unit = 1
         for stride in strides:
             unit *= stride[axis]
@@ -88,6 +88,6 @@ def fitted_patch(shape: Shape) -> Patch:
     return sides[0], sides[1], sides[2]
 
 
-def _kernel(spacing: list[float]) -> Patch:
+def _kernel(spacing: list[float]) -> Size:
     sides = [3 if mm < 2 * min(spacing) else 1 for mm in spacing]
     return sides[0], sides[1], sides[2]

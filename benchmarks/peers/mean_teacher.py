@@ -61,7 +61,7 @@ class MeanTeacher:
         store = ScanStore.prepare(Path(task.work) / "scans", pool, prepared.preparation, None, read_failures="skip")
         scans = [unlabelled_scan(store, index, prepared) for index in range(len(store))]
         shape, place = prepared.shape, crops_device(self.device)
-        self._sampler = CropSampler(scans, shape.patch, self.config.unlabelled, 0.0, SPATIAL, task.seed, device=place)
+        self._sampler = CropSampler(scans, shape.crop, self.config.unlabelled, 0.0, SPATIAL, task.seed, device=place)
 
     def loss(self, student: nn.Module, schedule: Schedule) -> Tensor:
         """How far the student is from the teacher on this step's crops without labels, weighted."""

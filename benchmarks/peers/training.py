@@ -28,13 +28,13 @@ from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.batches_ahead import BatchesAhead
-from glmae.segmentation.configuration import PATCH_VOXELS, SCAN_VOXELS, plan_patch
 from glmae.segmentation.crops import Batch, CropSampler, LabelledScan, crops_device
+from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, plan_crop
 from glmae.segmentation.loss import segmentation_loss
 from peers.augmentation import SPATIAL, Intensity, mirrored
 from peers.post_processing import PostProcessing
 
-Patch = tuple[int, int, int]
+Size = tuple[int, int, int]
 
 # The end of the names of methods whose results are processed further as ours are.
 POST = "_post"
@@ -77,7 +77,7 @@ class Shape:
 
     channels: int
     outputs: int
-    patch: Patch
+    crop: Size
     spacing: tuple[float, float, float]
 
 
@@ -103,7 +103,7 @@ class Companion(Protocol):
         """Called after the step number `steps`, counted from 1."""
 
 
-# Builds the network, which gives a list of logits, finest first. It may ask for a slightly different crop by `patch`.
+# Builds the network, which gives a list of logits, finest first. It may ask for a slightly different crop by `fit`.
 Build = Callable[[Shape, PeerConfig], nn.Module]
 Accompany = Callable[[Task, nn.Module, Prepared], Companion]
 
@@ -112,7 +112,7 @@ def run_network(
     task: Task,
     build: Build,
     config: PeerConfig,
-    fit: Callable[[Shape], Patch] | None = None,
+    fit: Callable[[Shape], Size] | None = None,
     accompany: Accompany | None = None,
 ) -> Outcome:
     """Read, prepare, train for the minutes of the task, and segment its test scans.
@@ -133,15 +133,15 @@ def run_network(
     preparation = plan_preparation(fingerprint, SCAN_VOXELS[device.type])
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]
-    voxels = config.voxels or PATCH_VOXELS[device.type]
-    patch = plan_patch([scan.label.shape for scan in scans], (config.token,) * 3, voxels)
-    shape = Shape(len(preparation.normalisation), len(table) + 1, patch, preparation.spacing)
+    voxels = config.voxels or CROP_VOXELS[device.type]
+    crop = plan_crop([scan.label.shape for scan in scans], (config.token,) * 3, voxels)
+    shape = Shape(len(preparation.normalisation), len(table) + 1, crop, preparation.spacing)
     if fit is not None:
-        shape = dataclasses.replace(shape, patch=fit(shape))
+        shape = dataclasses.replace(shape, crop=fit(shape))
     torch.manual_seed(task.seed)
     network = build(shape, config).to(device)
     place = crops_device(device)
-    sampler = CropSampler(scans, shape.patch, config.batch, config.foreground, SPATIAL, task.seed, device=place)
+    sampler = CropSampler(scans, shape.crop, config.batch, config.foreground, SPATIAL, task.seed, device=place)
     companion = None
     if accompany is not None:
         companion = accompany(task, network, Prepared(preparation, shape, config, device))
@@ -151,7 +151,7 @@ def run_network(
     post = PostProcessing.of(scans, fingerprint, table) if task.method.endswith(POST) else None
     ready = time.monotonic()
     for case in find_images(task.test_images):
-        _segment(case, network, shape.patch, preparation, table, device, task.predictions, post)
+        _segment(case, network, shape.crop, preparation, table, device, task.predictions, post)
     return Outcome(seconds=ready - began, segment_seconds=time.monotonic() - ready, steps=schedule.done)
 
 
@@ -233,7 +233,7 @@ def _scan(store: ScanStore, index: int, preparation: Preparation) -> LabelledSca
 def _segment(
     case: Case,
     network: nn.Module,
-    patch: Patch,
+    crop: Size,
     preparation: Preparation,
     table: ClassTable,
     device: torch.device,
@@ -242,7 +242,7 @@ def _segment(
 ) -> None:
     scan = read_channels(case.images)
     image, grid = prepare_image(scan, preparation)
-    probabilities = class_probabilities(network, image, patch, device)
+    probabilities = class_probabilities(network, image, crop, device)
     if post is not None:
         probabilities = post.weighed(probabilities, image, grid.spacing)
     source = Geometry.of(scan[0])
@@ -254,7 +254,7 @@ def _segment(
 
 
 @torch.inference_mode()
-def class_probabilities(network: nn.Module, image: np.ndarray, patch: Patch, device: torch.device) -> np.ndarray:
+def class_probabilities(network: nn.Module, image: np.ndarray, crop: Size, device: torch.device) -> np.ndarray:
     """By MONAI's sliding window, Gaussian weights and half overlap: [n+1, I, J, K] float32, of sum 1."""
     network.eval()
 
@@ -266,7 +266,7 @@ def class_probabilities(network: nn.Module, image: np.ndarray, patch: Patch, dev
     inputs = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
     found: Any = sliding_window_inference(
         inputs,
-        patch,
+        crop,
         4 if device.type == "cuda" else fastest_batch(device.type),
         predict,
         overlap=0.5,

@@ -27,7 +27,7 @@ class VisionTransformerUNet(nn.Module):
         self.network = UNETR(
             in_channels=shape.channels,
             out_channels=shape.outputs,
-            img_size=shape.patch,
+            img_size=shape.crop,
             feature_size=config.features or 48,
             norm_name="instance",
         )

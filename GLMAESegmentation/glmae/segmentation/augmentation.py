@@ -75,7 +75,7 @@ IDENTITY = SpatialChange(torch.eye(3), None)
 
 def random_spatial_change(
     config: AugmentationConfig,
-    patch: tuple[int, int, int],
+    crop: tuple[int, int, int],
     spacing: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> SpatialChange:
@@ -83,7 +83,7 @@ def random_spatial_change(
 
     Args:
         config: strengths.
-        patch: size of the crop in voxels, [I, J, K].
+        crop: size of the crop in voxels, [I, J, K].
         spacing: voxel size in mm, [I, J, K]: rotations are rigid in millimetres, not in voxels.
         rng: source of randomness.
     """
@@ -96,7 +96,7 @@ def random_spatial_change(
     displacement = None
     if rng.random() < config.elastic:
         points = config.control_points
-        distance = np.asarray(patch, dtype=float) / (points - 1)
+        distance = np.asarray(crop, dtype=float) / (points - 1)
         strength = config.displacement * rng.random()
         displacement = rng.normal(size=(3, points, points, points)) * (strength * distance.min() * 2)[..., None]
     return SpatialChange(
@@ -104,31 +104,31 @@ def random_spatial_change(
     )
 
 
-def source_coordinates(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int]) -> Tensor:
+def source_coordinates(change: SpatialChange, centre: Tensor, crop: tuple[int, int, int]) -> Tensor:
     """Source voxel coordinates of each crop voxel, [I, J, K, 3], computed where `centre` and `change` are.
 
     Args:
         change: the spatial change.
         centre: source voxel under the middle of the crop, [3].
-        patch: size of the crop.
+        crop: size of the crop.
     """
-    axes = [torch.arange(side, dtype=torch.float32, device=centre.device) - (side - 1) / 2 for side in patch]
+    axes = [torch.arange(side, dtype=torch.float32, device=centre.device) - (side - 1) / 2 for side in crop]
     # Axis by axis: several times faster than a product of matrices.
     i, j, k = (axis[:, None] * change.matrix[:, number] for number, axis in enumerate(axes))  # [side, 3] each
     coordinates = i[:, None, None] + j[:, None] + (k + centre)  # [I, J, K, 3]
     if change.displacement is not None:
-        smooth = F.interpolate(change.displacement[None], size=patch, mode="trilinear", align_corners=True)[0]
+        smooth = F.interpolate(change.displacement[None], size=crop, mode="trilinear", align_corners=True)[0]
         coordinates = coordinates + smooth.permute(1, 2, 3, 0)
     return coordinates
 
 
-def source_box(change: SpatialChange, centre: Tensor, patch: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def source_box(change: SpatialChange, centre: Tensor, crop: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """The lowest and the highest source coordinates of a crop, [3] each.
 
     Displacements are interpolated linearly, so the extremes lie at the control points, or without any at the corners.
     """
     points = 2 if change.displacement is None else change.displacement.shape[1]
-    axes = [torch.linspace(-1, 1, points) * ((side - 1) / 2) for side in patch]
+    axes = [torch.linspace(-1, 1, points) * ((side - 1) / 2) for side in crop]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     found = (grid @ change.matrix.T + centre).flatten(0, 2)  # [points ** 3, 3]
     if change.displacement is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..devices import autocast
 from .channels_last import ChannelsLast, channels_last
 from .network import SegmentationNetwork
-from .scan_maps import Patch, ScanMaps, scan_maps
+from .scan_maps import ScanMaps, Size, scan_maps
 
 # What a slab may take, and its thickness in tokens; a head sees so many tokens along the other axes at a time.
 SLAB_BYTES, SLAB_TOKENS, BLOCK_TOKENS = 400_000_000, 8, 12
@@ -144,7 +144,7 @@ def class_numbers(
 def probability_slabs(
     network: SegmentationNetwork,
     image: np.ndarray,
-    patch: Patch,
+    crop: Size,
     device: torch.device,
     *,
     air: Sequence[float | None] = (),
@@ -153,14 +153,14 @@ def probability_slabs(
     on_window: Callable[[], None] | None = None,
 ) -> Iterator[Slab]:
     """`scan_maps`, and the `class_slabs` of these."""
-    maps = scan_maps(network, image, patch, device, air=air, windows=windows, on_window=on_window)
+    maps = scan_maps(network, image, crop, device, air=air, windows=windows, on_window=on_window)
     return class_slabs(network, maps, device, priors, on_window)
 
 
 def class_probabilities(
     network: SegmentationNetwork,
     image: np.ndarray,
-    patch: Patch,
+    crop: Size,
     device: torch.device,
     on_window: Callable[[], None] | None = None,
     priors: Sequence[Prior] = (),
@@ -170,7 +170,7 @@ def class_probabilities(
     Returns:
         [n+1, I, J, K] float32; background first; sums to one over the classes.
     """
-    slabs = probability_slabs(network, image, patch, device, priors=priors, on_window=on_window)
+    slabs = probability_slabs(network, image, crop, device, priors=priors, on_window=on_window)
     return np.concatenate([slab.probabilities() for slab in slabs], axis=-1, dtype=np.float32)
 
 

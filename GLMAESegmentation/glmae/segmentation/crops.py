@@ -59,7 +59,7 @@ class CropSampler:
 
     Args:
         scans: the labelled scans.
-        patch: size of a crop in voxels, [I, J, K].
+        crop: size of a crop in voxels, [I, J, K].
         batch: crops in a batch.
         foreground: share of the crops that are centred near a voxel of a class; the class is drawn first, each class
             with the same probability however small it is, then a scan that holds it, then a voxel. Of the others, a
@@ -74,7 +74,7 @@ class CropSampler:
     def __init__(
         self,
         scans: Sequence[LabelledScan],
-        patch: tuple[int, int, int],
+        crop: tuple[int, int, int],
         batch: int,
         foreground: float,
         augmentation: AugmentationConfig | None,
@@ -83,7 +83,7 @@ class CropSampler:
         device: torch.device = CPU,
     ) -> None:
         self._device = device
-        self._scans, self._patch, self._batch, self._foreground, self._seed = scans, patch, batch, foreground, seed
+        self._scans, self._crop_size, self._batch, self._foreground, self._seed = scans, crop, batch, foreground, seed
         self._near_classes, self._augmentation = near, augmentation
         self._intensity = None if augmentation is None else IntensityChange(augmentation)
         self._positions = [_class_positions(scan, seed) for scan in scans]
@@ -110,8 +110,8 @@ class CropSampler:
         scan = self._scans[index]
         change = IDENTITY
         if self._augmentation is not None:
-            change = random_spatial_change(self._augmentation, self._patch, scan.spacing, rng)
-        image, target = cut(scan, centre, self._patch, change, self._device)
+            change = random_spatial_change(self._augmentation, self._crop_size, scan.spacing, rng)
+        image, target = cut(scan, centre, self._crop_size, change, self._device)
         if self._intensity is not None:
             image = self._intensity(image, seed=int(rng.integers(2**31)))
         return image, target, index
@@ -131,10 +131,10 @@ class CropSampler:
             if known is None and self._near_classes is not None and rng.random() < NEAR_SHARE:
                 known = self._near_classes[index]
             centre = self._near(known, rng) if known is not None and len(known) else rng.uniform(0, 1, 3) * shape
-        return index, _inside(centre, self._scans[index].label.shape, self._patch)
+        return index, _inside(centre, self._scans[index].label.shape, self._crop_size)
 
     def _near(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        jitter = rng.uniform(-0.25, 0.25, 3) * self._patch
+        jitter = rng.uniform(-0.25, 0.25, 3) * self._crop_size
         centre: np.ndarray = positions[rng.integers(len(positions))] + jitter
         return centre
 
@@ -147,7 +147,7 @@ def crops_device(device: torch.device) -> torch.device:
 def cut(
     scan: LabelledScan,
     centre: np.ndarray,
-    patch: tuple[int, int, int],
+    crop: tuple[int, int, int],
     change: SpatialChange,
     device: torch.device = CPU,
 ) -> tuple[Tensor, Tensor]:
@@ -156,8 +156,8 @@ def cut(
     Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.
     """
     middle = torch.as_tensor(centre, dtype=torch.float32)
-    coordinates = source_coordinates(change.to(device), middle.to(device), patch)  # [I, J, K, 3]
-    lowest, highest = source_box(change, middle, patch)
+    coordinates = source_coordinates(change.to(device), middle.to(device), crop)  # [I, J, K, 3]
+    lowest, highest = source_box(change, middle, crop)
     shape = torch.tensor(scan.label.shape)
     low, high = lowest.floor().long(), highest.ceil().long() + 2
     low, high = torch.minimum(low.clamp(min=0), shape - 1), torch.minimum(torch.maximum(high, low + 1), shape)
@@ -171,17 +171,17 @@ def cut(
     size = (high - low).float().to(device)
     # grid_sample wants (K, J, I) order and -1..1 from edge to edge of the box.
     grid = ((2 * local + 1) / size - 1).flip(-1)[None]
-    crop = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    voxels = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     target = F.grid_sample(label[None, None], grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0]
     if bool((lowest < -0.5).any() or (highest > shape - 0.5).any()):
         outside = ((coordinates < -0.5) | (coordinates > shape.to(device) - 0.5)).any(dim=-1)
         target = torch.where(outside, torch.full_like(target, IGNORE), target)
-    return crop, target.round().to(torch.uint8)
+    return voxels, target.round().to(torch.uint8)
 
 
-def _inside(centre: np.ndarray, shape: Sequence[int], patch: Sequence[int]) -> np.ndarray:
+def _inside(centre: np.ndarray, shape: Sequence[int], crop: Sequence[int]) -> np.ndarray:
     """Move the centre so that the crop reaches over the border only where the scan is smaller than the crop."""
-    shape_, half = np.asarray(shape, dtype=float), np.asarray(patch, dtype=float) / 2
+    shape_, half = np.asarray(shape, dtype=float), np.asarray(crop, dtype=float) / 2
     low, high = half - 0.5, shape_ - half - 0.5
     middle = (shape_ - 1) / 2
     return np.where(low <= high, np.clip(centre, np.minimum(low, high), np.maximum(low, high)), middle)

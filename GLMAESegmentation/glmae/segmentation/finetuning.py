@@ -26,8 +26,8 @@ from ..scans.label_check import warn_of_labels
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
-from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
 from .crops import LabelledScan
+from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .instant_start import InstantStart
 from .labelled_cases import LabelledCases
 from .map_store import MapStore
@@ -97,7 +97,7 @@ def finetune(
         raise RequestError("give either the number of steps or the minutes")
     if start is not None and backbone is not None:
         raise RequestError("an earlier model brings its own backbone; leave --backbone or --from out")
-    FinetuneConfig(patch=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
+    FinetuneConfig(crop=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
     labelled, table = _labelled_cases(images, labels, cases, classes, events)
     earlier = None if start is None else _earlier(start, table)
     if folds and not 2 <= folds <= len(labelled):
@@ -246,10 +246,10 @@ def _network(
     channels = len(preparation.normalisation)
     pretrained: VisionTransformer | None = None
     weights: Mapping[str, Tensor] = {}
-    patch: tuple[int, int, int] | None = None
+    crop: tuple[int, int, int] | None = None
     head = FinetuneConfig.head
     if isinstance(source, Model):
-        pretrained, patch, head = source.network.backbone, source.config.patch, source.config.head
+        pretrained, crop, head = source.network.backbone, source.config.crop, source.config.head
         weights = source.network.head.state_dict()  # those of the trunk are looked for
         backbone = pretrained.config
     elif source is not None:
@@ -257,8 +257,8 @@ def _network(
         backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
     else:
         backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
-    patch = patch or plan_patch([scan.label.shape for scan in scans], backbone.patch_size, PATCH_VOXELS[device.type])
-    config = FinetuneConfig(patch=patch, head=head, preset=backbone.name, seed=seed)
+    crop = crop or plan_crop([scan.label.shape for scan in scans], backbone.patch_size, CROP_VOXELS[device.type])
+    config = FinetuneConfig(crop=crop, head=head, preset=backbone.name, seed=seed)
     config = config.changed({name: value for name, value in settings.items() if name != "preset"})
 
     def build() -> SegmentationNetwork:
@@ -276,8 +276,8 @@ def _network(
     if isinstance(source, Path):
         origin = f"pre-trained ({source.name})"
     spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
-    crop = " x ".join(map(str, config.patch))
-    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {crop} voxels.")
+    sides = " x ".join(map(str, config.crop))
+    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {sides} voxels.")
     return build, config
 
 

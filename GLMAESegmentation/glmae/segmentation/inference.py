@@ -168,7 +168,7 @@ def segment_case(
     maps = scan_maps(
         model.network,
         image,
-        model.config.patch,
+        model.config.crop,
         device,
         air=[air(entry) for entry in model.preparation.normalisation],
         windows=windows,

@@ -14,8 +14,8 @@ from ..scans.classes import IGNORE
 from ..scans.normalisation import Normalisation, air
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
-from .configuration import FinetuneConfig
 from .crops import LabelledScan
+from .finetune_config import FinetuneConfig
 from .head_fit import LabeledMaps, fit_head
 from .heads.maps import MapsHead
 from .map_store import MapStore, maps_digest
@@ -89,12 +89,12 @@ class InstantStart:
         return Begun(network, dice, dice >= self._config.fits)
 
     def _labeled(self, network: SegmentationNetwork, index: int, on_step: Callable[[], None]) -> LabeledMaps:
-        self._digest = self._digest or maps_digest(network, self._config.patch, self._device)
+        self._digest = self._digest or maps_digest(network, self._config.crop, self._device)
         scan, name = self._scans[index], f"{self._store.key(index)}.{self._digest}"
         maps = self._maps.find(name)
         if maps is None:
-            patch, device = self._config.patch, self._device
-            maps = scan_maps(network, scan.image, patch, device, air=self._air, on_window=on_step)
+            crop, device = self._config.crop, self._device
+            maps = scan_maps(network, scan.image, crop, device, air=self._air, on_window=on_step)
             self._maps.keep(name, maps)
         return LabeledMaps(maps, np.asarray(scan.label), scan.annotated)
 

@@ -81,7 +81,7 @@ class LabelledCases:
         """
         model, image = self.model(training.averaged_network(), training), self.store.image(index)
         empty = [air(entry) for entry in self.preparation.normalisation]
-        maps = scan_maps(model.network, image, model.config.patch, training.device, air=empty, on_window=check)
+        maps = scan_maps(model.network, image, model.config.crop, training.device, air=empty, on_window=check)
         grids = self.store.grid(index), self.store.source(index)
         numbers = range(1, len(self.classes) + 1)
         return classify_scan(model, maps, image, *grids, training.device, values=numbers, on_block=check).labels

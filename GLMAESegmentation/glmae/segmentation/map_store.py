@@ -14,7 +14,7 @@ from ..devices import precision
 from ..files import whole_file
 from .heads.maps import MapsHead
 from .network import SegmentationNetwork
-from .scan_maps import Patch, ScanMaps
+from .scan_maps import ScanMaps, Size
 
 
 class MapStore:
@@ -67,10 +67,10 @@ class MapStore:
         return self._folder / f"{name}.maps.safetensors"
 
 
-def maps_digest(network: SegmentationNetwork, patch: Patch, device: torch.device) -> str:
+def maps_digest(network: SegmentationNetwork, crop: Size, device: torch.device) -> str:
     """Changes with all that the maps of a prepared scan depend on beside it."""
     assert isinstance(network.head, MapsHead)
-    found = hashlib.sha256(repr((patch, device.type, str(precision(device)))).encode())
+    found = hashlib.sha256(repr((crop, device.type, str(precision(device)))).encode())
     for name, entry in (*network.backbone.state_dict().items(), *network.head.trunk.state_dict().items()):
         found.update(name.encode() + entry.detach().cpu().float().numpy().tobytes())
     return found.hexdigest()[:16]

@@ -14,7 +14,7 @@ from ..devices import precision
 from ..errors import RequestError
 from ..events import Events
 from ..memory import free_memory, gigabytes
-from .configuration import FinetuneConfig
+from .finetune_config import FinetuneConfig
 from .network import SegmentationNetwork
 
 # Weight, gradient, two moments, average.
@@ -35,16 +35,16 @@ class MemoryUse:
     Attributes:
         crops: crops in the network at a time; the batch is made of several such parts if it is larger.
         lean: compute in half precision, and compute blocks again in the backward pass instead of keeping their results.
-        patch: crop size in voxels, [I, J, K].
+        crop: crop size in voxels, [I, J, K].
     """
 
     crops: int
     lean: bool
-    patch: tuple[int, int, int]
+    crop: tuple[int, int, int]
 
     def describe(self) -> str:
         """In words."""
-        how = f"{self.crops} crop{'s' if self.crops > 1 else ''} of {' x '.join(map(str, self.patch))} voxels at a time"
+        how = f"{self.crops} crop{'s' if self.crops > 1 else ''} of {' x '.join(map(str, self.crop))} voxels at a time"
         return how + (", half precision and recomputation" if self.lean else "")
 
 
@@ -132,7 +132,7 @@ def training_bytes(network: SegmentationNetwork, uses: Sequence[MemoryUse], devi
     needs = []
     for use in uses:
         share = (_HALF if half or use.lean else 1.0) * (_RECOMPUTED if use.lean else 1.0)
-        crops = use.crops * prod(use.patch) / prod(side)
+        crops = use.crops * prod(use.crop) / prod(side)
         needs.append(round(_COPIES * parameters + _OVERHEAD * crops * (share * activations + loss) + _WORKSPACE))
     return needs
 
@@ -161,16 +161,16 @@ class Recomputed:
 
 
 def _uses(config: FinetuneConfig, token_patch: Sequence[int]) -> list[MemoryUse]:
-    uses = [MemoryUse(config.batch, False, config.patch)]
+    uses = [MemoryUse(config.batch, False, config.crop)]
     while uses[-1].crops > 1:
-        uses.append(MemoryUse(uses[-1].crops // 2, False, config.patch))
-    uses.append(MemoryUse(1, True, config.patch))
+        uses.append(MemoryUse(uses[-1].crops // 2, False, config.crop))
+    uses.append(MemoryUse(1, True, config.crop))
     while True:
-        patch = list(uses[-1].patch)
+        crop = list(uses[-1].crop)
         # The longest side that can be halved and stays at two tokens or more.
-        halved = [max(2, side // token // 2) * token for side, token in zip(patch, token_patch, strict=True)]
-        axis = max(range(3), key=lambda axis: (halved[axis] < patch[axis], patch[axis]))
-        if halved[axis] >= patch[axis]:
+        halved = [max(2, side // token // 2) * token for side, token in zip(crop, token_patch, strict=True)]
+        axis = max(range(3), key=lambda axis: (halved[axis] < crop[axis], crop[axis]))
+        if halved[axis] >= crop[axis]:
             return uses
-        patch[axis] = halved[axis]
-        uses.append(MemoryUse(1, True, (patch[0], patch[1], patch[2])))
+        crop[axis] = halved[axis]
+        uses.append(MemoryUse(1, True, (crop[0], crop[1], crop[2])))

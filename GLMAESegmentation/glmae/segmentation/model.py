@@ -21,7 +21,7 @@ from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
 from .atlas_fusion import AtlasFusion
-from .configuration import FinetuneConfig
+from .finetune_config import FinetuneConfig
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
 
@@ -38,7 +38,7 @@ class Model:
 
     Attributes:
         network: in evaluation mode.
-        config: of the fine-tuning run; its patch is the window.
+        config: of the fine-tuning run; its crop is the window.
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
         fingerprint: of the training cases; None in models of earlier versions.
@@ -82,7 +82,7 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
 
 def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparation: Preparation) -> None:
     """Refuse what would ask for endless memory only when a scan is segmented."""
-    sides = config.patch
+    sides = config.crop
     if len(sides) != 3 or any(side < 1 or side % token for side, token in zip(sides, backbone.patch_size, strict=True)):
         raise ValueError(f"a window of {list(sides)} voxels does not fit the backbone")
     if math.prod(sides) > LARGEST_WINDOW:

@@ -52,7 +52,7 @@ def read_scan(model: Model, case: Case, events: Events, beside: bool = False) ->
     if len(case.images) != channels:
         raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
     share = 0.5 if beside else 1.0
-    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.patch[2], share)
+    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.crop[2], share)
     images = read_channels(case.images, events)
     image, grid = prepare_image(images, model.preparation)
     return PreparedScan(tuple(images), stored(image), grid)

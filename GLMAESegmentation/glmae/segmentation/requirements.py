@@ -14,7 +14,7 @@ from ..scans.finding import Finding
 from ..scans.fingerprint import measure
 from ..scans.label_check import check_folders
 from ..scans.preparation import plan_preparation
-from .configuration import PATCH_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_patch
+from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .memory_ladder import MemoryLadder
 from .network import SegmentationNetwork
 
@@ -69,8 +69,8 @@ def check(
             for size, voxel in zip(fingerprint.sizes, fingerprint.spacings, strict=True)
         ]
         backbone = preset(FinetuneConfig.preset, channels=len(fingerprint.channels))
-        patch = plan_patch([(i, j, k) for i, j, k in shapes], backbone.patch_size, PATCH_VOXELS[chosen.type])
-        config = FinetuneConfig(patch=patch)
+        crop = plan_crop([(i, j, k) for i, j, k in shapes], backbone.patch_size, CROP_VOXELS[chosen.type])
+        config = FinetuneConfig(crop=crop)
         network = SegmentationNetwork(backbone, len(table.classes), config.head)
         MemoryLadder(config, backbone.patch_size).plan(network, chosen, events)
     count = len(findings) or "No"

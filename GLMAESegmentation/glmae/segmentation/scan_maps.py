@@ -29,7 +29,7 @@ PASS_BYTES = 1_000_000_000
 # The activations of a network take about this many bytes a voxel in half precision.
 ACTIVATION_BYTES = 300
 
-Patch = tuple[int, int, int]
+Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class ScanMaps:
     """
 
     levels: tuple[Tensor, ...]
-    strides: tuple[Patch, ...]
-    token: Patch
-    before: Patch
-    shape: Patch
+    strides: tuple[Size, ...]
+    token: Size
+    before: Size
+    shape: Size
 
     @property
     def nbytes(self) -> int:
@@ -60,7 +60,7 @@ class ScanMaps:
 def scan_maps(
     network: SegmentationNetwork,
     image: np.ndarray,
-    patch: Patch,
+    crop: Size,
     device: torch.device,
     *,
     air: Sequence[float | None] = (),
@@ -75,7 +75,7 @@ def scan_maps(
         network: whose maps are wanted.
         image: prepared scan [C, I, J, K]; may be memory-mapped. Where it is smaller than a window, or no multiple of
             the token patch, its border values go on.
-        patch: window size in voxels, multiples of the token patch.
+        crop: window size in voxels, multiples of the token patch.
         device: where to compute.
         air: for each channel, the value up to which a voxel is air; a window of air only is taken to have its lowest
             value throughout. None or nothing: only constant windows are empty.
@@ -84,19 +84,19 @@ def scan_maps(
     """
     token = network.backbone.config.patch_size
     first, second, third = image.shape[1:]
-    image, before = _padded(image, patch, token)
-    joined = _JoinedMaps(network, image.shape[1:], patch, device, windows)
-    starts = [_starts(side, window, unit) for side, window, unit in zip(image.shape[1:], patch, token, strict=True)]
+    image, before = _padded(image, crop, token)
+    joined = _JoinedMaps(network, image.shape[1:], crop, device, windows)
+    starts = [_starts(side, window, unit) for side, window, unit in zip(image.shape[1:], crop, token, strict=True)]
     for number, k in enumerate(starts[2]):
         for i in starts[0]:
             for j in starts[1]:
                 if on_window is not None:
                     on_window()
-                window = image[:, i : i + patch[0], j : j + patch[1], k : k + patch[2]]
+                window = image[:, i : i + crop[0], j : j + crop[1], k : k + crop[2]]
                 joined.add(window, (i, j), _constant(window, air))
         joined.flush()
         last = number + 1 == len(starts[2])
-        joined.finish(k, k + patch[2] if last else starts[2][number + 1])
+        joined.finish(k, k + crop[2] if last else starts[2][number + 1])
     return ScanMaps(tuple(joined.levels), tuple(joined.strides), token, before, (first, second, third))
 
 
@@ -107,23 +107,23 @@ class _JoinedMaps:
         self,
         network: SegmentationNetwork,
         shape: Sequence[int],
-        patch: Patch,
+        crop: Size,
         device: torch.device,
         windows: int | None,
     ) -> None:
         self._network = channels_last(network.eval(), device)
-        self._shape, self._patch, self._device = shape, patch, device
-        self._windows = windows or _windows(patch, device)
+        self._shape, self._crop, self._device = shape, crop, device
+        self._windows = windows or _windows(crop, device)
         self._waiting: list[tuple[Tensor, tuple[int, int]]] = []
         self._empty: dict[tuple[float, ...], list[Tensor]] = {}
         self._sums: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._importance: list[Tensor] = []
         self.levels: list[Tensor] = []
-        self.strides: list[Patch] = []
+        self.strides: list[Size] = []
 
     def add(self, window: np.ndarray, at: tuple[int, int], constant: tuple[float, ...] | None) -> None:
-        """Add the maps of a window [C, ...patch] at (i, j) of the section; `constant` are its values, if it is so."""
+        """Add the maps of a window [C, ...crop] at (i, j) of the section; `constant` are its values, if it is so."""
         if constant is None:
             self._waiting.append((torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32)), at))
             if len(self._waiting) == self._windows:
@@ -131,7 +131,7 @@ class _JoinedMaps:
             return
         if constant not in self._empty:
             values = torch.tensor(constant, dtype=torch.float32).view(1, -1, 1, 1, 1)
-            self._empty = {constant: [level[0] for level in self._maps(values.expand(1, -1, *self._patch))]}
+            self._empty = {constant: [level[0] for level in self._maps(values.expand(1, -1, *self._crop))]}
         self._add(self._empty[constant], at)
 
     def flush(self) -> None:
@@ -162,13 +162,13 @@ class _JoinedMaps:
 
     def _begin(self, maps: Sequence[Tensor]) -> None:
         """Make the sums, once it is known what the maps are like."""
-        importance = compute_importance_map(self._patch, mode="gaussian", device=self._device).float()
+        importance = compute_importance_map(self._crop, mode="gaussian", device=self._device).float()
         for level in maps:
-            a, b, c = (side // places for side, places in zip(self._patch, level.shape[2:], strict=True))
+            a, b, c = (side // places for side, places in zip(self._crop, level.shape[2:], strict=True))
             i, j, k = (side // stride for side, stride in zip(self._shape, (a, b, c), strict=True))
             self.strides.append((a, b, c))
             self.levels.append(torch.empty(level.shape[1], i, j, k, dtype=torch.float16))
-            size = (i, j, self._patch[2] // c)
+            size = (i, j, self._crop[2] // c)
             self._sums.append(torch.zeros(level.shape[1], *size, device=self._device))
             self._weights.append(torch.zeros(size, device=self._device))
             self._importance.append(F.avg_pool3d(importance[None, None], (a, b, c))[0, 0])
@@ -183,19 +183,19 @@ class _JoinedMaps:
             weights[i : i + height, j : j + width] += share
 
 
-def _windows(patch: Patch, device: torch.device) -> int:
+def _windows(crop: Size, device: torch.device) -> int:
     """How many windows are run at a time."""
     if device.type == "cpu":
         # In bfloat16 one window stays in the cache; in float32 a batch of one takes a slow way (torch 2.13).
         return 1 if precision(device) == torch.bfloat16 else 2
-    return max(1, PASS_BYTES // (math.prod(patch) * ACTIVATION_BYTES))
+    return max(1, PASS_BYTES // (math.prod(crop) * ACTIVATION_BYTES))
 
 
-def _padded(image: np.ndarray, patch: Patch, token: Patch) -> tuple[np.ndarray, Patch]:
+def _padded(image: np.ndarray, crop: Size, token: Size) -> tuple[np.ndarray, Size]:
     """The image, at least as large as a window and made of whole tokens, and where in it the scan begins."""
     wanted = [
         max(window, math.ceil(side / unit) * unit)
-        for side, window, unit in zip(image.shape[1:], patch, token, strict=True)
+        for side, window, unit in zip(image.shape[1:], crop, token, strict=True)
     ]
     missing = [size - side for size, side in zip(wanted, image.shape[1:], strict=True)]
     before = missing[0] // 2, missing[1] // 2, missing[2] // 2

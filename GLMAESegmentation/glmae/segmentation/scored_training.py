@@ -131,18 +131,18 @@ def _telling(labelled: LabelledCases) -> int:
 
 def _scan_seconds(labelled: LabelledCases, training: Training) -> float:
     """Estimate for segmenting and scoring one of the scans, in the mean, a little more than likely."""
-    patch, device = training.config.patch, training.device
-    window = np.zeros((training.network.backbone.config.channels, *patch), dtype=np.float32)
+    crop, device = training.config.crop, training.device
+    window = np.zeros((training.network.backbone.config.channels, *crop), dtype=np.float32)
     for _ in range(2):  # the first one also allocates memory and chooses kernels
         began = time.monotonic()
-        class_probabilities(training.network, window, patch, device)
+        class_probabilities(training.network, window, crop, device)
     seconds = time.monotonic() - began
     shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
-    return 1.3 * seconds * float(np.mean([_windows(shape, patch) for shape in shapes])) + SECONDS_A_SCAN
+    return 1.3 * seconds * float(np.mean([_windows(shape, crop) for shape in shapes])) + SECONDS_A_SCAN
 
 
-def _windows(shape: Sequence[int], patch: Sequence[int]) -> int:
-    return prod(max(1, ceil(s / (p * (1 - OVERLAP)) - 1)) for s, p in zip(shape, patch, strict=True))
+def _windows(shape: Sequence[int], crop: Sequence[int]) -> int:
+    return prod(max(1, ceil(s / (p * (1 - OVERLAP)) - 1)) for s, p in zip(shape, crop, strict=True))
 
 
 def _note(scores: dict[str, Any], results: Sequence[FoldResult], folds: int, scans: int, finish: bool) -> str:

@@ -30,8 +30,8 @@ from ..pretraining.checkpoint import (
 from ..schedule import Schedule
 from .batches_ahead import BatchesAhead
 from .channels_last import pays, train_channels_last
-from .configuration import FinetuneConfig
 from .crops import Batch, CropSampler, LabelledScan, crops_device
+from .finetune_config import FinetuneConfig
 from .location_prior import LocationPrior
 from .loss import segmentation_loss
 from .memory_ladder import MemoryLadder, MemoryUse, recompute
@@ -229,7 +229,7 @@ class Training:
         config = self.config
         sampler = CropSampler(
             self.scans,
-            config.patch,
+            config.crop,
             config.batch,
             config.foreground,
             config.augmentation,
@@ -241,8 +241,8 @@ class Training:
         return sampler.batch if self.device.type == "cpu" else BatchesAhead(sampler.batch, device=self.device).batch
 
     def _adopt(self, use: MemoryUse) -> None:
-        if use.patch != self.config.patch:
-            self.config = replace(self.config, patch=use.patch)
+        if use.crop != self.config.crop:
+            self.config = replace(self.config, crop=use.crop)
             self._batch = self._batches()
         if use.lean:
             recompute(self.network)

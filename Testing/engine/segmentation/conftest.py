@@ -16,13 +16,13 @@ def untrained_model(sample_scans: Path, tmp_path_factory: pytest.TempPathFactory
     from glmae.scans.cases import find_cases
     from glmae.scans.fingerprint import measure
     from glmae.scans.preparation import plan_preparation
-    from glmae.segmentation.configuration import FinetuneConfig
+    from glmae.segmentation.finetune_config import FinetuneConfig
     from glmae.segmentation.model import Model, save_model
     from glmae.segmentation.network import SegmentationNetwork
 
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", ["hippocampus_039"])
     fingerprint = measure(cases, table)
-    config = FinetuneConfig(patch=(24, 32, 24))
+    config = FinetuneConfig(crop=(24, 32, 24))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SegmentationNetwork(preset("tiny", channels=1), len(table), config.head)

@@ -12,8 +12,8 @@ from glmae.errors import Stopped
 from glmae.events import silent
 from glmae.schedule import Schedule
 from glmae.segmentation.channels_last import ChannelsLast, InstanceNorm, channels_last, pays, train_channels_last
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.training import Training
@@ -127,7 +127,7 @@ def test_a_training_with_the_channels_last_goes_on_as_if_not_interrupted(tmp_pat
         label[5:12, 5:12, 5:12] = 1
         image = label[None] + np.random.default_rng(0).normal(0, 0.3, (1, *label.shape))
         scan = LabelledScan(image.astype(np.float16), label, (True,), (1.0, 1.0, 1.0))
-        config = FinetuneConfig(patch=(16, 16, 16), batch=2, average=0.2)
+        config = FinetuneConfig(crop=(16, 16, 16), batch=2, average=0.2)
         return Training(network, config, [scan], Schedule(5), CPU)
 
     whole, stopped, resumed = training(), training(), training()

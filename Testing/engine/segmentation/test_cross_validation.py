@@ -27,7 +27,7 @@ from glmae.segmentation.inference import segment
 from glmae.segmentation.training import Training
 from glmae.terminal import terminal
 
-SMALL = {"patch": (24, 32, 24)}
+SMALL = {"crop": (24, 32, 24)}
 STEPS, FOLDS = 4, 2
 
 
@@ -242,7 +242,7 @@ from glmae.segmentation import finetuning, training
 training.CHECKPOINT_SECONDS = 0.0
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out, backbone="none", steps=steps,
-                    device="cpu", settings={"patch": (24, 32, 24)}, folds=2, events=json_lines())
+                    device="cpu", settings={"crop": (24, 32, 24)}, folds=2, events=json_lines())
 """
 
 

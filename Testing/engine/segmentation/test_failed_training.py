@@ -11,9 +11,9 @@ from glmae.scans.fingerprint import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
 from glmae.segmentation.failed_training import TrainingCheck, check_training
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.labelled_cases import LabelledCases
 from glmae.segmentation.model import load_model
 from glmae.segmentation.training import Training
@@ -36,7 +36,7 @@ def training(labelled, trained_model):
     label = store.label(0)
     assert label is not None
     scan = LabelledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
-    config = FinetuneConfig(patch=model.config.patch, head=model.config.head)
+    config = FinetuneConfig(crop=model.config.crop, head=model.config.head)
     return Training(model.network, config, [scan], Schedule(1), CPU)
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from glmae.errors import RequestError
-from glmae.segmentation.configuration import FinetuneConfig, plan_patch
+from glmae.segmentation.finetune_config import FinetuneConfig, plan_crop
 
 
 @pytest.mark.parametrize(
@@ -20,23 +20,30 @@ from glmae.segmentation.configuration import FinetuneConfig, plan_patch
     ],
 )
 def test_the_crop_is_the_scan_or_as_much_as_fits(shapes, token, expected):
-    patch = plan_patch(shapes, token, 64**3)
-    assert patch == expected
-    assert math.prod(patch) <= 64**3
-    assert all(side % unit == 0 for side, unit in zip(patch, token, strict=True))
+    crop = plan_crop(shapes, token, 64**3)
+    assert crop == expected
+    assert math.prod(crop) <= 64**3
+    assert all(side % unit == 0 for side, unit in zip(crop, token, strict=True))
 
 
 def test_json_round_trip():
-    config = FinetuneConfig(patch=(32, 40, 48), head="unetr", rate=0.1, seed=9)
+    config = FinetuneConfig(crop=(32, 40, 48), head="unetr", rate=0.1, seed=9)
     content = json.loads(json.dumps(config.to_json())) | {"of a later version": 1}
     assert FinetuneConfig.from_json(content) == config
 
 
+def test_a_model_that_calls_its_crop_patch_is_read():
+    config = FinetuneConfig(crop=(32, 40, 48), seed=9)
+    content = config.to_json()
+    content["patch"] = list(content.pop("crop"))
+    assert FinetuneConfig.from_json(content) == config
+
+
 def test_settings_are_checked():
-    config = FinetuneConfig(patch=(16, 16, 16))
-    changed = config.changed({"patch": [32, 40, 32], "rate": 0.5, "augmentation": {"elastic": 0.0}})
-    assert (changed.patch, changed.rate, changed.augmentation.elastic) == ((32, 40, 32), 0.5, 0.0)
+    config = FinetuneConfig(crop=(16, 16, 16))
+    changed = config.changed({"crop": [32, 40, 32], "rate": 0.5, "augmentation": {"elastic": 0.0}})
+    assert (changed.crop, changed.rate, changed.augmentation.elastic) == ((32, 40, 32), 0.5, 0.0)
     assert changed.augmentation.rotation == config.augmentation.rotation
-    for wrong in ({"speed": 9}, {"head": "none"}, {"preset": "huge"}, {"patch": 3}, {"augmentation": {"x": 1}}):
+    for wrong in ({"speed": 9}, {"head": "none"}, {"preset": "huge"}, {"crop": 3}, {"augmentation": {"x": 1}}):
         with pytest.raises(RequestError):
             config.changed(wrong)

@@ -27,7 +27,7 @@ from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
 
 # A small crop keeps the steps short; what is tested does not depend on it.
-SMALL = {"patch": (24, 32, 24)}
+SMALL = {"crop": (24, 32, 24)}
 
 
 def arguments(folder: Path, out: Path) -> dict:
@@ -176,7 +176,7 @@ def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):
     sitk.WriteImage(image, str(tmp_path / "labels" / name))
 
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
-    settings = {"patch": (32, 40, 32)}
+    settings = {"crop": (32, 40, 32)}
     model = finetune(**common, out=tmp_path / "model", steps=100, settings=settings)
     segment(model=model, images=[tmp_path / "images"], out=tmp_path / "out", file_format="nii.gz", device="cpu")
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / name)))

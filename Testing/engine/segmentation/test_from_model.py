@@ -14,7 +14,7 @@ from glmae.errors import RequestError
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.model import Model, load_model
 
-SMALL = {"start_steps": 5, "patch": (24, 32, 24)}
+SMALL = {"start_steps": 5, "crop": (24, 32, 24)}
 
 
 def opened(folder: Path) -> Model:
@@ -48,7 +48,7 @@ def test_it_goes_on_with_what_was_learned(folders, earlier, tmp_path):
     assert all(torch.equal(entry, learned(on)[name]) for name, entry in learned(before).items())
     assert not all(torch.equal(entry, learned(on)[name]) for name, entry in learned(anew).items())
     assert not torch.equal(before.network.head.output.weight, on.network.head.output.weight)  # fitted to two scans
-    assert (on.config.patch, on.preparation) == (before.config.patch, before.preparation)
+    assert (on.config.crop, on.preparation) == (before.config.crop, before.preparation)
     content = json.loads((tmp_path / "on" / "model.json").read_text(encoding="utf-8"))
     assert len(content["training_cases"]) == 2
     assert content["from"] is not None

@@ -22,8 +22,8 @@ from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation import finetuning, instant_start
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.instant_start import InstantStart
 from glmae.segmentation.map_store import MapStore
@@ -33,8 +33,8 @@ from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
 FEW = 5  # steps in which the head is fitted: badly, and fast
-CONFIG = FinetuneConfig(patch=(40, 56, 40), start_steps=FEW)
-SMALL = {"start_steps": FEW, "patch": (24, 32, 24)}
+CONFIG = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW)
+SMALL = {"start_steps": FEW, "crop": (24, 32, 24)}
 # Steps that change nothing.
 STILL = {"rate": 0.0, "trunk_rate": 0.0, "backbone_rate": 0.0, "weight_decay": 0.0}
 
@@ -119,13 +119,13 @@ def test_a_damaged_file_is_made_again(left, start, passes, tmp_path):
 
 def test_maps_of_other_weights_or_windows_are_others(start, passes, tmp_path):
     start().begin([0])
-    for count, changes in ((2, {"seed": 1}), (3, {"config": FinetuneConfig(patch=(24, 32, 24), start_steps=FEW)})):
+    for count, changes in ((2, {"seed": 1}), (3, {"config": FinetuneConfig(crop=(24, 32, 24), start_steps=FEW)})):
         passes.clear()
         start(**changes).begin([0])
         assert len(kept(tmp_path)) == count
         assert len(passes) > 0
     passes.clear()
-    start(config=FinetuneConfig(patch=(40, 56, 40), start_steps=FEW, seed=4, rate=1.0)).begin([0])
+    start(config=FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, seed=4, rate=1.0)).begin([0])
     assert passes == [], "what the maps do not depend on changes nothing"
 
 
@@ -143,7 +143,7 @@ def test_rates_are_gentle_only_where_the_head_fits_its_own_scans(start, sample_s
     assert dice is not None
     rates = {}
     for fits in (dice, dice + 1e-6):
-        config = FinetuneConfig(patch=(40, 56, 40), start_steps=FEW, fits=fits)
+        config = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, fits=fits)
         beginning = start(config=config)
         begun = beginning.begin([0])
         training = Training(begun.network, config, beginning._scans[:1], Schedule(1), CPU, begun.fits)
@@ -177,7 +177,7 @@ def test_a_run_trains_as_gently_as_its_start_allows(few_scans, tmp_path, monkeyp
 
 
 def test_without_it_the_head_is_random(start, passes, few_scans, tmp_path):
-    begun = start(config=FinetuneConfig(patch=(40, 56, 40), start_steps=0)).begin([0, 1])
+    begun = start(config=FinetuneConfig(crop=(40, 56, 40), start_steps=0)).begin([0, 1])
     assert (begun.dice, begun.fits) == (None, False)
     assert same(begun.network, build())
     assert passes == []

@@ -18,8 +18,8 @@ from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.class_slabs import class_probabilities
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.labelled_cases import LabelledCases
@@ -172,7 +172,7 @@ def test_results_and_held_out_scores_are_weighed(untrained_model: Path, sample_s
     scan = LabelledScan(store.image(0), label, store.annotated(0), model.preparation.spacing)
     prior = LocationPrior(factors, LocationPrior.of([scan]).lengths)
 
-    training = Training(model.network, FinetuneConfig(patch=model.config.patch), [scan], Schedule(1), CPU)
+    training = Training(model.network, FinetuneConfig(crop=model.config.crop), [scan], Schedule(1), CPU)
     training.location = prior
     scored = LabelledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
     segmented = segment_case(replace(model, fingerprint=None, location=prior), cases[0], CPU).labels
@@ -198,6 +198,6 @@ def test_training_without_it(few_scans: Path, tmp_path: Path) -> None:
         backbone="none",
         steps=1,
         device="cpu",
-        settings={"patch": (16, 16, 16), "location": False},
+        settings={"crop": (16, 16, 16), "location": False},
     )
     assert load_model(tmp_path / "model", CPU).location is None

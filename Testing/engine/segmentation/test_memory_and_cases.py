@@ -17,7 +17,7 @@ import torch
 from glmae.backbone.presets import preset
 from glmae.events import silent
 from glmae.segmentation import memory_ladder
-from glmae.segmentation.configuration import PATCH_VOXELS, FinetuneConfig
+from glmae.segmentation.finetune_config import CROP_VOXELS, FinetuneConfig
 from glmae.segmentation.memory_ladder import MemoryLadder
 from glmae.segmentation.network import SegmentationNetwork
 
@@ -33,7 +33,7 @@ from glmae.scans.geometry import Geometry
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
-from glmae.segmentation.configuration import FinetuneConfig
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.crops import CropSampler
 from glmae.segmentation.finetuning import _labelled_scans
 
@@ -122,7 +122,7 @@ def test_a_whole_run_does_not_take_more_for_more_scans(tmp_path):
     """
     labelled_scans(tmp_path / "scans", 3 + FURTHER, 112)
     counts = (3, 3 + FURTHER)
-    (few, _), (many, _) = (child(RUN, tmp_path / "scans", count, '{"patch": [32, 32, 32]}') for count in counts)
+    (few, _), (many, _) = (child(RUN, tmp_path / "scans", count, '{"crop": [32, 32, 32]}') for count in counts)
     prepared = FURTHER * 112**3 * 3  # float16 and a byte of label
     assert many - few < prepared / 2
 
@@ -142,8 +142,8 @@ def test_small_computers_train_with_the_planned_crops(name, monkeypatch):
     monkeypatch.setattr(memory_ladder, "precision", lambda device: torch.float32)
     network = SegmentationNetwork(preset(name), 5)
     for device, free in (("cpu", 4e9), ("cuda", 3.3e9)):
-        side = round(PATCH_VOXELS[device] ** (1 / 3) / 8) * 8
-        ladder = MemoryLadder(FinetuneConfig(patch=(side, side, side)), network.backbone.config.patch_size)
+        side = round(CROP_VOXELS[device] ** (1 / 3) / 8) * 8
+        ladder = MemoryLadder(FinetuneConfig(crop=(side, side, side)), network.backbone.config.patch_size)
         monkeypatch.setattr(memory_ladder, "free_memory", lambda device, free=free: free)
         ladder.plan(network, torch.device(device), silent())
         assert ladder.level == 0

@@ -14,15 +14,15 @@ from glmae.errors import GLMAEError, RequestError
 from glmae.events import recorded, silent
 from glmae.schedule import Schedule
 from glmae.segmentation import memory_ladder
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.memory_ladder import MemoryLadder, MemoryUse, recompute, training_bytes
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
 BACKBONE = dataclasses.replace(preset("tiny"), depth=2)
-CONFIG = FinetuneConfig(patch=(24, 24, 16), batch=2)
+CONFIG = FinetuneConfig(crop=(24, 24, 16), batch=2)
 
 
 def network() -> SegmentationNetwork:
@@ -67,11 +67,11 @@ def fails(monkeypatch, calls: set[int], error: BaseException) -> list[int]:
 
 
 def test_the_ladder_is_batch_then_precision_and_recomputation_then_patch():
-    uses = MemoryLadder(dataclasses.replace(CONFIG, batch=4, patch=(32, 24, 16)), (8, 8, 8)).uses
+    uses = MemoryLadder(dataclasses.replace(CONFIG, batch=4, crop=(32, 24, 16)), (8, 8, 8)).uses
     assert [use.crops for use in uses[:3]] == [4, 2, 1]
     assert not any(use.lean for use in uses[:3])
     assert all(use.lean and use.crops == 1 for use in uses[3:])
-    assert [use.patch for use in uses[3:]] == [(32, 24, 16), (16, 24, 16), (16, 16, 16)]
+    assert [use.crop for use in uses[3:]] == [(32, 24, 16), (16, 24, 16), (16, 16, 16)]
 
 
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole(monkeypatch):
@@ -97,7 +97,7 @@ def test_recomputation_changes_nothing():
 
 
 def test_each_rung_needs_less():
-    config = dataclasses.replace(CONFIG, batch=4, patch=(64, 64, 64))
+    config = dataclasses.replace(CONFIG, batch=4, crop=(64, 64, 64))
     needs = training_bytes(network(), MemoryLadder(config, (8, 8, 8)).uses, CPU)
     assert needs == sorted(needs, reverse=True)
     fixed = training_bytes(network(), [MemoryUse(0, False, (64, 64, 64))], CPU)[0]
@@ -105,7 +105,7 @@ def test_each_rung_needs_less():
 
 
 def test_before_the_run_what_is_free_decides(monkeypatch):
-    ladder = MemoryLadder(dataclasses.replace(CONFIG, batch=4, patch=(64, 64, 64)), (8, 8, 8))
+    ladder = MemoryLadder(dataclasses.replace(CONFIG, batch=4, crop=(64, 64, 64)), (8, 8, 8))
     needs = training_bytes(network(), ladder.uses, CPU)
     events: list[dict] = []
     monkeypatch.setattr(memory_ladder, "free_memory", lambda device: 2 * needs[0])
@@ -136,7 +136,7 @@ def test_out_of_memory_once_goes_on_with_the_same_batch_and_loses_no_step(error,
     warnings = [event["message"] for event in events if event["event"] == "warning"]
     assert len(warnings) == 1
     assert "from step 3 on, training with 1 crop of" in warnings[0]
-    assert disturbed.config.patch == CONFIG.patch
+    assert disturbed.config.crop == CONFIG.crop
     losses = [
         [event["loss"] for event in recording if event["event"] == "progress"]
         for recording in (events, rerun(tmp_path))
@@ -156,7 +156,7 @@ def test_out_of_memory_again_and_again_ends_with_smaller_crops(monkeypatch, tmp_
     run, events = training(3), []
     run.run(tmp_path / "checkpoint", recorded(events), lambda: False)
     assert run.schedule.done == 3
-    assert run.config.patch == (16, 16, 16)
+    assert run.config.crop == (16, 16, 16)
     assert len([event for event in events if event["event"] == "warning"]) == 4
     assert all(torch.isfinite(parameter).all() for parameter in run.averaged_network().parameters())
 

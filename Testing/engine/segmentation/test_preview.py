@@ -18,7 +18,7 @@ from glmae.segmentation import preview
 from glmae.segmentation.finetuning import finetune
 
 STEPS = 6
-SMALL = {"patch": (24, 32, 24)}
+SMALL = {"crop": (24, 32, 24)}
 
 
 def run(folder: Path, out: Path, ask: Any = None, should_stop: Callable[[], bool] = lambda: False) -> list[dict]:

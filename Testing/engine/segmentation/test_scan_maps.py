@@ -59,15 +59,15 @@ def of_window(network: nn.Module, image: np.ndarray, window: tuple[slice, ...]) 
     return [level[0].double().numpy() for level in found]
 
 
-def joined_by_definition(network: nn.Module, image: np.ndarray, patch: tuple[int, int, int]) -> list[np.ndarray]:
+def joined_by_definition(network: nn.Module, image: np.ndarray, crop: tuple[int, int, int]) -> list[np.ndarray]:
     """In float64, each window where MONAI has it; a place of a window weighs as its voxels do on average."""
-    bells = [np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2) for side in patch]
+    bells = [np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2) for side in crop]
     importance = np.maximum(np.einsum("i,j,k->ijk", *bells), 1e-3)
     sums: list[np.ndarray] = []
     weights: list[np.ndarray] = []
-    for window in dense_patch_slices(image.shape[1:], patch, [side // 2 for side in patch]):
+    for window in dense_patch_slices(image.shape[1:], crop, [side // 2 for side in crop]):
         for number, level in enumerate(of_window(network, image, window)):
-            a, b, c = (side // places for side, places in zip(patch, level.shape[1:], strict=True))
+            a, b, c = (side // places for side, places in zip(crop, level.shape[1:], strict=True))
             if number == len(sums):
                 size = [side // stride for side, stride in zip(image.shape[1:], (a, b, c), strict=True)]
                 sums.append(np.zeros((len(level), *size)))
@@ -80,15 +80,15 @@ def joined_by_definition(network: nn.Module, image: np.ndarray, patch: tuple[int
     return [one / two for one, two in zip(sums, weights, strict=True)]
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_maps_of_voxels_are_joined_as_by_monai(scan, patch, in_float32):
+@pytest.mark.parametrize("crop", PATCHES)
+def test_maps_of_voxels_are_joined_as_by_monai(scan, crop, in_float32):
     network = Centered()
     with torch.inference_mode():
         expected = sliding_window_inference(
-            torch.from_numpy(scan)[None], patch, 1, lambda x: network.maps(x)[0],
+            torch.from_numpy(scan)[None], crop, 1, lambda x: network.maps(x)[0],
             overlap=0.5, mode="gaussian", padding_mode="replicate",
         )  # fmt: skip
-    found = scan_maps(network, scan, patch, CPU)
+    found = scan_maps(network, scan, crop, CPU)
     assert found.strides == ((1, 1, 1),)
     inside = tuple(slice(start, start + side) for start, side in zip(found.before, found.shape, strict=True))
     ours = found.levels[0].float().numpy()[(slice(None), *inside)]
@@ -96,33 +96,33 @@ def test_maps_of_voxels_are_joined_as_by_monai(scan, patch, in_float32):
     assert np.ptp(ours[0] - ours[1]) > 0.1, "windows differ"
 
 
-@pytest.mark.parametrize("patch", [(16, 16, 16), (16, 24, 32)])
-def test_all_levels_of_a_network_are_joined_by_the_definition(network, scan, patch, in_float32):
+@pytest.mark.parametrize("crop", [(16, 16, 16), (16, 24, 32)])
+def test_all_levels_of_a_network_are_joined_by_the_definition(network, scan, crop, in_float32):
     """The empty windows, which it runs once, have the maps that they would have each."""
     # Half of 24 is no whole token, but along that axis there is one window only, as there is for MONAI.
     counted = Counted(network)
-    found = scan_maps(counted, scan, patch, CPU)
-    expected = joined_by_definition(network, scan, patch)
+    found = scan_maps(counted, scan, crop, CPU)
+    expected = joined_by_definition(network, scan, crop)
     assert found.strides == ((2, 2, 2), (4, 4, 4), (8, 8, 8))
     assert [len(level) for level in found.levels] == [sum(widths) for widths in network.head.widths]
     for level, exact in zip(found.levels, expected, strict=True):
         assert level.dtype == torch.float16
         assert level.shape == exact.shape
         np.testing.assert_allclose(level.float().numpy(), exact, atol=5e-3 * float(np.abs(exact).max()))
-    windows = len(dense_patch_slices(scan.shape[1:], patch, [side // 2 for side in patch]))
+    windows = len(dense_patch_slices(scan.shape[1:], crop, [side // 2 for side in crop]))
     assert 0 < counted.seen <= windows
-    if patch == (16, 16, 16):
+    if crop == (16, 16, 16):
         assert counted.seen < 0.8 * windows, "not the empty ones"
 
 
 def test_the_order_of_memory_costs_no_precision(network, scan, monkeypatch):
     """In bfloat16 the faster order of memory is as close to float32 as the network itself is under autocast."""
-    patch = (16, 16, 16)
+    crop = (16, 16, 16)
     monkeypatch.setattr("glmae.devices._cpu_multiplies_bfloat16", lambda: True)
-    found = scan_maps(network, scan, patch, CPU)
-    exact = joined_by_definition(network, scan, patch)
+    found = scan_maps(network, scan, crop, CPU)
+    exact = joined_by_definition(network, scan, crop)
     with torch.autocast("cpu", torch.bfloat16):
-        usual = joined_by_definition(network, scan, patch)
+        usual = joined_by_definition(network, scan, crop)
     for ours, others, level in zip(found.levels, usual, exact, strict=True):
         error = np.abs(ours.float().numpy() - level).mean()
         assert 0 < error < 1.5 * np.abs(others - level).mean() + 1e-3

@@ -15,8 +15,8 @@ from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import measure
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.inference import segment, segment_case
 from glmae.segmentation.labelled_cases import LabelledCases
 from glmae.segmentation.model import Model, load_model
@@ -144,7 +144,7 @@ def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, unt
     label = store.label(1)
     assert label is not None
     scan = LabelledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
-    config = FinetuneConfig(patch=model.config.patch, head=model.config.head, location=False)  # as the model
+    config = FinetuneConfig(crop=model.config.crop, head=model.config.head, location=False)  # as the model
     training = Training(model.network, config, [scan], Schedule(1), CPU)
     labelled = LabelledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
     scored = labelled.segment(1, training, lambda: None)

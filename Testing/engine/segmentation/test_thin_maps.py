@@ -13,8 +13,8 @@ from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import Run
 from glmae.schedule import Schedule
 from glmae.segmentation.channels_last import pays, train_channels_last
-from glmae.segmentation.configuration import FinetuneConfig
 from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.training import Training
@@ -75,7 +75,7 @@ def test_whatever_is_trained_on_a_cpu_is_guarded():
     scan = LabelledScan(
         np.zeros((1, 20, 18, 16), np.float16), np.ones((20, 18, 16), np.uint8), (True,), (1.0, 1.0, 1.0)
     )
-    Training(network, FinetuneConfig(patch=(16, 16, 16)), [scan], Schedule(1), CPU)
+    Training(network, FinetuneConfig(crop=(16, 16, 16)), [scan], Schedule(1), CPU)
     assert not unguarded(network)
 
     config = pretrain_config("tiny").changed({"weights": {"dense": 1.0}})

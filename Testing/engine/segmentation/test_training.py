@@ -100,7 +100,7 @@ def test_classes_count_alike_at_first_and_voxels_at_the_end(tmp_path):
     scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
     plain = AugmentationConfig(spatial=0, elastic=0, intensity=0)
     still = dataclasses.replace(
-        CONFIG, patch=label.shape, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, augmentation=plain
+        CONFIG, crop=label.shape, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, augmentation=plain
     )
     run = Training(network(), still, [scan], Schedule(4), CPU, False)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from .augmentation import AugmentationConfig
 from .heads import DEFAULT_HEAD, HEADS
 
 # Voxels in a crop: as much context as leaves a step at about a second on two CPU cores, more on a GPU.
-PATCH_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
+CROP_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
 # Voxels of the median prepared scan above which its spacing is coarsened.
 SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
 
@@ -24,7 +24,7 @@ class FinetuneConfig:
     """Everything that decides the weights of a fine-tuned model, beside the scans and the number of steps.
 
     Attributes:
-        patch: crop size in voxels, [I, J, K], multiples of the token patch; the window at inference, too.
+        crop: crop size in voxels, [I, J, K], multiples of the token patch; the window at inference, too.
         head: segmentation head, a name in `heads.HEADS`.
         preset: backbone preset that is built when no pre-trained backbone is given.
         batch: crops in a step.
@@ -49,7 +49,7 @@ class FinetuneConfig:
         seed: of initialisation, crops and augmentation.
     """
 
-    patch: tuple[int, int, int]
+    crop: tuple[int, int, int]
     head: str = DEFAULT_HEAD
     preset: str = "tiny"
     batch: int = 2
@@ -87,9 +87,9 @@ class FinetuneConfig:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
         # The name of an imported backbone need not be a preset's.
         known = "preset" not in settings or config.preset in PRESETS
-        if config.head not in HEADS or not known or len(config.patch) != 3:
+        if config.head not in HEADS or not known or len(config.crop) != 3:
             raise RequestError(
-                f"head '{config.head}', preset '{config.preset}' or patch {list(config.patch)} cannot be built; choose "
+                f"head '{config.head}', preset '{config.preset}' or crop {list(config.crop)} cannot be built; choose "
                 f"from {', '.join(HEADS)}; {', '.join(PRESETS)}; three sides in voxels"
             )
         return config
@@ -103,7 +103,8 @@ class FinetuneConfig:
         """The inverse of `to_json`; fields that a later version added are passed over."""
         known = {field.name for field in fields(FinetuneConfig)}
         values = {key: value for key, value in content.items() if key in known}
-        values["patch"] = tuple(int(side) for side in values["patch"])
+        values.setdefault("crop", content.get("patch"))  # its name in models of version 0.1
+        values["crop"] = tuple(int(side) for side in values["crop"])
         if "gentle" in values:
             first, second, third = (float(factor) for factor in values["gentle"])
             values["gentle"] = (first, second, third)
@@ -111,7 +112,7 @@ class FinetuneConfig:
         return FinetuneConfig(**values)
 
 
-def plan_patch(
+def plan_crop(
     shapes: Sequence[tuple[int, int, int]], token_patch: tuple[int, int, int], voxels: int
 ) -> tuple[int, int, int]:
     """The crop size: the whole median scan if that fits `voxels`, else its longest side is cut until it fits.

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .geometry import Geometry, reordered
-from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet
+from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet, resample
 
 
 def restore_labels(
@@ -45,6 +45,26 @@ def scan_classes(probabilities: np.ndarray, grid: Geometry, source: Geometry) ->
     if native.same_grid(grid):
         return np.transpose(_largest(probabilities))
     return interpolated_classes([(0, probabilities)], grid, native)
+
+
+def scan_probabilities(probabilities: np.ndarray, grid: Geometry, source: Geometry) -> list[sitk.Image]:
+    """The probability of each class 1..n on the voxels of the scan, interpolated linearly.
+
+    Args:
+        probabilities: see `restore_labels`.
+        grid: of the prepared scan.
+        source: of the scan.
+
+    Returns:
+        float32, 0-1, on exactly the grid of the scan.
+    """
+    native = source.along(grid.direction)
+    found = []
+    for share in probabilities[1:]:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(np.transpose(share), dtype=np.float32))
+        grid.place(image)
+        found.append(reordered(image if native.same_grid(grid) else resample(image, native, outside=None), source))
+    return found
 
 
 def restore_classes(numbers: np.ndarray, native: Geometry, source: Geometry, values: Sequence[int]) -> sitk.Image:

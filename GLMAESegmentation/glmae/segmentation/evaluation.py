@@ -77,6 +77,25 @@ def evaluate(
         Stopped: the user stopped.
     """
     events = events or silent()
+    scores, failed = compare_folders(predictions, labels, classes, events, should_stop)
+    content = report(scores)
+    write_json(Path(out), content)
+    mean = content["mean_dice"]
+    count = len({score.case for score in scores})
+    message = f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {count} cases; details in {out}."
+    events.finished("evaluate", report=str(out), mean_dice=mean, failed=failed, message=message)
+    return failed
+
+
+def compare_folders(
+    predictions: Path,
+    labels: Path,
+    classes: Path | None = None,
+    events: Events | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[Score], list[str]]:
+    """The scores of `evaluate`, and the names of the cases that could not be compared; nothing is written."""
+    events = events or silent()
     labelled, table = find_labels(labels, classes, events)
     predicted = {case.name: case for case in find_labels(predictions, None, events)[0]}
     compared = [case for case in labelled if case.name in predicted]
@@ -97,13 +116,7 @@ def evaluate(
     events.progress("evaluate", len(compared), len(compared))
     if not scores:
         raise RequestError(f"none of the cases in {predictions} could be compared with {labels}")
-    content = report(scores)
-    write_json(Path(out), content)
-    mean = content["mean_dice"]
-    count = len(compared) - len(failed)
-    message = f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {count} cases; details in {out}."
-    events.finished("evaluate", report=str(out), mean_dice=mean, failed=failed, message=message)
-    return failed
+    return scores, failed
 
 
 def _score_files(case: Case, predicted: Case, table: ClassTable, events: Events) -> list[Score]:

@@ -140,6 +140,7 @@ def segment_case(
     uncertainty: bool = False,
     scan: PreparedScan | None = None,
     windows: int | None = None,
+    on_slab: Callable[[Slab], None] | None = None,
 ) -> Result:
     """One case: read, prepare, run the network, bring the classes back to the scan's own grid, keep largest parts.
 
@@ -152,6 +153,7 @@ def segment_case(
         uncertainty: give the uncertainty of each voxel, too.
         scan: the case, where it has been read already.
         windows: see `scan_maps`.
+        on_slab: see `classify_scan`.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
@@ -175,7 +177,9 @@ def segment_case(
         on_window=check,
     )
     return replace(
-        classify_scan(model, maps, image, grid, source, device, uncertainty=uncertainty, on_block=check),
+        classify_scan(
+            model, maps, image, grid, source, device, uncertainty=uncertainty, on_block=check, on_slab=on_slab
+        ),
         images=scan.images,
     )
 
@@ -191,6 +195,7 @@ def classify_scan(
     values: Sequence[int] | None = None,
     uncertainty: bool = False,
     on_block: Callable[[], None] | None = None,
+    on_slab: Callable[[Slab], None] | None = None,
 ) -> Result:
     """From the maps of a scan to its segmentation, on the scan's own grid.
 
@@ -204,6 +209,7 @@ def classify_scan(
         values: of the classes 1..n in the result; None: those of the model.
         uncertainty: give the uncertainty of each voxel, too.
         on_block: called now and then; may raise to stop.
+        on_slab: called with each slab of final probabilities on `grid`, from the first to the last.
     """
     doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
@@ -211,17 +217,22 @@ def classify_scan(
         first = class_numbers(model.network, maps, device, priors, on_block)
         moved = model.atlases.on(first, grid.spacing)
         priors += [] if moved is None else [moved]
-    slabs = class_slabs(model.network, maps, device, priors, on_block)
+
+    def slabs() -> Iterator[Slab]:
+        for slab in class_slabs(model.network, maps, device, priors, on_block):
+            if on_slab is not None:
+                on_slab(slab)
+            yield slab
 
     def watched() -> Iterator[Slab]:
-        for slab in slabs:
+        for slab in slabs():
             doubt.add(slab.start, *slab.winners())
             yield slab
 
     native = source.along(grid.direction)
     if native.same_grid(grid):
         numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
-        for slab in slabs:
+        for slab in slabs():
             winners, largest = slab.winners()
             doubt.add(slab.start, winners, largest)
             numbers[slab.start : slab.end] = winners.transpose()

@@ -236,6 +236,7 @@ def finetune(
     out: PathLike,
     *,
     backbone: Backbone | PathLike | None = None,
+    start: Model | PathLike | None = None,
     cases: Sequence[str] | None = None,
     classes: PathLike | None = None,
     steps: int | None = None,
@@ -254,6 +255,7 @@ def finetune(
         labels: folder of labels with the same names.
         out: folder of the model, made here.
         backbone: what `pretrain` gave, a folder, the name of a shipped one, or "none"; None: the shipped one.
+        start: an earlier model to go on from instead.
         cases: names to train on; None: all that have a label.
         classes: a classes.json; None: the labels' own names.
         steps: length of the run; 0: only a head is fitted to the frozen backbone. The same seed gives the same weights
@@ -275,6 +277,7 @@ def finetune(
         cases=cases,
         classes=None if classes is None else Path(classes),
         backbone=backbone,
+        start=_folder(start),
         **_length(steps, minutes),
         folds=folds,
         seed=seed,
@@ -319,7 +322,7 @@ def segment(
         on_event: called with each event.
     """
     failed = _segment(
-        model=model.folder if isinstance(model, Model) else Path(model),
+        model=_folder(model),
         images=[Path(images)] if isinstance(images, str | os.PathLike) else [Path(path) for path in images],
         out=Path(out),
         file_format=file_format,
@@ -349,6 +352,11 @@ def evaluate(
     if out is not None:
         _evaluate(predictions=Path(predictions), labels=Path(labels), classes=table, out=Path(out))
     return compare_folders(Path(predictions), Path(labels), table)[0]
+
+
+def _folder(model: Any) -> Any:
+    """Where a model lies that is given opened, or as a folder; None stays None."""
+    return model.folder if isinstance(model, Model) else model if model is None else Path(model)
 
 
 def _length(steps: int | None, minutes: float | None) -> dict[str, Any]:

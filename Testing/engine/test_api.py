@@ -39,6 +39,7 @@ def test_the_page_runs(folders: Path) -> None:
     code = "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8")))
     assert code.count("minutes=") == 3
     names: dict[str, object] = {}
+    code = re.sub(r"(finetune\(.*?)minutes=\d+", r"\1settings={'start_steps': 1}, minutes=1", code)
     exec(re.sub(r"minutes=\d+", "steps=1, device='cpu'", code), names)
     model, result, batch, scores = (names[name] for name in ("model", "result", "batch", "scores"))
     assert model.classes == ("hippocampus anterior", "hippocampus posterior")
@@ -82,7 +83,7 @@ def test_mistakes_get_a_sentence(trained_model: Path, sample_scans: Path, tmp_pa
         model.segment([path, path])
     with pytest.raises(RequestError, match="1 image"):
         model.segment(sitk.Image([8, 8], sitk.sitkFloat32))
-    with pytest.raises(RequestError, match="seg.nrrd"):
+    with pytest.raises(RequestError, match="such an ending"):
         model.segment(path, device="cpu").save(tmp_path / "result.stl")
     with pytest.raises(GLMAEError, match="there is no backbone"):
         glmae.finetune(sample_scans / "images", sample_scans / "labels", tmp_path / "model", backbone="nobody")

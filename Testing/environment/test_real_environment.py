@@ -13,7 +13,7 @@ from mrml_scene import new_scene
 from panel_scene import follow, load_scan, new_panel
 
 from GLMAESegmentationLib.engine.command import MODULE_FOLDER, clean_environment
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.setup.environment import EngineEnvironment, size_of
 
 

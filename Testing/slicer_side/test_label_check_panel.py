@@ -12,7 +12,7 @@ import slicer
 from panel_scene import load_scan, new_panel
 
 from GLMAESegmentationLib.jobs import label_check
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 
 

@@ -18,7 +18,7 @@ from panel_scene import load_scan, write_model
 
 from GLMAESegmentationLib.jobs.folder import TRAIN, JobFolder, JobRecord
 from GLMAESegmentationLib.models.places import move_here
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.scene.segment_voxels import content_of
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 

@@ -19,7 +19,7 @@ from plain_process import PlainProcess
 from glmae.errors import StorageError
 from GLMAESegmentationLib.engine import command as engine
 from GLMAESegmentationLib.jobs.folder import all_jobs
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.setup import set_up
 

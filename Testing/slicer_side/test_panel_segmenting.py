@@ -10,7 +10,7 @@ import pytest
 import slicer
 from panel_scene import follow, load_scan, new_panel, write_model
 
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.scan_choice import review_order
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation

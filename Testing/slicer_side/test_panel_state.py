@@ -1,4 +1,4 @@
-"""What the panel shows and allows, from the situation alone: no scene, no widgets, no process."""
+"""What the panel shows and allows, from one moment alone: no scene, no widgets, no process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
 from GLMAESegmentationLib.models.scores import advice, model_scores, origin
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.sentences import duration, listed
-from GLMAESegmentationLib.panel.situation import Situation
-from GLMAESegmentationLib.panel.state import panel_state
+from GLMAESegmentationLib.panel.state import PanelState
 from GLMAESegmentationLib.scene.class_overview import ClassRow
 from GLMAESegmentationLib.scene.scan_choice import scan_to_preview, scans_to_segment
 from GLMAESegmentationLib.scene.scan_table import Scan
@@ -37,20 +36,20 @@ def unlabeled(name: str, **changes: Any) -> Scan:
 
 
 TWO = (labeled("a"), labeled("b"))
-READY = Situation(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver")
+READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver")
 
 
 @pytest.mark.parametrize(
-    ("situation", "sentence", "enabled"),
+    ("state", "sentence", "enabled"),
     [
-        (Situation(), "Step 1: load the scans.", {action.IMPORT}),
+        (PanelState(), "Step 1: load the scans.", {action.IMPORT}),
         (
-            Situation(scans=(unlabeled("a"),), selected="a"),
+            PanelState(scans=(unlabeled("a"),), selected="a"),
             "Step 2: label two scans",
             {action.LABEL, action.IMPORT},
         ),
-        (Situation(scans=(labeled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
-        (Situation(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
+        (PanelState(scans=(labeled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
+        (PanelState(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
         (
             READY,
             "Step 4: press Segment",
@@ -68,48 +67,47 @@ READY = Situation(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver"
             {action.CANCEL_INSTALL, action.IMPORT, action.EXPORT, action.RENAME, action.DELETE},
         ),
         (
-            dataclasses.replace(READY, job="train", progress=JobProgress(stage="finetune", done=3, total=9)),
+            dataclasses.replace(READY, running="train", progress=JobProgress(stage="finetune", done=3, total=9)),
             "Training (3 of 9).",
             {action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
         ),
         (
-            dataclasses.replace(READY, job="segment", preparing=(0, 1)),
+            dataclasses.replace(READY, running="segment", preparing=(0, 1)),
             "Preparing scan 1 of 1.",
             {action.CANCEL, action.EXPORT},
         ),
-        (dataclasses.replace(READY, job="train", stopping=True), "Stopping.", {action.EXPORT}),
+        (dataclasses.replace(READY, running="train", stopping=True), "Stopping.", {action.EXPORT}),
     ],
 )
-def test_the_way_through(situation: Situation, sentence: str, enabled: set[str]) -> None:
-    state = panel_state(situation)
+def test_the_way_through(state: PanelState, sentence: str, enabled: set[str]) -> None:
     assert state.next_step.startswith(sentence)
     idle = {action.CHECK_SET_UP, action.CHECK_LABELS, action.CHOOSE_ENGINE, action.VOLUMES}
     assert state.enabled - idle == enabled - idle
-    labeled_scans = any(scan.role == "train" for scan in situation.scans)
-    assert (action.CHECK_LABELS in state.enabled) is (labeled_scans and not situation.job and situation.can_compute)
-    assert (action.CHECK_SET_UP in state.enabled) is (not situation.job and not situation.engine.working)
+    labeled_scans = any(scan.role == "train" for scan in state.scans)
+    assert (action.CHECK_LABELS in state.enabled) is (labeled_scans and not state.running and state.can_compute)
+    assert (action.CHECK_SET_UP in state.enabled) is (not state.running and not state.engine.working)
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "there are none yet" in panel_state(Situation()).train_sentence
-    assert "there is one" in panel_state(Situation(scans=(labeled("a"),))).train_sentence
-    assert "Train one above, or import one" in panel_state(Situation()).segment_sentence
-    assert "Choose a model" in panel_state(dataclasses.replace(READY, model="gone")).segment_sentence
-    nothing = panel_state(Situation(scans=TWO, models=("liver",), model="liver"))
+    assert "there are none yet" in PanelState().train_sentence
+    assert "there is one" in PanelState(scans=(labeled("a"),)).train_sentence
+    assert "Train one above, or import one" in PanelState().segment_sentence
+    assert "Choose a model" in dataclasses.replace(READY, model="").segment_sentence
+    nothing = PanelState(scans=TWO, models=("liver",), model="liver")
     assert "No scan is set to Segmentation" in nothing.segment_sentence
     assert action.START_SEGMENTING not in nothing.enabled
 
 
 def test_a_training_scan_without_a_label_is_named_and_not_trained_on() -> None:
-    state = panel_state(Situation(scans=(*TWO, unlabeled("c", role="train"))))
+    state = PanelState(scans=(*TWO, unlabeled("c", role="train")))
     assert "No label yet: c." in state.scans_sentence
     assert state.train_sentence.startswith("2 scans, 20 minutes")
 
 
 def test_choices_are_in_the_sentence() -> None:
-    assert "60 minutes" in panel_state(Situation(scans=TWO, budget="thorough")).train_sentence
-    assert "30 steps" in panel_state(Situation(scans=TWO, steps=30)).train_sentence
-    assert "inside R." in panel_state(Situation(scans=TWO, region="R")).train_sentence
+    assert "60 minutes" in PanelState(scans=TWO, budget="thorough").train_sentence
+    assert "30 steps" in PanelState(scans=TWO, steps=30).train_sentence
+    assert "inside R." in PanelState(scans=TWO, region="R").train_sentence
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def test_choices_are_in_the_sentence() -> None:
     ],
 )
 def test_the_backbone_is_named(shipped: str, backbone: str, words: str) -> None:
-    sentence = panel_state(Situation(scans=TWO, shipped=shipped, backbone=backbone)).train_details
+    sentence = PanelState(scans=TWO, shipped=shipped, backbone=backbone).train_details
     assert sentence.startswith(words)
 
 
@@ -136,9 +134,9 @@ def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
 
 
 def test_memory_and_device_are_said_as_far_as_they_are_known() -> None:
-    assert "Needs about 1.5 GB of memory." in panel_state(Situation(scans=TWO)).train_details
-    known = Situation(scans=TWO, memory=(400_000_000, 9_000_000_000), device_reason="Computing on the CPU.")
-    assert "Needs about 1.0 GB of memory; 9.0 GB are free.\nComputing on the CPU." in panel_state(known).train_details
+    assert "Needs about 1.5 GB of memory." in PanelState(scans=TWO).train_details
+    known = PanelState(scans=TWO, memory=(400_000_000, 9_000_000_000), device_reason="Computing on the CPU.")
+    assert "Needs about 1.0 GB of memory; 9.0 GB are free.\nComputing on the CPU." in known.train_details
 
 
 def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learned_from() -> None:
@@ -150,19 +148,19 @@ def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learned_fro
 
 def test_a_failure_stays_until_something_else_is_done() -> None:
     failure = Failure("Out of memory", "Too little.", "Close other programs.")
-    state = panel_state(dataclasses.replace(READY, failure=failure))
+    state = dataclasses.replace(READY, failure=failure)
     assert state.failure == failure
     assert state.next_step == ""
     assert action.COPY_LOG in state.enabled
 
 
 def test_an_interrupted_job_is_offered() -> None:
-    state = panel_state(dataclasses.replace(READY, interrupted=("liver 2",)))
+    state = dataclasses.replace(READY, interrupted=("liver 2",))
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
     assert "liver 2" in state.next_step
     assert action.KEEP not in state.enabled
-    assert action.KEEP in panel_state(dataclasses.replace(READY, interrupted=("liver 2",), learned=True)).enabled
-    assert action.CONTINUE not in panel_state(dataclasses.replace(READY, interrupted=("x",), job="train")).enabled
+    assert action.KEEP in dataclasses.replace(READY, interrupted=("liver 2",), learned=True).enabled
+    assert action.CONTINUE not in dataclasses.replace(READY, interrupted=("x",), running="train").enabled
 
 
 def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
@@ -174,15 +172,15 @@ def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
 
 def test_partial_labels_are_stated() -> None:
     rows = (ClassRow("liver", None, "", {"a": 9}, ("b",)),)
-    sentence = panel_state(Situation(scans=TWO, classes=rows)).classes_sentence
+    sentence = PanelState(scans=TWO, classes=rows).classes_sentence
     assert "liver was not drawn in b: nothing is learned about it there" in sentence
 
 
 def test_a_selected_result_can_be_accepted_or_corrected() -> None:
     scans = (*TWO, unlabeled("c", state="segmented", result_id="r"))
-    state = panel_state(dataclasses.replace(READY, scans=scans, selected="c"))
+    state = dataclasses.replace(READY, scans=scans, selected="c")
     assert {action.ACCEPT, action.CORRECT} <= state.enabled
-    assert not {action.ACCEPT, action.CORRECT} & panel_state(dataclasses.replace(READY, scans=scans)).enabled
+    assert not {action.ACCEPT, action.CORRECT} & dataclasses.replace(READY, scans=scans).enabled
 
 
 def test_events_arrive_in_pieces() -> None:

@@ -12,7 +12,7 @@ import pytest
 import slicer
 from panel_scene import follow, load_scan, new_panel
 
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.aliases import Aliases
 from GLMAESegmentationLib.panel.panel import Panel
 

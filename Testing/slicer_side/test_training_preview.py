@@ -11,7 +11,7 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import follow, load_scan, new_panel
 
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 

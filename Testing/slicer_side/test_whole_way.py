@@ -9,7 +9,7 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import load_scan
 
-from GLMAESegmentationLib.panel import state as action
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
 SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "230", "299")]

@@ -35,11 +35,10 @@ from ..scene.segmentation_import import Corrections, accept_result, is_result
 from ..scene.volume_table import add_table, as_csv, volume_rows
 from ..setup.set_up import SetUp
 from ..translation import tr as _
-from . import state as action
+from . import actions as action
 from .aliases import Aliases
 from .sentences import listed
-from .situation import Situation
-from .state import PanelState, panel_state
+from .state import PanelState
 
 # These need the processor or the engine's Python for themselves.
 _JOBS = (
@@ -138,7 +137,7 @@ class Panel:
         return self.busy or bool(self.state.engine.working)
 
     def do(self, name: str, value: Any = None) -> None:
-        """Carry out an action of `panel_state`; one that makes no sense now does nothing.
+        """Carry out an action of `panel.actions`; one that makes no sense now does nothing.
 
         Args:
             name: of the action.
@@ -210,47 +209,44 @@ class Panel:
         region = choices.region
         checked = self._labels.holds(training_scans(scans), choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
-        self.state = panel_state(
-            Situation(
-                scans=scans,
-                classes=drawn_classes(training_scans(scans), self.scene),
-                findings=asked.findings,
-                checked=checked,
-                checking_labels=self._labels.running,
-                problem=self._labels.problem if checked else "",
-                engine=self._set_up.status,
-                checking=self._set_up.checking,
-                set_up=self._set_up.report,
-                models=self.library.names,
-                model=choices.model,
-                scores=self._model.scores,
-                advice=" ".join(part for part in (self._model.origin, self._model.advice) if part),
-                budget=choices.budget,
-                steps=choices.steps,
-                device=choices.device,
-                device_reason=asked.device_reason or self._job.device_reason,
-                memory=asked.memory or self._job.memory,
-                backbone=self._set_up.backbone if choices.pretrained else "",
-                shipped=self._set_up.backbone,
-                region="" if region is None else region.GetName(),
-                selected=self.selected,
-                drawing=self._drawing[0],
-                job=self._job.kind,
-                preparing=self._job.preparing,
-                stopping=self._job.stopping,
-                finishing=self._job.finishing,
-                preview=self._job.preview.sentence,
-                preview_asked=self._job.preview.asked,
-                preview_of=self._job.preview.node_id,
-                preview_scan=self._job.preview.volume_id,
-                progress=self._job.progress,
-                queue=self._job.queue,
-                interrupted=self._interrupted.titles,
-                learned=self._interrupted.learned,
-                failure=self._failure or self._set_up.failure or self._job.failure,
-                undoable=len(self._results_left()),
-                note=self._note or self._set_up.note or self._job.note,
-            )
+        self.state = PanelState(
+            scans=tuple(scans),
+            classes=tuple(drawn_classes(training_scans(scans), self.scene)),
+            findings=tuple(asked.findings),
+            checked=checked,
+            checking_labels=self._labels.running,
+            problem=self._labels.problem if checked else "",
+            engine=self._set_up.status,
+            checking=self._set_up.checking,
+            set_up=self._set_up.report,
+            models=self.library.names,
+            model=self._model.name,
+            scores=tuple(self._model.scores),
+            advice=" ".join(part for part in (self._model.origin, self._model.advice) if part),
+            budget=choices.budget,
+            steps=choices.steps,
+            device_reason=asked.device_reason or self._job.device_reason,
+            memory=asked.memory or self._job.memory,
+            backbone=self._set_up.backbone if choices.pretrained else "",
+            shipped=self._set_up.backbone,
+            region="" if region is None else region.GetName(),
+            selected=self.selected,
+            drawing=self._drawing[0],
+            running=self._job.kind,
+            preparing=self._job.preparing,
+            stopping=self._job.stopping,
+            finishing=self._job.finishing,
+            preview=self._job.preview.sentence,
+            preview_asked=self._job.preview.asked,
+            preview_of=self._job.preview.node_id,
+            preview_scan=self._job.preview.volume_id,
+            progress=None if self._job.progress is None else self._job.progress.copy(),
+            queue=() if self._job.queue is None else self._job.queue.scans,
+            interrupted=tuple(self._interrupted.titles),
+            learned=self._interrupted.learned,
+            failure=self._failure or self._set_up.failure or self._job.failure,
+            undoable=len(self._results_left()),
+            note=self._note or self._set_up.note or self._job.note,
         )
         return self.state
 

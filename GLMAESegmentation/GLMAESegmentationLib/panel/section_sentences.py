@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..scene.choices import BUDGET_MINUTES
 from ..scene.choices import SEGMENT as SEGMENT_ROLE
 from ..scene.choices import TRAIN as TRAIN_ROLE
@@ -10,7 +12,9 @@ from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_segment, tr
 from ..scene.scan_table import SEGMENTED
 from ..translation import tr as _
 from .sentences import duration, listed, progress_sentence, stage_name
-from .situation import Situation
+
+if TYPE_CHECKING:
+    from .state import PanelState
 
 # Peak memory of training in GB before the engine was asked: the network and a batch of crops, which do not depend on
 # how many or how large the scans are. 1.2 were measured on the CPU with scans of 128 x 128 x 128 voxels.
@@ -19,9 +23,9 @@ TRAINING_GB = 1.5
 PROGRAM_GB = 0.6
 
 
-def next_step(now: Situation) -> str:
+def next_step(now: PanelState) -> str:
     """The one sentence at the top of the panel: what to do now."""
-    if now.job:
+    if now.running:
         return job_sentence(now)
     if not now.can_compute:
         return ""  # the frame below says why
@@ -41,7 +45,7 @@ def next_step(now: Situation) -> str:
             if left > 1
             else _("Step 2: label one more scan: select it and press Label selected scan.")
         )
-    if now.model not in models:
+    if not now.model:
         return _("Step 3: press Train.") if len(training) >= FEWEST_SCANS else _("Choose a model below.")
     if any(scan.result_id for scan in now.scans):
         return _("Review the results: press Next; use the right ones as labels, edit the others, then train again.")
@@ -50,7 +54,7 @@ def next_step(now: Situation) -> str:
     return _("All scans are labeled. Load more scans to segment them.")
 
 
-def scans_sentence(now: Situation) -> str:
+def scans_sentence(now: PanelState) -> str:
     """What the section Scans has to say."""
     if not now.scans:
         return _("No scans yet. Load two or more scans of the same kind.")
@@ -75,7 +79,7 @@ def scans_sentence(now: Situation) -> str:
     return text
 
 
-def classes_sentence(now: Situation) -> str:
+def classes_sentence(now: PanelState) -> str:
     """What the section Classes has to say."""
     if not now.classes:
         return _("No structures yet. They appear here once you label a scan.")
@@ -91,9 +95,9 @@ def classes_sentence(now: Situation) -> str:
     return text
 
 
-def part_question(now: Situation) -> str:
+def part_question(now: PanelState) -> str:
     """What can be said of the part of the selected scan that was labeled; "" where the question does not arise."""
-    scan = next((scan for scan in now.scans if scan.volume_id == now.selected), None)
+    scan = now.selected_scan
     if scan is None:
         return ""
     if scan.partly:
@@ -103,7 +107,7 @@ def part_question(now: Situation) -> str:
     return ""
 
 
-def train_sentence(now: Situation) -> str:
+def train_sentence(now: PanelState) -> str:
     """What Train needs, or what it will do."""
     if not now.can_compute:
         return ""  # the frame at the top says why
@@ -121,7 +125,7 @@ def train_sentence(now: Situation) -> str:
     return " ".join((", ".join(parts) + ".", *([now.problem] if now.problem else [])))
 
 
-def train_details(now: Situation) -> str:
+def train_details(now: PanelState) -> str:
     """What else there is to know before a training: its start, its memory, its device; a line each."""
     if now.memory is None:
         memory = _("Needs about {gb:.1f} GB of memory.").format(gb=TRAINING_GB)
@@ -132,19 +136,19 @@ def train_details(now: Situation) -> str:
     return "\n".join(filter(None, (start[:1].upper() + start[1:] + ".", memory, now.device_reason)))
 
 
-def _start(now: Situation) -> str:
+def _start(now: PanelState) -> str:
     if now.backbone:
         return _("starting from the pre-trained backbone {name}").format(name=now.backbone)
     return _("from scratch") if now.shipped else _("from scratch (no pre-trained backbone is installed)")
 
 
-def segment_sentence(now: Situation) -> str:
+def segment_sentence(now: PanelState) -> str:
     """What Segment needs, or what it will do."""
     if not now.can_compute:
         return ""  # the frame at the top says why
     if not now.models:
         return _("There is no model yet. Train one above, or import one.")
-    if now.model not in now.models:
+    if not now.model:
         return _("Choose a model.")
     targets = scans_to_segment(now.scans, now.model)
     if not targets:
@@ -157,10 +161,10 @@ def segment_sentence(now: Situation) -> str:
     return _("Segments {n} scans. Results are new segmentations; nothing is overwritten.").format(n=len(targets))
 
 
-def review_sentence(now: Situation) -> str:
+def review_sentence(now: PanelState) -> str:
     """Which result is looked at and what is doubtful about it, a line each; how many there are, when none is."""
     order = review_order(now.scans)
-    scan = next((scan for scan in now.scans if scan.volume_id == now.selected), None)
+    scan = now.selected_scan
     if scan is None or not scan.result_id:
         return _("{n} results to look at. Next shows the least sure one.").format(n=len(order)) if order else ""
     place = next((number for number, one in enumerate(order, start=1) if one is scan), 0)
@@ -168,16 +172,16 @@ def review_sentence(now: Situation) -> str:
     return "\n".join((head, *scan.doubts))
 
 
-def job_stage(now: Situation) -> str:
+def job_stage(now: PanelState) -> str:
     """What the job under way is at; "" without one."""
     if now.preparing is not None:
         return _("Preparing the scans")
-    return stage_name(now.progress.stage) if now.job and now.progress is not None else ""
+    return stage_name(now.progress.stage) if now.running and now.progress is not None else ""
 
 
-def job_sentence(now: Situation) -> str:
+def job_sentence(now: PanelState) -> str:
     """How far the job under way is; "" without one."""
-    if not now.job:
+    if not now.running:
         return ""
     if now.stopping:
         return _("Stopping. Finished work is kept.")

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 
 from ..jobs.folder import SEGMENT, TRAIN
-from ..panel import state as action
+from ..panel import actions as action
 from ..panel.panel import Panel
 from ..panel.sentences import listed
 from ..panel.state import PanelState
@@ -123,7 +123,7 @@ class PanelView:
         self.ui.scansLabel.text = state.scans_sentence
         self._scans.show(state.scans, state.queue)
         self._scans.select(state.selected)
-        scan = next((scan for scan in state.scans if scan.volume_id == state.selected), None)
+        scan = state.selected_scan
         drawn = state.drawing if scan is not None and state.drawing else ""
         viewed = (state.selected, drawn or (scan.shown_id if scan is not None else ""))
         if viewed != self._viewed:
@@ -149,13 +149,14 @@ class PanelView:
             widget.visible = False
         for widget in busy if training else idle:
             widget.visible = True
-        ui.budgetSelector.enabled = not state.fixed_steps
+        ui.budgetSelector.enabled = not state.steps
         ui.pretrainedBox.enabled = bool(state.shipped)
         ui.trainProgress.visible = ui.trainProgressLabel.visible = training
         if training:
+            warnings = state.progress.warnings if state.progress is not None else []
             _show_fraction(ui.trainProgress, state.fraction)
             ui.trainProgressLabel.text = " ".join(
-                filter(None, (state.progress_sentence, state.preview, *state.warnings[-1:]))
+                filter(None, (state.progress_sentence, state.preview, *warnings[-1:]))
             )
         if state.preview_of and (before is None or before.preview_of != state.preview_of):
             self._application.show_scan(state.preview_scan, state.preview_of)

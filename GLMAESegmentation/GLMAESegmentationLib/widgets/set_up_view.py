@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..panel import state as action
+from ..panel import actions as action
 from ..panel.state import PanelState
 from ..setup.interpreter import KINDS
 from ..translation import tr as _

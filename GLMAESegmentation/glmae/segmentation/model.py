@@ -22,6 +22,7 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
 from .atlas_fusion import AtlasFusion
 from .finetune_config import FinetuneConfig
+from .heads import HEADS
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
 
@@ -100,11 +101,16 @@ def load_model(folder: Path, device: torch.device) -> Model:
     """Open a model folder.
 
     Raises:
-        ModelError: missing, damaged, written by a newer version, or no segmentation model.
+        ModelError: missing, damaged, written by another version, or no segmentation model.
     """
     card = read_model(folder, KIND)
     try:
         config = FinetuneConfig.from_json(card.content["finetuning"])
+        if isinstance(config.head, str) and config.head not in HEADS:
+            raise ModelError(
+                f"{folder} was made by another version of GLMAE, whose network ('{config.head}') this one does not "
+                "have; train the model again"
+            )
         backbone = BackboneConfig.from_json(card.content["backbone"])
         classes = ClassTable.from_json(card.content["classes"])
         preparation = Preparation.from_json(card.content["preprocessing"])
@@ -126,7 +132,8 @@ def load_model(folder: Path, device: torch.device) -> Model:
         check_names(weights, network.state_dict(), str(folder))
     except (ModelError, ValueError) as error:
         raise ModelError(
-            f"{folder}: {WEIGHTS} does not belong to its model.json; copy the model folder again"
+            f"{folder}: {WEIGHTS} holds another network than model.json says; if another version of GLMAE made it, "
+            "train the model again, else copy its folder again"
         ) from error
     network.load_state_dict(weights)
     return Model(network.to(device).eval(), config, preparation, classes, fingerprint, location, atlases)

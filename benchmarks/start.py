@@ -1,13 +1,14 @@
 """Ways to begin and to go on with a fine-tuning, at equal steps.
 
     python benchmarks/start.py --data DIR [--sets ...] [--labels 1 2] [--seeds 0 1 2] [--steps 0 120] [--arms new ...]
-                               [--before CHECKOUT] [--threads 1] [--tuning --out FILE]
+                               [--before CHECKOUT] [--threads 1] [--coarse] [--tuning --out FILE]
 
 Arms: `new` is what `glmae finetune` does (with 0 steps the instant model); `new_high` the same with full rates;
 `low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `asis` and
 `scratch` are the pre-trained and the random backbone as trained before there was an instant model, by the engine in
 CHECKOUT (`git worktree add CHECKOUT 29d0182`). Rows go to benchmarks/results/start.json at once; what is there already
 is not run again. With --tuning scans of the pool are scored instead of test scans: by these everything was chosen.
+With --coarse all arms see scans of 96^3 and crops of 48^3 voxels instead of 128^3 and 64^3: two fifths of the time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,17 @@ from glmae.errors import GLMAEError, RequestError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results" / "start.json"
-KEY = ("set", "labels", "seed", "steps", "arm", "scans")
+KEY = ("set", "labels", "seed", "steps", "arm", "scans", "coarse")
 BEFORE = ("asis", "scratch")
+# The names before the instant model stand second.
+COARSE = """import sys
+from glmae.cli import main
+try:
+    from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS
+except ImportError:
+    from glmae.segmentation.configuration import PATCH_VOXELS as CROP_VOXELS, SCAN_VOXELS
+SCAN_VOXELS["cpu"], CROP_VOXELS["cpu"] = 96**3, 48**3
+sys.exit(main())"""
 ARMS: dict[str, tuple[str, ...]] = {
     "new": (),
     "new_high": ("--setting", "gentle=[1, 1, 1]"),
@@ -61,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for data, row in _planned(sets, options):
         test = validation(data, row["seed"], row["labels"]) if options.tuning else data.test(row["seed"])
         test = test[: options.scans or None]
-        row |= {"scans": len(test), "device": "cpu", "threads": options.threads}
+        row |= {"scans": len(test), "device": "cpu", "threads": options.threads, "coarse": options.coarse}
         if not test or row in results:
             continue
         try:
@@ -92,11 +102,11 @@ def run(
         images, labels = ["--images", str(data.images)], ["--labels", str(data.labels)]
         length = ["--steps", str(row["steps"]), "--seed", str(row["seed"])]
         command = ["finetune", *images, *labels, "--cases", *labeled, "--out", str(model), *length]
-        _glmae([*command, *ARMS[row["arm"]], *(() if old else extra)], before if old else ROOT, row["threads"])
+        _glmae([*command, *ARMS[row["arm"]], *(() if old else extra)], before if old else ROOT, row)
         scans = [str(data.image(name)) for name in test]
         segment = ["segment", "--model", str(model), "--images", *scans, "--out", str(found), "--format", "nii.gz"]
-        _glmae(segment, before if old else ROOT, row["threads"])
-        _glmae(["evaluate", "--predictions", str(found), *labels, "--out", str(report)], ROOT, row["threads"])
+        _glmae(segment, before if old else ROOT, row)
+        _glmae(["evaluate", "--predictions", str(found), *labels, "--out", str(report)], ROOT, row)
         content = json.loads(report.read_text(encoding="utf-8"))
     per_case: dict[str, list[float]] = {}
     for entry in content["cases"]:
@@ -106,10 +116,10 @@ def run(
     return {"dice": round(sum(means) / len(means), 4), "per_case": [round(value, 4) for value in means]}
 
 
-def _glmae(words: Sequence[str], root: Path | None, threads: int) -> None:
+def _glmae(words: Sequence[str], root: Path | None, row: Mapping[str, Any]) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(root or ROOT) / "GLMAESegmentation")}
-    environment |= {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "glmae", *words]
+    environment |= {"OMP_NUM_THREADS": str(row["threads"])}
+    command = [sys.executable, *(("-c", COARSE) if row["coarse"] else ("-m", "glmae")), *words]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if ended.returncode:
         raise GLMAEError(f"glmae {words[0]} ended with {ended.returncode}: {(ended.stderr or ended.stdout)[-500:]}")
@@ -138,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--before", type=Path, metavar="CHECKOUT")
     parser.add_argument("--scans", type=int, default=0, help="score on the first scans only (default: all)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--coarse", action="store_true", help="fewer, larger voxels in all arms")
     parser.add_argument("--tuning", action="store_true", help="score on scans of the pool")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="of glmae finetune")

@@ -92,9 +92,7 @@ def test_a_model_of_another_version_is_to_be_trained_again(folder: Path) -> None
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     card["finetuning"]["head"] = "subvoxel"
     (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
-    refused(
-        lambda: load_model(folder, CPU), r"by another version of GLMAE.*'subvoxel'.*train the model again"
-    )
+    refused(lambda: load_model(folder, CPU), r"by another version of GLMAE.*'subvoxel'.*train the model again")
 
 
 def test_honest(folder: Path) -> None:

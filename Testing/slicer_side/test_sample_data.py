@@ -17,7 +17,7 @@ from panel_scene import new_panel
 from PIL import Image
 from standins.sample_data_module import install
 
-from GLMAESegmentationLib.panel.state import START_TRAINING
+from GLMAESegmentationLib.panel.actions import START_TRAINING
 from GLMAESegmentationLib.scene.sample_data import SCANS, load_group, register_sample_data, sample_groups
 from GLMAESegmentationLib.scene.scene_cases import find_cases
 

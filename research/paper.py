@@ -1,4 +1,4 @@
-"""The paper's pre-training, and its fine-tuning on public data sets (docs/paper.md).
+"""The paper's pre-training, and its fine-tuning on public data sets (research/README.md).
 
 python -m research.paper arrange  RECIPE SET OUT
 python -m research.paper pretrain --images LIST --out BACKBONE

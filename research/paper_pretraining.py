@@ -1,4 +1,4 @@
-"""The paper's own pre-training; docs/paper.md tells what of it is the authors' and what our choice."""
+"""The paper's own pre-training; research/README.md tells what of it is the authors' and what our choice."""
 
 from __future__ import annotations
 

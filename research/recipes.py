@@ -1,4 +1,4 @@
-"""The paper's fine-tuning, one recipe a data set; docs/paper.md tells what is the authors' and what our choice."""
+"""The paper's fine-tuning, one recipe a data set; research/README.md tells what is the authors' and what our choice."""
 
 from __future__ import annotations
 

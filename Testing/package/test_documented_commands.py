@@ -90,12 +90,13 @@ def received_model(folder: Path) -> Path:
 
 
 def test_there_are_commands_to_run() -> None:
-    assert {"README", "tutorial", "partial_labels", "share_a_model", "pretrain_your_own", "troubleshooting"} <= {
+    assert {"command_line", "tutorial", "partial_labels", "share_a_model", "pretraining", "troubleshooting"} <= {
         page.stem for page in WITH_COMMANDS
     }
 
 
-EVERY_PAGE = [*REPOSITORY.glob("*.md"), *PAGES[1:], REPOSITORY / "benchmarks" / "README.md"]
+BESIDE_PROGRAMS = [REPOSITORY / folder / "README.md" for folder in ("benchmarks", "research")]
+EVERY_PAGE = [*REPOSITORY.glob("*.md"), *PAGES[1:], *BESIDE_PROGRAMS]
 
 
 def code(page: Path) -> list[str]:
@@ -186,6 +187,17 @@ def test_every_page_is_in_the_index() -> None:
     index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"({page}" not in index} == set()
+
+
+def test_the_license_of_the_weights_is_said_where_the_extension_is_described() -> None:
+    """Who trains from the shipped backbone and passes the model on is bound by it."""
+    notice = (MODULE / "Resources" / "Models" / "tiny" / "LICENSE.md").read_text(encoding="utf-8")
+    license_name = re.search(r"\[(CC [^]]+)\]", notice)
+    assert license_name is not None
+    for page in ("README.md", "docs/share_a_model.md", "CMakeLists.txt", "GLMAE.s4ext"):
+        text = " ".join((REPOSITORY / page).read_text(encoding="utf-8").split())
+        sentences = [part for part in re.split(r"(?<=[.:]) ", text) if license_name[1] in part]
+        assert any("train" in part for part in sentences), page
 
 
 def test_it_is_said_what_this_is_not() -> None:

@@ -22,8 +22,8 @@ from ..scans.image import read_channels
 from ..scans.labels import read_label
 
 BACKGROUND, INK = "#16181d", "#e8eaed"
-# Whichever leaves fewer places empty.
-COLUMNS = (4, 5)
+# Whichever leaves fewest places empty, the first of them.
+COLUMNS = (4, 5, 3)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def write_overview(path: Path, heading: str, panels: Sequence[Panel], classes: C
     Raises:
         StorageError: the file cannot be written.
     """
-    columns = min(len(panels), min(COLUMNS, key=lambda count: (-len(panels) % count, count)))
+    columns = min(len(panels), min(COLUMNS, key=lambda count: -len(panels) % count))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(3.1 * columns, 3.3 * rows + 1.1), dpi=110, facecolor=BACKGROUND, layout="constrained")
     FigureCanvasAgg(figure)

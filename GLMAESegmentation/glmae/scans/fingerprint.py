@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from .brightness import SAMPLES, Brightness
+from .case_state import image_state, label_state, state_key
 from .cases import Case
 from .classes import IGNORE, ClassTable
 from .common_axes import CommonAxes
@@ -137,90 +139,92 @@ def measure(
         ScanError: a scan or label cannot be read.
         RequestError: no scan can be read, or the scans have different numbers of channels.
     """
+    return gather(measure_each(cases, classes, events, read_failures=read_failures), classes)
+
+
+def measure_each(
+    cases: Sequence[Case],
+    classes: ClassTable | None = None,
+    events: Events | None = None,
+    *,
+    read_failures: str = "raise",
+    known: dict[str, Measured] | None = None,
+) -> list[Measured]:
+    """What `gather` makes a fingerprint of, in the order of the cases; arguments and errors as of `measure`.
+
+    Args:
+        known: what the last call found: of a scan that is unchanged, with its label, it is taken. Brought up to date.
+    """
     events = events or silent()
-    quiet = silent()  # preparing the scans says the same warnings
     kept = max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
-    grids: list[Geometry] = []
-    samples: list[list[_Sample | None]] = []
-    volumes: dict[int, list[_Volume]] = {}
-    structures: dict[int, list[tuple[int, Structure]]] = {}
-    labelled = 0
+    before, now = dict(known or {}), dict[str, Measured]()
 
-    def measured(case: Case) -> tuple[Geometry, list[_Sample | None], dict[int, int] | None, dict[int, Structure]]:
-        images = read_channels(case.images, quiet)
-        label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
-        numbers = None if label is None else sitk.GetArrayViewFromImage(label)
-        counts = None if numbers is None else _counts(numbers, whole=case.region is None)
-        found = {}
-        if label is not None and classes is not None and case.region is None and not case.missing:
-            # Of a structure that was drawn in part the volume tells nothing.
-            found = measure_structures(label, images, range(1, len(classes) + 1))
-        sampled: list[_Sample | None] = [_sample(image, numbers, kept) for image in images]
-        for place in case.missing:
-            sampled.insert(place, None)
-        return Geometry.of(images[0]), sampled, counts, found
+    def measured(case: Case) -> Measured:
+        key = _key(case, classes, kept)
+        now[key] = found = before.get(key) or _measured(case, classes, kept)
+        return found
 
-    coming = in_parallel(measured, cases, voxels=lambda result: len(result[1]) * result[0].voxels)
-    for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
-        events.progress("measure", number, len(cases))
-        try:
-            native, sampled, counts, found = future.result()
-        except ScanError:
-            if read_failures == "skip":
-                continue
-            raise
-        if samples and len(sampled) != len(samples[0]):
-            raise RequestError(
-                f"case {case.name} has {len(sampled)} channels and the others have {len(samples[0])}; "
-                "give the same channels for all."
-            )
-        samples.append(sampled)
-        grids.append(native)
-        if counts is not None:
-            labelled += 1
-            for held, count in counts.items():
-                one = _Volume(count, count * native.voxel_volume, case.region is None)
-                volumes.setdefault(held, []).append(one)
-            for index, structure in found.items():
-                structures.setdefault(index, []).append((len(samples) - 1, structure))
+    each: list[Measured] = []
+    with closing(in_parallel(measured, cases, voxels=lambda one: len(one.samples) * one.grid.voxels)) as coming:
+        for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
+            events.progress("measure", number, len(cases))
+            try:
+                one = future.result()
+            except ScanError:
+                if read_failures == "skip":
+                    continue
+                raise
+            if each and len(one.samples) != len(each[0].samples):
+                raise RequestError(
+                    f"case {case.name} has {len(one.samples)} channels and the others have {len(each[0].samples)}; "
+                    "give the same channels for all."
+                )
+            each.append(one)
     events.progress("measure", len(cases), len(cases))
-    if not grids:
+    if not each:
         raise RequestError("none of the scans can be read; check that they are 3D images.")
+    if known is not None:
+        known.clear()
+        known.update(now)
+    return each
+
+
+def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Fingerprint:
+    """The fingerprint of some scans.
+
+    Args:
+        each: at least one, all with the same number of channels.
+        classes: by which they were measured.
+    """
     channels = tuple(
-        _intensity([sample for scan in samples if (sample := scan[c]) is not None]) for c in range(len(samples[0]))
+        _intensity([sample for one in each if (sample := one.samples[channel]) is not None])
+        for channel in range(len(each[0].samples))
     )
-    axes = CommonAxes.of(grids)
-    natives = [axes.native(grid) for grid in grids]
+    axes = CommonAxes.of([one.grid for one in each])
+    natives = [axes.native(one.grid) for one in each]
     sizes = []
-    for index, drawn in sorted(volumes.items()):
+    for index in sorted({index for one in each for index in one.counts or ()}):
         assert classes is not None
+        drawn = [one for one in each if one.counts and index in one.counts]
         told = [one for one in drawn if one.whole] or drawn
-        volume = float(np.median([one.mm3 for one in told]))
-        voxels = int(np.median([one.voxels for one in told]))
+        volume = float(np.median([(one.counts or {})[index] * one.grid.voxel_volume for one in told]))
+        voxels = int(np.median([(one.counts or {})[index] for one in told]))
         diameter = (6 * volume / math.pi) ** (1 / 3)
         whole = [
-            (scan, found.reordered(CommonAxes().order(grids[scan]).T @ axes.order(grids[scan])))
-            for scan, found in structures.get(index, [])
+            (one, one.structures[index].reordered(CommonAxes().order(one.grid).T @ axes.order(one.grid)))
+            for one in each
+            if index in one.structures
         ]
-        spread = _spread(whole, samples, channels) if whole else None
+        spread = _spread(whole, channels) if whole else None
         sizes.append(ClassSize(classes.names[index - 1], len(drawn), voxels, volume, diameter, spread))
     return Fingerprint(
         sizes=tuple(grid.size for grid in natives),
         spacings=tuple(grid.spacing for grid in natives),
         channels=channels,
         classes=tuple(sizes),
-        labelled=labelled,
+        labelled=sum(one.counts is not None for one in each),
         axes=axes,
     )
-
-
-@dataclass(frozen=True)
-class _Volume:
-    """A class in one case; not `whole`: an estimate from the part that was labelled."""
-
-    voxels: int
-    mm3: float
-    whole: bool
 
 
 def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
@@ -240,6 +244,49 @@ def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
         for number, count in drawn.items():
             drawn[number] = round(count / float(np.mean(numbers[boxes[number - 1]] != IGNORE)))
     return drawn
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one case adds to a fingerprint.
+
+    Attributes:
+        name: of the case.
+        grid: of the scan.
+        samples: of each channel; None for one that is missing.
+        counts: voxels of each class that the label holds, see `_counts`; None without a label.
+        whole: whether all of the scan was labeled.
+        structures: the classes, by their numbers, where they were drawn in whole.
+    """
+
+    name: str
+    grid: Geometry
+    samples: tuple[_Sample | None, ...]
+    counts: dict[int, int] | None
+    whole: bool
+    structures: dict[int, Structure]
+
+
+def _measured(case: Case, classes: ClassTable | None, kept: int) -> Measured:
+    quiet = silent()  # preparing the scans says the same warnings
+    images = read_channels(case.images, quiet)
+    label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
+    numbers = None if label is None else sitk.GetArrayViewFromImage(label)
+    whole = case.region is None
+    counts = None if numbers is None else _counts(numbers, whole=whole)
+    found = {}
+    if label is not None and classes is not None and whole and not case.missing:
+        # Of a structure that was drawn in part the volume tells nothing.
+        found = measure_structures(label, images, range(1, len(classes) + 1))
+    samples: list[_Sample | None] = [_sample(image, numbers, kept) for image in images]
+    for place in case.missing:
+        samples.insert(place, None)
+    return Measured(case.name, Geometry.of(images[0]), tuple(samples), counts, whole, found)
+
+
+def _key(case: Case, classes: ClassTable | None, kept: int) -> str:
+    label = [] if case.label is None or classes is None else label_state(case, classes)
+    return state_key([case.name, kept, *image_state(case), *label])
 
 
 @dataclass(frozen=True)
@@ -272,11 +319,9 @@ def _intensity(samples: Sequence[_Sample]) -> Intensity:
     return Intensity(modality, low, high, float(inside.mean()), float(inside.std()), spreads)
 
 
-def _spread(
-    found: Sequence[tuple[int, Structure]], samples: Sequence[Sequence[_Sample | None]], channels: Sequence[Intensity]
-) -> StructureSpread:
-    scans = [[sample.brightness for sample in samples[scan] if sample is not None] for scan, _ in found]
-    return StructureSpread.over([one for _, one in found], scans, [channel.modality for channel in channels])
+def _spread(found: Sequence[tuple[Measured, Structure]], channels: Sequence[Intensity]) -> StructureSpread:
+    scans = [[sample.brightness for sample in one.samples if sample is not None] for one, _ in found]
+    return StructureSpread.over([structure for _, structure in found], scans, [entry.modality for entry in channels])
 
 
 def _three(values: Sequence[Any]) -> tuple[Any, Any, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,12 +22,12 @@ Result = TypeVar("Result")
 
 def in_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], voxels: Callable[[Result], int]
-) -> Iterator[Future[Result]]:
+) -> Generator[Future[Result], None, None]:
     """Call `work(item)` for all items, several at once.
 
     The first scan is worked on alone; its size tells how many of its like fit into memory together. Few results wait to
-    be taken, so that memory does not grow with the number of items. When the caller stops taking results, nothing new
-    is begun.
+    be taken, so that memory does not grow with the number of items. A caller that stops taking results closes this, and
+    nothing new is begun: left to the garbage collector, a thread may come to wait for itself.
 
     Args:
         work: safe to be called from several threads.

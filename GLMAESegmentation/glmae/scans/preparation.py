@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from .classes import IGNORE
 from .common_axes import CommonAxes
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, Intensity
 from .geometry import Geometry, reordered
 from .normalisation import Normalisation, normalise
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
@@ -82,6 +82,7 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     median = np.median(np.array(fingerprint.spacings), axis=0)
     extent = np.median(np.array(fingerprint.spacings) * np.array(fingerprint.sizes), axis=0)
     limit = min((size.diameter / _SMALLEST_DIAMETER for size in fingerprint.classes), default=math.inf)
+    limit = float(f"{limit:.1e}")  # a corrected label should not change it by a hair
 
     def fits(sides: np.ndarray) -> bool:
         return bool(np.prod(extent / sides) <= max_voxels)
@@ -98,13 +99,17 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     return Preparation(
         (first, second, third),
         tuple(
-            Normalisation("ct", channel.low, channel.high, channel.mean, max(channel.std, 1.0))
-            if channel.modality == "ct"
-            else Normalisation("zscore")
+            Normalisation("ct", *_round_hounsfield(channel)) if channel.modality == "ct" else Normalisation("zscore")
             for channel in fingerprint.channels
         ),
         axes=fingerprint.axes,
     )
+
+
+def _round_hounsfield(channel: Intensity) -> tuple[float, float, float, float]:
+    """Low, high, mean and deviation, so that a corrected label seldom changes them."""
+    low, high = 20.0 * math.floor(channel.low / 20), 20.0 * math.ceil(channel.high / 20)
+    return low, high, float(round(channel.mean, -1)), max(float(round(channel.std, -1)), 1.0)
 
 
 def _smallest(fits: Callable[[float], bool], low: float, high: float) -> float:

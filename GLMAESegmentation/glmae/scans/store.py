@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
+from .case_state import image_state, label_state, state_key
 from .cases import Case
 from .classes import IGNORE, ClassTable
-from .dicom import DicomSeries
 from .geometry import Geometry
 from .image import read_channels
 from .labels import read_label
@@ -76,21 +76,21 @@ class ScanStore:
 
         entries = []
         events.progress("prepare", 0, len(cases))
-        coming = in_parallel(prepared, cases, voxels=lambda result: int(result[0]["voxels"]))
-        for number, (case, future) in enumerate(zip(cases, coming, strict=True), start=1):
-            try:
-                entry, heard = future.result()
-            except ScanError as error:
-                if read_failures != "skip":
-                    raise
-                events.case(case.name, "failed", message=str(error))
-            else:
-                entries.append(entry)
-                for event in heard:
-                    events.emit(**event)
-            events.progress("prepare", number, len(cases), case=case.name)
-            if number < len(cases) and should_stop():
-                raise Stopped(f"stopped after preparing scan {number} of {len(cases)}; continue with --resume")
+        with closing(in_parallel(prepared, cases, voxels=lambda result: int(result[0]["voxels"]))) as coming:
+            for number, (case, future) in enumerate(zip(cases, coming, strict=True), start=1):
+                try:
+                    entry, heard = future.result()
+                except ScanError as error:
+                    if read_failures != "skip":
+                        raise
+                    events.case(case.name, "failed", message=str(error))
+                else:
+                    entries.append(entry)
+                    for event in heard:
+                        events.emit(**event)
+                events.progress("prepare", number, len(cases), case=case.name)
+                if number < len(cases) and should_stop():
+                    raise Stopped(f"stopped after preparing scan {number} of {len(cases)}; continue with --resume")
         if not entries:
             raise RequestError("none of the scans can be read; check that they are 3D images.")
         return ScanStore(folder, entries)
@@ -183,7 +183,7 @@ def _prepare(
     image = _finished(folder, key, "image") or _prepare_image(folder, key, case, preparation, events)
     entry = {"name": case.name, "image": key, "label": None, "annotated": []} | image
     if case.label is not None and classes is not None:
-        key = _label_key(case, key, classes)
+        key = state_key([key, *label_state(case, classes)])
         label = _finished(folder, key, "label") or _prepare_label(folder, key, case, image, classes, events)
         entry |= {"label": key} | label
     return entry
@@ -240,29 +240,7 @@ def image_key(case: Case, preparation: Preparation) -> str:
     Raises:
         ScanError: a file of the case is gone.
     """
-    return _hash(case, [_RECIPE, preparation.to_json(), list(case.missing)], case.images)
-
-
-def _label_key(case: Case, image: str, classes: ClassTable) -> str:
-    state: list[Any] = [image, repr(case.region), case.unknown]
-    state.append(None if case.annotated is None else sorted(case.annotated))
-    state += [None if table is None else table.to_json() for table in (classes, case.classes)]
-    return _hash(case, state, (case.label, case.region.mask if case.region else None))
-
-
-def _hash(case: Case, state: list[Any], files: Iterable[Path | DicomSeries | None]) -> str:
-    try:
-        for file in files:
-            if file is None:
-                continue
-            if isinstance(file, DicomSeries):
-                inner = list(file.files)
-            else:
-                inner = sorted(file.iterdir()) if file.is_dir() else [file]
-            state += [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in inner]
-    except OSError as error:
-        raise ScanError(f"{error.filename} of case {case.name} cannot be read; check the path.") from error
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:24]
+    return state_key([_RECIPE, preparation.to_json(), *image_state(case)])
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -6,34 +6,29 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..backbone.presets import preset
-from ..backbone.vision_transformer import VisionTransformer
-from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
+from ..backbone.weights import WEIGHTS
 from ..devices import choose_device
 from ..errors import RequestError, Stopped
 from ..events import Events, checked, silent
 from ..run_folder import RunFolder
 from ..scans.cases import Case, alias_and_hash, find_cases
 from ..scans.classes import ClassTable
-from ..scans.fingerprint import measure
+from ..scans.fingerprint import gather, measure_each
 from ..scans.label_check import warn_of_labels
-from ..scans.preparation import Preparation, plan_preparation
+from ..scans.lasting_plan import in_order, lasting_plan
+from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
-from .crops import LabelledScan
-from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
-from .instant_start import InstantStart
+from .finetune_config import SCAN_VOXELS, FinetuneConfig
+from .instant_start import InstantStart, labelled_scans, starting_backbone, starting_network
 from .labelled_cases import LabelledCases
 from .map_store import MapStore
 from .memory_ladder import MemoryLadder
 from .model import Model, load_model, save_model
-from .network import SegmentationNetwork
 from .scored_training import train_and_score
 from .training import Training
 
@@ -65,7 +60,8 @@ def finetune(
         images: folder of scans, see `scans.cases`.
         labels: folder of labels with the same names.
         out: the model folder, made here.
-        cases: names to train on; None: all that have a label.
+        cases: names to train on; None: all that have a label. The scans are planned for in this order, see
+            `lasting_plan`.
         classes: a classes.json; None: the labels' own names.
         backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
         start: an earlier model instead: its backbone, trunk, preparation and crop size are gone on with, and the head
@@ -106,7 +102,7 @@ def finetune(
         "images": str(images),
         "labels": str(labels),
         "preparation": None if preparation is None else preparation.to_json(),
-        "cases": None if cases is None else sorted(cases),
+        "cases": None if cases is None else list(cases),
         "classes": table.to_json(),
         "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
         "backbone": backbone,
@@ -129,16 +125,18 @@ def finetune(
         if should_stop():
             raise Stopped("stopped while the scans were looked at; add --resume to go on")
 
-    source = None if earlier is not None else _backbone(backbone)
+    source = None if earlier is not None else starting_backbone(backbone)
     chosen, reason = choose_device(device)
     events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
     events.info(reason)
     looking = checked(events, check)
     warn_of_labels(labelled, table, looking)
-    fingerprint = measure(labelled, table, looking)
+    measured = measure_each(labelled, table, looking)
+    fingerprint = gather(measured, table)
+    plan = lasting_plan(in_order(measured, cases), table, SCAN_VOXELS[chosen.type])
     if preparation is None and earlier is not None:
         preparation = earlier.preparation
-    preparation = preparation or plan_preparation(fingerprint, SCAN_VOXELS[chosen.type])
+    preparation = preparation or plan.preparation
     origin = {"pretrained": None if source is None else source.name, "from": request["from"]}
     began -= run.seconds_spent
     run.begin()
@@ -146,8 +144,11 @@ def finetune(
         store = ScanStore.prepare(
             run.unfinished / "scans", labelled, preparation, table, events, should_stop=should_stop
         )
-        scans = _labelled_scans(store, preparation)
-        build, config = _network(scans, preparation, table, earlier or source, chosen, seed, settings or {}, events)
+        scans = labelled_scans(store, preparation)
+        shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in plan.names]
+        build, config = starting_network(
+            shapes, preparation, table, earlier or source, chosen, seed, settings or {}, events
+        )
         network = build()
         memory = MemoryLadder(config, network.backbone.config.patch_size)
         memory.plan(network, chosen, events)
@@ -221,66 +222,6 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:
-    scans = []
-    for index in range(len(store)):
-        image, label = store.mapped(index)
-        assert label is not None
-        # They do all that is asked of the arrays of a scan.
-        arrays = cast(np.ndarray, image), cast(np.ndarray, label)
-        scans.append(LabelledScan(*arrays, store.annotated(index), preparation.spacing))
-    return scans
-
-
-def _network(
-    scans: Sequence[LabelledScan],
-    preparation: Preparation,
-    table: ClassTable,
-    source: Model | Path | None,
-    device: torch.device,
-    seed: int,
-    settings: Mapping[str, Any],
-    events: Events,
-) -> tuple[Callable[[], SegmentationNetwork], FinetuneConfig]:
-    """What makes the network, always with the same weights, and the configuration of the run."""
-    channels = len(preparation.normalisation)
-    pretrained: VisionTransformer | None = None
-    weights: Mapping[str, Tensor] = {}
-    crop: tuple[int, int, int] | None = None
-    head = FinetuneConfig.head
-    if isinstance(source, Model):
-        pretrained, crop, head = source.network.backbone, source.config.crop, source.config.head
-        weights = source.network.head.state_dict()  # those of the trunk are looked for
-        backbone = pretrained.config
-    elif source is not None:
-        pretrained = load_backbone(source, channels=channels, events=events)
-        backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
-    else:
-        backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
-    crop = crop or plan_crop([scan.label.shape for scan in scans], backbone.patch_size, CROP_VOXELS[device.type])
-    config = FinetuneConfig(crop=crop, head=head, preset=backbone.name, seed=seed)
-    config = config.changed({name: value for name, value in settings.items() if name != "preset"})
-
-    def build() -> SegmentationNetwork:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = SegmentationNetwork(backbone, len(table.classes), config.head)
-        if pretrained is not None:
-            network.backbone.load_state_dict(pretrained.state_dict())
-        trunk = getattr(network.head, "trunk", None)
-        if weights and trunk is not None:
-            trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
-        return network
-
-    origin = "from scratch" if source is None else "as learned so far"
-    if isinstance(source, Path):
-        origin = f"pre-trained ({source.name})"
-    spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
-    sides = " x ".join(map(str, config.crop))
-    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {sides} voxels.")
-    return build, config
-
-
 def _details(
     cases: Sequence[Case],
     schedule: Schedule,
@@ -300,10 +241,3 @@ def _details(
 
 def _but(scores: Mapping[str, Any]) -> str:
     return f", but {scores['failure']}" if scores["failure"] else ""
-
-
-def _backbone(name: str | None) -> Path | None:
-    """Folder of the backbone to start from; None for none."""
-    if name == "none" or (name is None and not (SHIPPED / FinetuneConfig.preset).is_dir()):
-        return None
-    return backbone_folder(name or FinetuneConfig.preset)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..scans.classes import IGNORE
+from ..backbone.presets import preset
+from ..backbone.vision_transformer import VisionTransformer
+from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
+from ..events import Events
+from ..scans.classes import IGNORE, ClassTable
 from ..scans.normalisation import Normalisation, air
+from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
 from .crops import LabelledScan
-from .finetune_config import FinetuneConfig
+from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
 from .heads.maps import MapsHead
 from .map_store import MapStore, maps_digest
+from .model import Model
 from .network import SegmentationNetwork
 from .scan_maps import scan_maps
 
@@ -123,3 +130,82 @@ def own_dice(network: SegmentationNetwork, scans: Sequence[LabeledMaps], device:
             if drawn and own.any():
                 found.append(2 * np.count_nonzero(own & other) / (np.count_nonzero(own) + np.count_nonzero(other)))
     return float(np.mean(found)) if found else 0.0
+
+
+def labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:
+    """The prepared scans of a store, all labeled; read from their files when they are asked for."""
+    scans = []
+    for index in range(len(store)):
+        image, label = store.mapped(index)
+        assert label is not None
+        # They do all that is asked of the arrays of a scan.
+        arrays = cast(np.ndarray, image), cast(np.ndarray, label)
+        scans.append(LabelledScan(*arrays, store.annotated(index), preparation.spacing))
+    return scans
+
+
+def starting_network(
+    shapes: Sequence[tuple[int, int, int]],
+    preparation: Preparation,
+    table: ClassTable,
+    source: Model | Path | None,
+    device: torch.device,
+    seed: int,
+    settings: Mapping[str, Any],
+    events: Events,
+) -> tuple[Callable[[], SegmentationNetwork], FinetuneConfig]:
+    """What makes the network of a run, always with the same weights, and the configuration of the run.
+
+    Args:
+        shapes: of the prepared scans that are planned for, [I, J, K].
+        preparation: of the scans.
+        table: the classes.
+        source: an earlier model, or the folder of a backbone; None: all weights are random.
+        device: where the network is to run.
+        seed: of random weights.
+        settings: fields of the configuration to use instead of the planned ones.
+        events: told what was chosen.
+    """
+    channels = len(preparation.normalisation)
+    pretrained: VisionTransformer | None = None
+    weights: Mapping[str, Tensor] = {}
+    crop: tuple[int, int, int] | None = None
+    head = FinetuneConfig.head
+    if isinstance(source, Model):
+        pretrained, crop, head = source.network.backbone, source.config.crop, source.config.head
+        weights = source.network.head.state_dict()  # those of the trunk are looked for
+        backbone = pretrained.config
+    elif source is not None:
+        pretrained = load_backbone(source, channels=channels, events=events)
+        backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
+    else:
+        backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
+    crop = crop or plan_crop(shapes, backbone.patch_size, CROP_VOXELS[device.type])
+    config = FinetuneConfig(crop=crop, head=head, preset=backbone.name, seed=seed)
+    config = config.changed({name: value for name, value in settings.items() if name != "preset"})
+
+    def build() -> SegmentationNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = SegmentationNetwork(backbone, len(table.classes), config.head)
+        if pretrained is not None:
+            network.backbone.load_state_dict(pretrained.state_dict())
+        trunk = getattr(network.head, "trunk", None)
+        if weights and trunk is not None:
+            trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
+        return network
+
+    origin = "from scratch" if source is None else "as learned so far"
+    if isinstance(source, Path):
+        origin = f"pre-trained ({source.name})"
+    spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
+    sides = " x ".join(map(str, config.crop))
+    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {sides} voxels.")
+    return build, config
+
+
+def starting_backbone(name: str | None) -> Path | None:
+    """Folder of the backbone to start from; None for none."""
+    if name == "none" or (name is None and not (SHIPPED / FinetuneConfig.preset).is_dir()):
+        return None
+    return backbone_folder(name or FinetuneConfig.preset)

@@ -258,7 +258,7 @@ def test_plan_refines_coarse_axes_of_small_scans():
 
 def test_plan_for_ct():
     (normalisation,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalisation
-    assert normalisation == Normalisation("ct", -90.0, 200.0, 50.0, 1.0), "a deviation of next to nothing is no scale"
+    assert normalisation == Normalisation("ct", -100.0, 200.0, 50.0, 1.0), "a deviation of next to nothing is no scale"
 
 
 def test_json_round_trip():

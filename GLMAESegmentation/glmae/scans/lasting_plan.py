@@ -1,0 +1,83 @@
+"""How labeled scans are prepared, so that a further label seldom changes it.
+
+Whatever was computed of a prepared scan is lost when scans are prepared otherwise, and a plan from all labeled scans
+would be another with each label. So the first scan is planned for, then the first two, four, eight, ..., and those up
+to which a class was not seen before; each time the earlier plan stays where the new one is near enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .classes import ClassTable
+from .fingerprint import Measured, gather
+from .normalisation import Normalisation
+from .preparation import Preparation, plan_preparation
+
+# A voxel may be so much longer or shorter along each axis; augmentation scales by as much.
+SPACING = 1.25
+# In standard deviations: how much of the values may be clipped more, and how far off the mean may be; a factor.
+CLIPPED, MEAN, DEVIATION = 0.25, 0.5, 1.5
+
+
+@dataclass(frozen=True)
+class LastingPlan:
+    """A preparation, and the names of the scans that it was planned from."""
+
+    preparation: Preparation
+    names: frozenset[str]
+
+
+def lasting_plan(each: Sequence[Measured], classes: ClassTable, max_voxels: int) -> LastingPlan:
+    """Plan for some scans.
+
+    Args:
+        each: the labeled scans, in the order in which they were labeled, or are named.
+        classes: by which they were measured.
+        max_voxels: see `plan_preparation`.
+    """
+    plan: LastingPlan | None = None
+    for count in _counts(each):
+        first = each[:count]
+        new = plan_preparation(gather(first, classes), max_voxels)
+        if plan is None or not _near(plan.preparation, new, first):
+            plan = LastingPlan(new, frozenset(one.name for one in first))
+    assert plan is not None
+    return plan
+
+
+def in_order(each: Sequence[Measured], names: Sequence[str] | None) -> list[Measured]:
+    """Sorted as cases are named; None: as they are."""
+    return list(each) if names is None else sorted(each, key=lambda one: names.index(one.name))
+
+
+def _counts(each: Sequence[Measured]) -> Iterator[int]:
+    seen: set[int] = set()
+    for count, one in enumerate(each, start=1):
+        held = set(one.counts or ())
+        if count & (count - 1) == 0 or held - seen:  # a power of two
+            yield count
+        seen |= held
+
+
+def _near(plan: Preparation, new: Preparation, each: Sequence[Measured]) -> bool:
+    ratios = np.array(plan.spacing) / np.array(new.spacing)
+    return (
+        bool(np.all(np.maximum(ratios, 1 / ratios) <= SPACING))
+        and all(np.array_equal(plan.axes.order(one.grid), new.axes.order(one.grid)) for one in each)
+        and all(map(_covers, plan.normalisation, new.normalisation))
+    )
+
+
+def _covers(plan: Normalisation, new: Normalisation) -> bool:
+    if plan.kind != new.kind or plan.kind != "ct":
+        return plan.kind == new.kind
+    return (
+        plan.low <= new.low + CLIPPED * new.std
+        and plan.high >= new.high - CLIPPED * new.std
+        and abs(plan.mean - new.mean) <= MEAN * new.std
+        and 1 / DEVIATION <= plan.std / new.std <= DEVIATION
+    )

@@ -128,7 +128,8 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if was_busy and not self.panel.busy and not inside:
             slicer.util.showStatusMessage(self.panel.state.ending, 10000)
         if self.panel.at_work or inside:
-            self.timer.start(self.BUSY_INTERVAL if self.panel.at_work else self.IDLE_INTERVAL)
+            quick = self.panel.at_work or self.panel.state.suggest.on
+            self.timer.start(self.BUSY_INTERVAL if quick else self.IDLE_INTERVAL)
         else:
             self.timer.stop()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,11 +10,11 @@ from cmake_text import MODULE, REPOSITORY
 
 from glmae import errors
 from glmae.pretraining import ranks
+from GLMAESegmentationLib.engine.failures import failure_words
 from GLMAESegmentationLib.setup.ending import GOOD
 from GLMAESegmentationLib.setup.failure_name import EndingName
 
 PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-LIBRARY = MODULE / "GLMAESegmentationLib"
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -26,34 +24,8 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def translated(node: ast.AST) -> list[str]:
-    """The texts in `_("...")` somewhere in an expression."""
-    return [
-        call.args[0].value
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id == "_"
-        and isinstance(call.args[0], ast.Constant)
-        and isinstance(call.args[0].value, str)
-    ]
-
-
-def names_of_failures(file: Path) -> set[str]:
-    """The first words of every `Failure(...)`, and what `_named` gives."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Failure":
-            found |= set(translated(node.args[0]))
-        if isinstance(node, ast.FunctionDef) and node.name == "_named":
-            found |= set(translated(node))
-    return found
-
-
 def test_every_failure_of_the_panel_has_its_line() -> None:
-    shown = set().union(*(names_of_failures(file) for file in LIBRARY.rglob("*.py")))
-    shown -= {name for name in shown if name.startswith("Installing")}  # the other table
+    shown = {name for name, _cause, _remedy in failure_words().values()}
     assert len(shown) >= 13
     assert {row[0].strip("*") for row in rows("While working") if row[0]} == shown
 

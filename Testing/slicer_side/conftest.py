@@ -49,6 +49,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
     shutil.copy(Path(__file__).parent / "stand_in_engine.py", folder / "__main__.py")
+    shutil.copy(Path(__file__).parent / "stand_in_live.py", folder)
     shutil.copy(engine_command.MODULE_FOLDER / "GLMAESegmentationLib" / "engine" / "child.py", library / "engine")
     (folder / "behaviour").write_text("run", encoding="utf-8")
     monkeypatch.setattr(engine_command, "MODULE_FOLDER", tmp_path / "engine")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 from plain_process import PlainProcess
 from scene_content import SAMPLES
 
@@ -34,6 +35,15 @@ def load_scan(name: str, labeled: bool = True) -> Any:
             segment.SetName(title)
             segment.SetColor(*color)
     return volume
+
+
+def draw_in(node: Any) -> None:
+    """As the Segment Editor does it: one segment's label map is written anew."""
+    volume = slicer.mrmlScene.GetNodeByID(node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()))
+    identifier = node.GetSegmentation().GetNthSegmentID(0)
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+    voxels[:2, :3, :4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, identifier, volume)
 
 
 def parameter_node() -> Any:

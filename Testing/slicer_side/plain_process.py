@@ -54,11 +54,11 @@ class PlainProcess:
         status = self._process.poll()
         return None if status is None or status < 0 else status
 
-    def ask_to_stop(self) -> None:
+    def write(self, data: bytes) -> None:
         """See `EngineProcess`."""
         with suppress(OSError):  # it has ended meanwhile
             assert self._process.stdin is not None
-            self._process.stdin.write(b"stop\n")
+            self._process.stdin.write(data)
             self._process.stdin.flush()
 
     def kill(self) -> None:

@@ -157,10 +157,16 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
 def main() -> int:
     words = sys.argv[1:]
     behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
-    say("started", job=words[0], cases=2, classes=[], device="cpu")
-    say("info", message="Computing on the CPU.")
+    if words[0] != "live":
+        say("started", job=words[0], cases=2, classes=[], device="cpu")
+        say("info", message="Computing on the CPU.")
     if words[0] == "check":
         return check(behaviour, Path(words[words.index("--labels") + 1]))
+    if words[0] == "live":
+        sys.path.insert(0, str(HERE))
+        from stand_in_live import live
+
+        return live(words)
     out = Path(words[words.index("--out") + 1])
     if words[0] == "finetune":
         return train(behaviour, out)

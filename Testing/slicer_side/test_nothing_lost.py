@@ -14,7 +14,7 @@ import pytest
 import slicer
 import slicer.util
 from module_window import ModuleWindow
-from panel_scene import load_scan, write_model
+from panel_scene import draw_in, load_scan, write_model
 
 from GLMAESegmentationLib.jobs.folder import TRAIN, JobFolder, JobRecord
 from GLMAESegmentationLib.models.places import move_here
@@ -46,15 +46,6 @@ def segmented(window: ModuleWindow, stand_in: Path, tmp_path: Path) -> Iterator[
 
 def result_of(number: int) -> Any:
     return slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", f"{NAMES[number]} segmentation (GLMAE)")
-
-
-def draw_in(node: Any) -> None:
-    """As the Segment Editor does it: one segment's label map is written anew."""
-    volume = slicer.mrmlScene.GetNodeByID(node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()))
-    identifier = node.GetSegmentation().GetNthSegmentID(0)
-    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
-    voxels[:2, :3, :4] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, identifier, volume)
 
 
 def test_undo_leaves_what_was_corrected_by_hand(segmented: ModuleWindow) -> None:

@@ -15,6 +15,7 @@ from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
 from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
+from GLMAESegmentationLib.jobs.suggestions import SuggestState
 from GLMAESegmentationLib.models.scores import advice, model_scores, origin
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.sentences import duration, listed
@@ -40,20 +41,27 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
 
 
 @pytest.mark.parametrize(
-    ("state", "sentence", "enabled"),
+    ("state", "step", "enabled"),
     [
-        (PanelState(), "Step 1: load the scans.", {action.IMPORT}),
+        (PanelState(), "load", {action.IMPORT}),
+        (PanelState(scans=(unlabeled("a"),), selected="a"), "label", {action.LABEL, action.IMPORT}),
+        (PanelState(scans=(labeled("a"),)), "load more", {action.IMPORT}),
+        (PanelState(scans=(labeled("a"), unlabeled("b"))), "suggest", {action.SUGGEST, action.IMPORT}),
         (
-            PanelState(scans=(unlabeled("a"),), selected="a"),
-            "Step 2: label two scans",
-            {action.LABEL, action.IMPORT},
+            PanelState(scans=(labeled("a"), unlabeled("b")), suggest=SuggestState(on=True, stage="fit")),
+            "suggesting",
+            {action.SUGGEST, action.IMPORT},
         ),
-        (PanelState(scans=(labeled("a"),)), "Step 2: label one more scan", {action.IMPORT}),
-        (PanelState(scans=TWO), "Step 3: press Train", {action.START_TRAINING, action.IMPORT}),
+        (
+            PanelState(scans=(labeled("a"), unlabeled("b", result_id="r", proposal=True))),
+            "review",
+            {action.SUGGEST, action.IMPORT},
+        ),
+        (PanelState(scans=TWO), "train", {action.START_TRAINING, action.IMPORT}),
         (
             READY,
-            "Step 4: press Segment",
-            {action.START_TRAINING, action.START_SEGMENTING, action.IMPORT, action.EXPORT}
+            "segment",
+            {action.SUGGEST, action.START_TRAINING, action.START_SEGMENTING, action.IMPORT, action.EXPORT}
             | {action.RENAME, action.DELETE},
         ),
         (
@@ -68,21 +76,22 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
         ),
         (
             dataclasses.replace(READY, running="train", progress=JobProgress(stage="finetune", done=3, total=9)),
-            "Training (3 of 9).",
-            {action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
+            "job",
+            {action.SUGGEST, action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
         ),
         (
             dataclasses.replace(READY, running="segment", preparing=(0, 1)),
-            "Preparing scan 1 of 1.",
-            {action.CANCEL, action.EXPORT},
+            "job",
+            {action.SUGGEST, action.CANCEL, action.EXPORT},
         ),
-        (dataclasses.replace(READY, running="train", stopping=True), "Stopping.", {action.EXPORT}),
+        (dataclasses.replace(READY, running="train", stopping=True), "job", {action.SUGGEST, action.EXPORT}),
     ],
 )
-def test_the_way_through(state: PanelState, sentence: str, enabled: set[str]) -> None:
-    assert state.next_step.startswith(sentence)
+def test_the_way_through(state: PanelState, step: str, enabled: set[str]) -> None:
+    assert state.step == step
+    assert bool(state.next_step) is bool(step)
     idle = {action.CHECK_SET_UP, action.CHECK_LABELS, action.CHOOSE_ENGINE, action.VOLUMES}
-    assert state.enabled - idle == enabled - idle
+    assert state.enabled - idle - {action.NEXT, action.PREVIOUS} == enabled - idle
     labeled_scans = any(scan.role == "train" for scan in state.scans)
     assert (action.CHECK_LABELS in state.enabled) is (labeled_scans and not state.running and state.can_compute)
     assert (action.CHECK_SET_UP in state.enabled) is (not state.running and not state.engine.working)
@@ -147,7 +156,7 @@ def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learned_fro
 
 
 def test_a_failure_stays_until_something_else_is_done() -> None:
-    failure = Failure("Out of memory", "Too little.", "Close other programs.")
+    failure = Failure("memory", "Out of memory", "Too little.", "Close other programs.")
     state = dataclasses.replace(READY, failure=failure)
     assert state.failure == failure
     assert state.next_step == ""

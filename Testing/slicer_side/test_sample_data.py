@@ -97,7 +97,7 @@ def test_with_both_groups_the_panel_says_what_the_tutorial_says(scene: Any, tmp_
         panel.tick()
     assert [scan.role for scan in panel.state.scans] == ["train"] * 2 + ["segment"] * 6
     assert [row.name for row in panel.state.classes] == ["hippocampus anterior", "hippocampus posterior"]
-    assert panel.state.next_step == "Step 3: press Train."
+    assert panel.state.step == "suggest"
     assert START_TRAINING in panel.state.enabled
     tutorial = (SCANS.parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
     for said in (*(f"**{group.title}**" for group in sample_groups()), f'"{panel.state.next_step}"'):

@@ -4,7 +4,8 @@
 
 ALIVE is a file that is touched every few seconds, so that a job whose process is gone is recognized later. The parent
 holds the other end of standard input: a line `stop` asks the job to stop at its next step, as Ctrl-C does; the end of
-the stream means that the parent is gone. (Windows has no signal that a parent without a console could send.)
+the stream means that the parent is gone. (Windows has no signal that a parent without a console could send.) What is
+written to `glmae live` are its requests: they are passed on, and only the end of the stream ends it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ def main(arguments: list[str]) -> None:
     """Run `glmae` with all but the first of `arguments`; the first is the file to keep alive."""
     alive = Path(arguments[0])
     threading.Thread(target=_beat, args=(alive,), daemon=True).start()
-    threading.Thread(target=_listen, daemon=True).start()
+    descriptor = os.dup(sys.stdin.fileno())  # not sys.stdin: its lock would be held while the interpreter shuts down
+    if arguments[1:2] == ["live"]:
+        requests, passed_on = os.pipe()
+        os.dup2(requests, sys.stdin.fileno())
+        os.close(requests)
+        threading.Thread(target=_pass_on, args=(descriptor, passed_on), daemon=True).start()
+    else:
+        threading.Thread(target=_listen, args=(descriptor,), daemon=True).start()
     sys.argv = ["glmae", *arguments[1:]]
     try:
         runpy.run_module("glmae", run_name="__main__", alter_sys=True)
@@ -52,9 +60,17 @@ def _beat(alive: Path) -> None:
         time.sleep(HEARTBEAT_SECONDS)
 
 
-def _listen() -> None:
+def _pass_on(descriptor: int, passed_on: int) -> None:
+    """Pass requests on; at the end of the stream the engine ends, or is ended in the midst of what it is at."""
+    while data := os.read(descriptor, 65536):
+        os.write(passed_on, data)
+    os.close(passed_on)
+    time.sleep(STOP_SECONDS)
+    os._exit(FORCED_STATUS)
+
+
+def _listen(descriptor: int) -> None:
     """Wait for `stop` or the end of the stream, then ask, ask again, insist."""
-    descriptor = sys.stdin.fileno()  # not sys.stdin: its lock would be held while the interpreter shuts down
     received = b""
     while b"stop" not in received:
         data = os.read(descriptor, 64)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# Written to a process, it asks it to stop at its next step, see `engine.child`.
+STOP = b"stop\n"
+
 
 class EngineProcess(Protocol):
     """A process that is asked for news now and then; no call waits."""
@@ -20,8 +23,8 @@ class EngineProcess(Protocol):
     def exit_status(self) -> int | None:
         """Its exit status; None while it runs, when it did not start, and when it crashed."""
 
-    def ask_to_stop(self) -> None:
-        """Ask it to stop at its next step, see `engine.child`."""
+    def write(self, data: bytes) -> None:
+        """Write to its standard input: `STOP`, or a request to `glmae live`, a line each."""
 
     def kill(self) -> None:
         """End it by force."""

@@ -106,18 +106,24 @@ class JobProgress:
             _add(self.loss, float(self.done), loss)
 
     def _case(self, event: Mapping[str, Any]) -> None:
-        case, flags = event.get("case"), event.get("flags")
-        shares = event.get("uncertainty")
-        known = (
-            [share for value in shares.values() if (share := number(value)) is not None]
-            if isinstance(shares, Mapping)
-            else []
-        )
-        if isinstance(case, str) and known:
-            self.uncertainty[case] = max(known)
-        if isinstance(case, str) and isinstance(flags, list):
-            messages = [flag.get("message") for flag in flags if isinstance(flag, dict)]
-            self.doubts[case] = [message for message in messages if isinstance(message, str)]
+        case, (uncertainty, doubts) = event.get("case"), certainty_of(event)
+        if isinstance(case, str) and uncertainty is not None:
+            self.uncertainty[case] = uncertainty
+        if isinstance(case, str) and doubts is not None:
+            self.doubts[case] = doubts
+
+
+def certainty_of(event: Mapping[str, Any]) -> tuple[float | None, list[str] | None]:
+    """What the engine says of a finished case: see `JobProgress.uncertainty` and `.doubts`; None where it does not."""
+    shares, flags = event.get("uncertainty"), event.get("flags")
+    known = (
+        [share for value in shares.values() if (share := number(value)) is not None]
+        if isinstance(shares, Mapping)
+        else []
+    )
+    messages = [flag.get("message") for flag in flags if isinstance(flag, dict)] if isinstance(flags, list) else None
+    doubts = None if messages is None else [message for message in messages if isinstance(message, str)]
+    return max(known, default=None), doubts
 
 
 def number(value: Any) -> float | None:

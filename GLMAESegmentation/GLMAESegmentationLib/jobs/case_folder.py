@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,7 @@ class CaseFolder:
         )
         try:
             self._write(case, exported.name, box)
-            partly = [one.name for one in (*self.cases, exported) if one.partly]
-            if partly:
-                write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELLED)})
-            write_json(self.folder / "nodes.json", {"cases": [asdict(one) for one in (*self.cases, exported)]})
+            self._note((*self.cases, exported))
         except BaseException:
             for path in self._paths(case, exported.name):
                 with suppress(OSError):  # the reason why it failed is the one to report
@@ -122,6 +119,18 @@ class CaseFolder:
             raise
         self._cases[exported.name] = exported
         return exported
+
+    def label(self, name: str, volume: Any, segmentation: Any) -> None:
+        """Write the label of a case that is there, or write it anew: whole, in the place of the one before.
+
+        Raises:
+            ScanError: the segmentation cannot be exported.
+            StorageError: the folder cannot be written.
+        """
+        export_segmentation(segmentation, volume, self._label_path(name))
+        case = replace(self._cases[name], segmentation=segmentation.GetID(), partly=is_partly_labeled(segmentation))
+        self._cases[name] = case
+        self._note(self.cases)
 
     def volume(self, scene: Any, name: str) -> Any:
         """The first volume node of the case `name`, looked up again: the user may have deleted it meanwhile.
@@ -137,6 +146,15 @@ class CaseFolder:
                 f'Volume "{self._cases[name].title}" ({name}) is no longer in the scene; load it again and segment it.'
             )
         return node
+
+    def _note(self, cases: tuple[ExportedCase, ...]) -> None:
+        """Write beside the cases what the engine and a later session must know of them."""
+        partly = [case.name for case in cases if case.partly]
+        if partly:
+            write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELLED)})
+        else:
+            (self.labels / CLASS_FILE).unlink(missing_ok=True)
+        write_json(self.folder / "nodes.json", {"cases": [asdict(case) for case in cases]})
 
     def _write(self, case: SceneCase, name: str, box: Box | None) -> None:
         for volume, path in zip(case.volumes, self._image_paths(case, name), strict=True):

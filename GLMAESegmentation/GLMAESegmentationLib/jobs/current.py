@@ -10,7 +10,7 @@ from typing import Any
 from glmae.errors import GLMAEError, StorageError
 
 from ..engine.command import EngineCommand
-from ..engine.failures import Failure, failure_of
+from ..engine.failures import Failure, failure_of, failure_of_error
 from ..engine.process import EngineProcess
 from ..engine.progress import JobProgress
 from ..models.library import ModelLibrary
@@ -51,6 +51,7 @@ class CurrentJob:
         stopping: whether the job was asked to stop.
         finishing: whether the model of a stopped training is being made.
         preview: of the training under way.
+        drawn: ID of the segmentation that is open for drawing, which nothing replaces.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class CurrentJob:
         self.scan_failures: dict[str, str] = {}
         self.findings: list[Finding] = []
         self.stopping, self.finishing = False, False
-        self.preview = TrainingPreview()
+        self.preview, self.drawn = TrainingPreview(), ""
         self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
         self._running: RunningJob | None = None
         self._writing: Iterator[int] | None = None
@@ -172,7 +173,7 @@ class CurrentJob:
             elif self._running is not None:
                 self._follow(self._running)
         except GLMAEError as error:
-            self._fail(failure_of({"name": type(error).__name__, "message": str(error)}, None, []))
+            self._fail(failure_of_error(error))
 
     def scene_closed(self) -> None:
         """A training goes on; results of a segmentation have nowhere to go to any more."""
@@ -236,7 +237,7 @@ class CurrentJob:
         if scan is None or scan.state == CANCELED:
             return
         progress = self.progress or JobProgress()
-        told = progress.doubts.get(case, ()), progress.uncertainty.get(case)
+        told = progress.doubts.get(case, ()), progress.uncertainty.get(case), self.drawn
         node = import_result(self.folder, self.queue, case, file, self._scene, *told)
         if node is not None:
             self.results.append(node.GetID())

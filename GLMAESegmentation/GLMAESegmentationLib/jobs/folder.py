@@ -24,7 +24,7 @@ from glmae.files import storage_error, write_json
 from ..engine.child import HEARTBEAT_SECONDS
 
 FORMAT = 1
-TRAIN, SEGMENT, CHECK = "train", "segment", "check"
+TRAIN, SEGMENT, CHECK, SUGGEST = "train", "segment", "check", "suggest"
 PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
 _DEAD_AFTER = 5 * HEARTBEAT_SECONDS
 _LONGEST_LOG = 2_000_000
@@ -35,7 +35,7 @@ class JobRecord:
     """The content of a job.json.
 
     Attributes:
-        kind: TRAIN, SEGMENT or CHECK.
+        kind: TRAIN, SEGMENT, CHECK or SUGGEST.
         title: for the user, when the job is offered for resuming.
         words: the engine's command line, without `--events`; empty before the cases are written.
         state: PREPARING, RUNNING, STOPPED, FAILED or FINISHED.

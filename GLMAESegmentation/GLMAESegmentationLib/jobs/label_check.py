@@ -13,8 +13,7 @@ from ..engine.command import EngineCommand
 from ..engine.process import EngineProcess
 from ..scene.choices import PanelChoices
 from ..scene.scan_table import Scan
-from ..scene.scene_cases import is_partly_labeled
-from ..scene.segment_voxels import stamp_of
+from ..scene.scene_cases import label_stamp
 from ..translation import tr as _
 from .case_folder import CaseFolder
 from .folder import CHECK, JobFolder, JobRecord
@@ -128,20 +127,11 @@ class LabelCheck:
         self._folder, self._writing, self._running = None, None, None
 
     def _state(self, scans: Sequence[Scan], choices: PanelChoices) -> object:
-        """What tells these labels from others, and from what they will be after the next stroke of the brush."""
+        """What tells these labels from others, see `label_stamp`."""
         nodes = [(scan.volume_id, self._scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
-        drawn = tuple(
-            (volume, node.GetID(), stamp_of(node), _names(node), is_partly_labeled(node))
-            for volume, node in nodes
-            if node is not None
-        )
+        drawn = tuple((volume, label_stamp(node)) for volume, node in nodes if node is not None)
         region = choices.region
         return drawn, choices.device, None if region is None else (region.GetID(), region.GetMTime())
 
     def _small(self, scan: Scan) -> bool:
         return bool(self._scene.GetNodeByID(scan.volume_id).GetImageData().GetNumberOfPoints() <= SMALL_SCAN)
-
-
-def _names(segmentation: Any) -> tuple[str, ...]:
-    source = segmentation.GetSegmentation()
-    return tuple(source.GetNthSegment(index).GetName() or "" for index in range(source.GetNumberOfSegments()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..engine.child import STOP_SECONDS
 from ..engine.command import EngineCommand, engine_command
 from ..engine.event_stream import EventStream
 from ..engine.failures import Failure, failure_of, not_started
-from ..engine.process import EngineProcess
+from ..engine.process import STOP, EngineProcess
 from ..engine.progress import JobProgress
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase, in_words
@@ -48,7 +48,6 @@ class RunningJob:
         self._log_rest = b""
         self._lines: list[str] = []
         self._process: EngineProcess | None = None
-        self._exported: tuple[ExportedCase, ...] | None = None
         words = list(job.record.words) + ([option] if option and job.record.words[0] == "finetune" else [])
         command = engine_command(words, job.folder, job.alive)
         job.alive.touch()
@@ -95,7 +94,12 @@ class RunningJob:
         if self._process is not None and not self.stopping:
             self.stopping = True
             self._deadline = self._clock() + STOP_SECONDS + 0.5
-            self._process.ask_to_stop()
+            self._process.write(STOP)
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Ask something of `glmae live`."""
+        if self._process is not None:
+            self._process.write(json.dumps(request).encode() + b"\n")
 
     def kill(self) -> None:
         """End it by force, at once: nobody waits for what it does."""
@@ -134,10 +138,9 @@ class RunningJob:
         self.job.update(state=STOPPED if failure is None else FAILED)
 
     def _cases(self) -> tuple[ExportedCase, ...]:
-        if self._exported is None:
-            with suppress(RequestError):
-                self._exported = CaseFolder.read(self.job.cases).cases
-        return self._exported or ()
+        with suppress(RequestError):
+            return CaseFolder.read(self.job.cases).cases
+        return ()
 
     def _keep(self, data: bytes) -> None:
         *lines, self._log_rest = (self._log_rest + data).split(b"\n")

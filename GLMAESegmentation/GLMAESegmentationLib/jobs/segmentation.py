@@ -10,6 +10,7 @@ from typing import Any
 from glmae.errors import GLMAEError, RequestError
 
 from ..engine.failures import sentence
+from ..scene.proposals import take_proposals_away
 from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, UNCERTAINTY_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
 from ..scene.segmentation_import import import_segmentation
@@ -101,10 +102,11 @@ def import_result(
     scene: Any,
     doubts: Sequence[str] = (),
     uncertainty: float | None = None,
+    drawn: str = "",
 ) -> Any | None:
     """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
 
-    It is hidden until its scan is selected. Nothing that was there before is touched.
+    It is hidden until its scan is selected, and replaces a proposal. Nothing else that was there before is touched.
 
     Args:
         job: the segmentation.
@@ -114,6 +116,7 @@ def import_result(
         scene: where its scan is.
         doubts: what is doubtful about the result, a sentence each.
         uncertainty: of the model, 0-1; None when it did not say.
+        drawn: ID of the segmentation that is open for drawing, which is not replaced.
     """
     scan = queue.of_case(case)
     if scan is None or scan.state == DONE:
@@ -128,16 +131,23 @@ def import_result(
         queue.update(scan.volume_id, state=FAILED, note=str(error))
         return None
     node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
+    doubt = describe_result(node, doubts, uncertainty)
+    take_proposals_away(volume, drawn)
+    queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
+    details = dict(job.record.details)
+    job.update(details={**details, "imported": [*details.get("imported", ()), case]})
+    return node
+
+
+def describe_result(node: Any, doubts: Sequence[str], uncertainty: float | None) -> str:
+    """Write what the engine says about a result into its node; what is doubtful about it, a line each."""
     doubt = "\n".join(map(sentence, doubts))
     if doubt:
         node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
     if uncertainty is not None:
         node.SetAttribute(UNCERTAINTY_ATTRIBUTE, f"{uncertainty:.4f}")
     node.SetDisplayVisibility(False)  # scans often lie at the same place: the one that is selected is shown
-    queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
-    details = dict(job.record.details)
-    job.update(details={**details, "imported": [*details.get("imported", ()), case]})
-    return node
+    return doubt
 
 
 def _gone(name: str) -> str:

@@ -1,5 +1,6 @@
 """What a person can do in the panel, by name; `PanelState.enabled` says what of it makes sense now."""
 
+SUGGEST = "suggest"
 LABEL, CHECK_LABELS, STATE_PART = ("label", "check labels", "state part")
 END_DRAWING, NEXT, PREVIOUS, SURFACES, VOLUMES = ("end drawing", "next", "previous", "surfaces", "volumes")
 INSTALL, CANCEL_INSTALL, REMOVE_ENGINE, CHOOSE_ENGINE, CHECK_SET_UP, COPY_REPORT = (

@@ -14,11 +14,12 @@ from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable, merge
 
 from ..engine.command import EngineCommand
-from ..engine.failures import Failure, failure_of
+from ..engine.failures import Failure, failure_of_error
 from ..engine.process import EngineProcess
 from ..jobs.current import CurrentJob
 from ..jobs.interrupted import InterruptedJobs
 from ..jobs.label_check import LabelCheck
+from ..jobs.suggestions import Suggestions
 from ..models.chosen import ChosenModel
 from ..models.library import ModelLibrary
 from ..scene.choices import TRAIN as TO_TRAIN
@@ -26,7 +27,7 @@ from ..scene.choices import PanelChoices
 from ..scene.class_overview import drawn_classes
 from ..scene.labeling import segmentation_to_draw
 from ..scene.region_box import put_around
-from ..scene.scan_choice import review_order, scan_to_preview, scans_to_segment, training_scans
+from ..scene.scan_choice import review_order, scan_to_preview, scans_to_propose, scans_to_segment, training_scans
 from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
 from ..scene.segment_classes import class_table
@@ -40,10 +41,12 @@ from .aliases import Aliases
 from .sentences import listed
 from .state import PanelState
 
+# These change the engine's Python.
+_OF_THE_ENGINE = (action.INSTALL, action.REMOVE_ENGINE, action.CHOOSE_ENGINE)
 # These need the processor or the engine's Python for themselves.
 _JOBS = (
     *(action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY),
-    *(action.INSTALL, action.REMOVE_ENGINE, action.CHOOSE_ENGINE),
+    *_OF_THE_ENGINE,
 )
 
 
@@ -75,14 +78,17 @@ class Panel:
         self._drawing = ("", "")  # IDs of the segmentation that is open for drawing and of its volume
         self._set_up = SetUp(start, environment or Path(folder) / "engine", Path(folder) / "engine.json")
         start = self._set_up.start
-        self._job = CurrentJob(scene, self.jobs, self.library, start, lambda name: self._model.choose(name))
+        self._job = CurrentJob(scene, self.jobs, self.library, start, self._trained)
         self._labels = LabelCheck(scene, self.jobs, start)
+        self._suggestions = Suggestions(scene, self.jobs, start)
+        self._improved = False  # a training has ended, whose model is to replace the proposals
         self._counts, self._aliases, self._corrections = VoxelCounts(), Aliases(), Corrections()
         self._failure: Failure | None = None
         self._note = ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
+            action.SUGGEST: self._suggest,
             action.LABEL: self._label,
             action.START_TRAINING: self._train,
             action.CHECK_LABELS: self._check_labels,
@@ -124,7 +130,7 @@ class Panel:
     @property
     def log(self) -> str:
         """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
-        return self._aliases.hide(self._set_up.log or self._job.log)
+        return self._aliases.hide(self._set_up.log or self._suggestions.log or self._job.log)
 
     @property
     def busy(self) -> bool:
@@ -133,8 +139,8 @@ class Panel:
 
     @property
     def at_work(self) -> bool:
-        """Whether something is under way that has to be followed: a job or an installation."""
-        return self.busy or bool(self.state.engine.working)
+        """Whether something is under way that has to be followed: a job, a proposal or an installation."""
+        return self.busy or bool(self.state.engine.working) or bool(self.state.suggest.stage)
 
     def do(self, name: str, value: Any = None) -> None:
         """Carry out an action of `panel.actions`; one that makes no sense now does nothing.
@@ -155,13 +161,15 @@ class Panel:
             value = self.question(name)[1]
         self._note, self._failure = "", None
         self._set_up.clear()
-        self._job.note, self._job.failure = "", None
+        self._job.note, self._job.failure, self._suggestions.failure = "", None, None
         try:
             if name in _JOBS:
                 self._labels.leave()
+            if name in _OF_THE_ENGINE:
+                self._suggestions.leave()
             self._note = self._actions[name](value) or ""
         except GLMAEError as error:
-            self._failure = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
+            self._failure = failure_of_error(error)
         self.refresh()
 
     def question(self, name: str) -> tuple[str, Any]:
@@ -186,11 +194,16 @@ class Panel:
             watched: whether the panel is on the screen and nothing is being drawn; else labels are left alone.
         """
         if self.busy:
+            self._job.drawn = self._drawing[0]
             self._job.tick()
             if not self.busy:
                 self._interrupted.look(None, at_once=True)
-        elif watched:
-            self._look_at_labels()
+                self._improve()
+        if watched and (self._suggestions.on or not self.busy) and not self._look_at_labels() and not self.at_work:
+            self._labels.look(training_scans(self.state.scans), self.choices)
+        if self._suggestions.on:
+            self.refresh()  # what was corrected is a label now
+            self._suggestions.tick(self.state.scans, self.choices, self.selected, self._drawing[0], watched)
         self._set_up.tick()
         self.refresh()
 
@@ -200,7 +213,7 @@ class Panel:
         choices = self.choices
         self._model.read()
         cases = find_cases(self.scene, choices.labels)
-        scans = scan_table(cases, choices, self._counts, self._job.scan_failures)
+        scans = scan_table(cases, choices, self._counts, {**self._suggestions.failures, **self._job.scan_failures})
         self._aliases.see(scan.name for scan in scans)
         if self.selected not in {scan.volume_id for scan in scans}:
             self.selected = ""
@@ -244,7 +257,8 @@ class Panel:
             queue=() if self._job.queue is None else self._job.queue.scans,
             interrupted=tuple(self._interrupted.titles),
             learned=self._interrupted.learned,
-            failure=self._failure or self._set_up.failure or self._job.failure,
+            failure=self._failure or self._set_up.failure or self._job.failure or self._suggestions.failure,
+            suggest=self._suggestions.state,
             undoable=len(self._results_left()),
             note=self._note or self._set_up.note or self._job.note,
         )
@@ -275,6 +289,8 @@ class Panel:
         """The scene was closed: what spoke of its nodes is gone."""
         self._job.scene_closed()
         self._labels.leave()
+        self._suggestions.leave()
+        self._suggestions.failure = None
         self.selected, self._note, self._failure, self._drawing = "", "", None, ("", "")
         self.refresh()
 
@@ -282,9 +298,13 @@ class Panel:
         """Slicer quits or the module is reloaded: a running job is stopped and offered again the next time."""
         self._job.leave()
         self._labels.leave()
+        self._suggestions.leave()
         self._set_up.leave()
 
     # Clicks
+
+    def _suggest(self, value: Any) -> None:
+        self._suggestions.leave() if self._suggestions.on else self._suggestions.begin(self.choices)
 
     def _train(self, value: Any) -> None:
         title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
@@ -387,16 +407,26 @@ class Panel:
                 accept_result(node)
         return looked
 
-    def _look_at_labels(self) -> None:
-        """See what was corrected, count what was drawn, then have it checked."""
+    def _trained(self, name: str) -> None:
+        self._model.choose(name)
+        self._improved = self._suggestions.on
+
+    def _improve(self) -> None:
+        """After a training beside Suggest: the results of its model replace the proposals."""
+        improved, self._improved = self._improved, False
+        targets = scans_to_propose(self.refresh().scans)
+        if improved and targets:
+            self._job.segment(targets, self.choices)
+
+    def _look_at_labels(self) -> bool:
+        """See what was corrected, count what was drawn; whether there was something."""
         if self._adopt_corrected(most=1):
-            return
+            return True
         for case in find_cases(self.scene, self.choices.labels):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
-                return
-        if not self.state.engine.lacking and not self.state.engine.working:
-            self._labels.look(training_scans(self.state.scans), self.choices)
+                return True
+        return not self.state.can_compute
 
     def _class_table(self) -> ClassTable:
         """The structures to draw: those of the scans to train on, and of the chosen model."""

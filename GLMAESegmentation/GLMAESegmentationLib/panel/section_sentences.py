@@ -8,9 +8,10 @@ from ..scene.choices import BUDGET_MINUTES
 from ..scene.choices import SEGMENT as SEGMENT_ROLE
 from ..scene.choices import TRAIN as TRAIN_ROLE
 from ..scene.class_overview import partial_sentence
-from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_segment, training_scans
+from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_propose, scans_to_segment, training_scans
 from ..scene.scan_table import SEGMENTED
 from ..translation import tr as _
+from . import actions as action
 from .sentences import duration, listed, progress_sentence, stage_name
 
 if TYPE_CHECKING:
@@ -23,35 +24,55 @@ TRAINING_GB = 1.5
 PROGRAM_GB = 0.6
 
 
+def step(now: PanelState) -> str:
+    """What to do now, in a word that is the same in every language; "" where something else on the panel says it."""
+    if now.running:
+        return "job"
+    if not now.can_compute or now.failure is not None:
+        return ""  # the frame below says why
+    if now.note:
+        return "note"
+    if now.interrupted:
+        return "interrupted"
+    if not now.scans:
+        return "load"
+    training, results = training_scans(now.scans), any(scan.result_id for scan in now.scans)
+    if results:
+        return "review"
+    if not training and not now.models:
+        return "label"
+    if now.suggest.on:
+        return "suggesting"
+    if now.model and scans_to_segment(now.scans, now.model):
+        return "segment"
+    if action.SUGGEST in now.enabled:
+        return "suggest"
+    if now.model:
+        return "done"
+    return "train" if len(training) >= FEWEST_SCANS else "load more"
+
+
 def next_step(now: PanelState) -> str:
     """The one sentence at the top of the panel: what to do now."""
-    if now.running:
-        return job_sentence(now)
-    if not now.can_compute:
-        return ""  # the frame below says why
-    if now.failure is not None:
-        return ""
-    if now.note:
-        return now.note
-    if now.interrupted:
-        return _('"{title}" was interrupted. Continue it or discard it.').format(title=now.interrupted[0])
-    if not now.scans:
-        return _("Step 1: load the scans.")
-    training, models = training_scans(now.scans), now.models
-    if len(training) < FEWEST_SCANS and not models:
-        left = FEWEST_SCANS - len(training)
-        return (
-            _("Step 2: label two scans: select one and press Label selected scan.")
-            if left > 1
-            else _("Step 2: label one more scan: select it and press Label selected scan.")
-        )
-    if not now.model:
-        return _("Step 3: press Train.") if len(training) >= FEWEST_SCANS else _("Choose a model below.")
-    if any(scan.result_id for scan in now.scans):
-        return _("Review the results: press Next; use the right ones as labels, edit the others, then train again.")
-    if scans_to_segment(now.scans, now.model):
-        return _("Step 4: press Segment.")
-    return _("All scans are labeled. Load more scans to segment them.")
+    return {
+        "": lambda: "",
+        "job": lambda: job_sentence(now),
+        "note": lambda: now.note,
+        "interrupted": lambda: _('"{title}" was interrupted. Continue it or discard it.').format(
+            title=now.interrupted[0]
+        ),
+        "load": lambda: _("Step 1: load the scans."),
+        "label": lambda: _("Step 2: label one scan: select it and press Label selected scan."),
+        "suggest": lambda: _("Step 3: press Suggest."),
+        "suggesting": lambda: now.suggest_sentence,
+        "review": lambda: _(
+            "Step 4: review: press Next; use the right ones as labels and edit the others. Train improves them."
+        ),
+        "segment": lambda: _("Press Segment."),
+        "train": lambda: _("Press Train."),
+        "load more": lambda: _("Load more scans of the same kind."),
+        "done": lambda: _("All scans are labeled. Load more scans to segment them."),
+    }[step(now)]()
 
 
 def scans_sentence(now: PanelState) -> str:
@@ -105,6 +126,32 @@ def part_question(now: PanelState) -> str:
     if any(finding.part and finding.volume_id == scan.volume_id for finding in now.findings):
         return _("Only the labeled part of {scan} counts").format(scan=scan.name)
     return ""
+
+
+def suggest_sentence(now: PanelState) -> str:
+    """What Suggest needs, will do or is at."""
+    it = now.suggest
+    if not now.can_compute:
+        return ""  # the frame at the top says why
+    if not it.on:
+        wanted = scans_to_propose(now.scans)
+        if not wanted:
+            return ""
+        if not training_scans(now.scans):
+            return _("Label one scan; Suggest then proposes the others.")
+        return _("Proposes {n} scans, and anew after each label.").format(n=len(wanted))
+    if it.problem:
+        return it.problem
+    if it.stage == "write":
+        return _("Preparing {scan}.").format(scan=it.scan)
+    if it.stage == "fit":
+        return _("Learning from the labels.")
+    if it.stage:
+        text = _("Proposing {scan}: {n} of {total} done.")
+        return text.format(scan=it.scan, n=it.proposed, total=it.wanted)
+    if it.wanted:
+        return _("All {n} proposals are up to date. Accept or edit one, and the others follow.").format(n=it.wanted)
+    return _("No scan is left to propose.")
 
 
 def train_sentence(now: PanelState) -> str:

@@ -11,10 +11,11 @@ from ..jobs.folder import SEGMENT, TRAIN
 from ..jobs.label_findings import Finding
 from ..jobs.preview import STAGES
 from ..jobs.queue import CANCELED, FAILED, WAITING, QueuedScan
+from ..jobs.suggestions import SuggestState
 from ..models.scores import Score
 from ..scene.choices import NORMAL
 from ..scene.class_overview import ClassRow
-from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_segment, training_scans
+from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_propose, scans_to_segment, training_scans
 from ..scene.scan_table import Scan
 from ..setup.set_up import EngineStatus
 from . import actions as action
@@ -60,6 +61,7 @@ class PanelState:
         interrupted: titles of jobs that can be gone on with.
         learned: whether the first of them has learned something that a model can be made of.
         failure: what went wrong, until something else is done; None for nothing.
+        suggest: what Suggest is at.
         undoable: number of results that Undo would remove.
         note: the last thing that was done, in a sentence.
     """
@@ -99,6 +101,7 @@ class PanelState:
     interrupted: tuple[str, ...] = ()
     learned: bool = False
     failure: Failure | None = None
+    suggest: SuggestState = field(default_factory=SuggestState)
     undoable: int = 0
     note: str = ""
 
@@ -136,9 +139,11 @@ class PanelState:
 
     # What is said. What each section has to say is what is missing before it can be used, or what it will do.
 
+    step = property(sentences.step)
     next_step = property(sentences.next_step)
     scans_sentence = property(sentences.scans_sentence)
     classes_sentence = property(sentences.classes_sentence)
+    suggest_sentence = property(sentences.suggest_sentence)
     train_sentence = property(sentences.train_sentence)
     train_details = property(sentences.train_details)
     segment_sentence = property(sentences.segment_sentence)
@@ -156,6 +161,8 @@ class PanelState:
         result = selected is not None and bool(selected.result_id)
         rules = {
             action.LABEL: selected is not None,
+            action.SUGGEST: self.suggest.on
+            or (self.can_compute and bool(training) and bool(scans_to_propose(self.scans))),
             action.CHECK_LABELS: idle and self.can_compute and not self.checking_labels and bool(training),
             action.STATE_PART: idle and bool(self.part),
             action.INSTALL: idle and bool(self.engine.button) and free,

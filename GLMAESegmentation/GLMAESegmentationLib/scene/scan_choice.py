@@ -21,6 +21,12 @@ def scans_to_segment(scans: Sequence[Scan], model: str) -> list[Scan]:
     return [scan for scan in chosen if not scan.result_id or scan.result_model != model] or chosen
 
 
+def scans_to_propose(scans: Sequence[Scan]) -> list[Scan]:
+    """The scans that Suggest proposes a segmentation of: neither labeled nor segmented by a trained model."""
+    chosen = [scan for scan in scans if scan.role == SEGMENT and not scan.trainable]
+    return [scan for scan in chosen if scan.proposal or not scan.result_id]
+
+
 def review_order(scans: Sequence[Scan]) -> list[Scan]:
     """The scans with a result to look at: the doubtful ones first, then those that the model was least sure of."""
     results = [scan for scan in scans if scan.result_id and scan.state == SEGMENTED]

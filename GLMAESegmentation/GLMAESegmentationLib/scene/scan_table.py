@@ -9,6 +9,7 @@ from typing import Any
 from glmae.scans.classes import plain_name
 
 from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
+from .proposals import is_proposal
 from .scan_kind import is_alike, scan_kind
 from .scene_cases import SceneCase, is_partly_labeled
 from .segment_voxels import VoxelCounts, voxel_ml
@@ -41,6 +42,7 @@ class Scan:
         result_id: of the newest result that was not accepted yet; "" when there is none.
         result_model: name of the model that made that result.
         segmentation: name of what is shown as its segmentation, and `shown_id` its ID; "" when there is none.
+        proposal: whether that result is replaced when labels change.
         doubts: what is doubtful about the result, a sentence each.
         uncertainty: of the model about the result, 0-1; 0 when unknown.
         voxels: of each class drawn in it, by name; None while they are being counted.
@@ -59,6 +61,7 @@ class Scan:
     segmentation_id: str = ""
     result_id: str = ""
     result_model: str = ""
+    proposal: bool = False
     segmentation: str = ""
     shown_id: str = ""
     doubts: tuple[str, ...] = ()
@@ -138,6 +141,7 @@ def _scan(
         segmentation_id=drawn.GetID() if drawn is not None else "",
         result_id=result.GetID() if result is not None else "",
         result_model=(result.GetAttribute(MODEL_ATTRIBUTE) or "") if result is not None else "",
+        proposal=result is not None and is_proposal(result),
         segmentation=(shown.GetName() or "") if shown is not None else "",
         shown_id=shown.GetID() if shown is not None else "",
         voxel_ml=voxel_ml(drawn),

@@ -11,6 +11,7 @@ import slicer
 
 from glmae.scans.classes import plain_name
 
+from .segment_voxels import stamp_of
 from .segmentation_import import is_result
 
 # Set on what shows a training under way: it is no segmentation of anybody's.
@@ -41,6 +42,13 @@ class SceneCase:
 def is_partly_labeled(segmentation: Any | None) -> bool:
     """Whether the user said so of what was drawn; False without a segmentation."""
     return segmentation is not None and bool(segmentation.GetAttribute(PARTLY_ATTRIBUTE))
+
+
+def label_stamp(segmentation: Any) -> object:
+    """What tells the labels of a node from others, and from what they will be after the next stroke of the brush."""
+    source = segmentation.GetSegmentation()
+    names = tuple(source.GetNthSegment(index).GetName() or "" for index in range(source.GetNumberOfSegments()))
+    return segmentation.GetID(), stamp_of(segmentation), names, is_partly_labeled(segmentation)
 
 
 def find_cases(scene: Any, chosen: Collection[str] = ()) -> list[SceneCase]:

@@ -70,6 +70,12 @@ def is_accepted(segmentation: Any) -> bool:
     return segmentation.GetAttribute(ACCEPTED_ATTRIBUTE) == "1"
 
 
+def is_corrected(result: Any) -> bool:
+    """Whether the content of a result is no longer what was imported. Of older scenes that is not known: False."""
+    imported = result.GetAttribute(CONTENT_ATTRIBUTE)
+    return bool(imported) and imported != content_of(result)
+
+
 class Corrections:
     """Which results the user has changed since they were imported; each is looked at once a change."""
 
@@ -81,10 +87,9 @@ class Corrections:
         return self._known.get(result.GetID(), (-1, False))[0] == stamp_of(result)
 
     def corrected(self, result: Any) -> bool:
-        """Whether the content of a result is no longer what was imported. Of older scenes that is not known: False."""
+        """See `is_corrected`."""
         if not self.known(result):
-            imported = result.GetAttribute(CONTENT_ATTRIBUTE)
-            self._known[result.GetID()] = stamp_of(result), bool(imported) and imported != content_of(result)
+            self._known[result.GetID()] = stamp_of(result), is_corrected(result)
         return self._known[result.GetID()][1]
 
 

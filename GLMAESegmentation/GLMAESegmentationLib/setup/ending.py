@@ -1,45 +1,22 @@
-"""How an installation ended, in words: a name, a cause, a remedy."""
+"""How an installation ended: as a failure with its cause and remedy, also where it ended well."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..engine.failures import Failure
 from ..translation import tr as _
 from .failure_name import EndingName
 
 GOOD = ("installed", "removed", "canceled")
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How an installation ended.
-
-    Attributes:
-        name: "installed", or what went wrong.
-        cause: a sentence.
-        remedy: a sentence; "" when there is nothing to do.
-        log: what pip and uv said.
-    """
-
-    name: EndingName
-    cause: str
-    remedy: str = ""
-    log: str = ""
-
-    @property
-    def sentence(self) -> str:
-        """Cause and remedy in one line."""
-        return " ".join(part for part in (self.cause, self.remedy) if part)
-
-
-def ending_of(event: Mapping[str, Any] | None, log: str = "") -> Ending:
+def ending_of(event: Mapping[str, Any] | None) -> Failure:
     """The ending in words.
 
     Args:
         event: the installer's last one; None when it ended without.
-        log: what pip and uv said.
     """
     name: EndingName = "interrupted" if event is None else event["name"]
     detail = "" if event is None else str(event.get("detail", ""))
@@ -100,4 +77,5 @@ def ending_of(event: Mapping[str, Any] | None, log: str = "") -> Ending:
         ),
     }
     cause, remedy = words[name]
-    return Ending(name, cause if cause.endswith(".") else cause + ".", remedy, log)
+    title = _("Installing ({ending})").format(ending=name)
+    return Failure(name, title, cause if cause.endswith(".") else cause + ".", remedy)

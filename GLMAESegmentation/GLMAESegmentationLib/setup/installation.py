@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from ..engine.command import EngineCommand, slicers_python
 from ..engine.event_stream import EventStream
-from ..engine.process import EngineProcess
+from ..engine.failures import Failure
+from ..engine.process import STOP, EngineProcess
 from ..translation import tr as _
-from .ending import Ending, ending_of
+from .ending import ending_of
 
 # From the request to stop to the end by force.
 STOP_SECONDS = 6.0
@@ -46,7 +47,7 @@ class Installation:
         self._canceled, self._deadline = False, float("inf")
         self._process = start(EngineCommand(tuple(words), slicers_python()))
 
-    def poll(self) -> Ending | None:
+    def poll(self) -> Failure | None:
         """Take in what came since the last call; how it ended when it has."""
         running = self._process.running()  # asked first, so that nothing written before the end is missed
         events = self._stream.feed(self._process.output())
@@ -70,17 +71,22 @@ class Installation:
             return None
         if self._ended is None and self._canceled:
             self._ended = {"name": "canceled"}
-        return ending_of(self._ended, self._log.decode("utf-8", errors="replace"))
+        return ending_of(self._ended)
+
+    @property
+    def log(self) -> str:
+        """What pip and uv said."""
+        return self._log.decode("utf-8", errors="replace")
 
     def cancel(self) -> None:
         """Ask it to stop; by force if it does not follow. What was downloaded stays."""
         self._canceled, self._deadline = True, time.monotonic() + STOP_SECONDS
         self.sentence, self.fraction = _("Stopping..."), None
-        self._process.ask_to_stop()
+        self._process.write(STOP)
 
     def leave(self) -> None:
         """Slicer quits: it ends, and goes on when Install is pressed again."""
-        self._process.ask_to_stop()
+        self._process.write(STOP)
         if not self._process.wait(STOP_SECONDS):
             self._process.kill()
             self._process.wait(1.0)

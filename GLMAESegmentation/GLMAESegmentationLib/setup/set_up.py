@@ -13,7 +13,7 @@ from ..engine.process import EngineProcess
 from ..translation import tr as _
 from .check import RunningCheck
 from .computer import Computer, this_computer
-from .ending import GOOD, Ending
+from .ending import GOOD
 from .environment import EngineEnvironment
 from .installation import Installation
 from .interpreter import Choice, Inspection, Kind
@@ -171,8 +171,8 @@ class SetUp:
         if self._installation is not None:
             ending = self._installation.poll()
             if ending is not None:
+                self._end(ending, self._installation.log)
                 self._installation = None
-                self._end(ending)
                 self.look()
         if self._inspection is not None and (found := self._inspection.poll()) is not None:
             self._choice = Choice("other", self._inspection.python, found)
@@ -202,12 +202,11 @@ class SetUp:
                 self.failure = not_started("PythonSlicer", str(error))
             self._show_work()
 
-    def _end(self, ending: Ending) -> None:
-        if ending.name in GOOD:
-            self.note = ending.sentence
+    def _end(self, ending: Failure, log: str) -> None:
+        if ending.key in GOOD:
+            self.note = ending.reason
         else:
-            name = _("Installing ({ending})").format(ending=ending.name)
-            self.failure, self.log = Failure(name, ending.cause, ending.remedy), ending.log
+            self.failure, self.log = ending, log
 
     def _own(self, status: EngineStatus, state: str) -> EngineStatus:
         if state == "ready":

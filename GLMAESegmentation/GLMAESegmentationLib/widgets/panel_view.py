@@ -24,6 +24,7 @@ from .training_curve import draw_curves
 
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
 _BUTTONS = {
+    "suggestButton": action.SUGGEST,
     "labelButton": action.LABEL,
     "checkLabelsButton": action.CHECK_LABELS,
     "partButton": action.STATE_PART,
@@ -98,6 +99,7 @@ class PanelView:
         ui.interruptedLabel.text = _("Unfinished: {title}").format(title=listed(state.interrupted[:1]))
         self._show_scans(state)
         self._show_classes(state)
+        self._show_suggesting(state)
         self._show_training(state, before)
         self._show_segmenting(state)
         self._show_review(state)
@@ -138,6 +140,14 @@ class PanelView:
         self.ui.checkLabelsButton.visible = bool(state.classes) and state.running != TRAIN
         self.ui.partButton.visible = bool(state.part) and state.running != TRAIN
         self.ui.partButton.text = state.part
+
+    def _show_suggesting(self, state: PanelState) -> None:
+        ui = self.ui
+        ui.suggestButton.checked = state.suggest.on
+        ui.suggestLabel.text = state.suggest_sentence
+        ui.suggestProgress.visible = bool(state.suggest.stage)
+        if state.suggest.stage:
+            _show_fraction(ui.suggestProgress, state.suggest.fraction)
 
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN

@@ -48,9 +48,9 @@ class QtProcess:
             return None
         return int(self._process.exitCode())
 
-    def ask_to_stop(self) -> None:
+    def write(self, data: bytes) -> None:
         """See `EngineProcess`."""
-        self._process.write(b"stop\n")
+        self._process.write(data)
 
     def kill(self) -> None:
         """See `EngineProcess`. PythonSlicer is a launcher: its child ends because its standard input does."""

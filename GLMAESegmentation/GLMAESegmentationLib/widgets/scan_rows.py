@@ -115,4 +115,6 @@ def _status(scan: Scan, queued: Mapping[str, QueuedScan]) -> str:
     waiting = queued.get(scan.volume_id)
     if waiting is not None and waiting.state in (WAITING, RUNNING):
         return names[waiting.state]
+    if scan.proposal and not scan.doubts and scan.state == SEGMENTED:
+        return _("proposal")
     return _("needs review") if scan.doubts and scan.state == SEGMENTED else names[scan.state]

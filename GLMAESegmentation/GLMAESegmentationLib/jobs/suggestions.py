@@ -1,0 +1,346 @@
+"""Suggest: one engine process stays alive and proposes a segmentation of every scan that is not reviewed yet.
+
+With each label that is drawn, accepted or corrected the process learns anew, and proposals are renewed. Requests and
+answers are those of `glmae live` (docs/events.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmae.errors import GLMAEError, RequestError
+
+from ..engine.command import EngineCommand
+from ..engine.failures import Failure, failure_of, failure_of_error
+from ..engine.process import EngineProcess
+from ..engine.progress import certainty_of
+from ..scene.choices import PanelChoices
+from ..scene.local_frame import volume_matrix
+from ..scene.proposals import PROPOSAL_ATTRIBUTE, take_proposals_away
+from ..scene.scan_choice import scans_to_propose, training_scans
+from ..scene.scan_table import Scan
+from ..scene.scene_cases import SceneCase, label_stamp
+from ..scene.segmentation_import import import_segmentation
+from ..translation import tr as _
+from .case_folder import CaseFolder
+from .folder import SUGGEST, JobFolder, JobRecord
+from .running import RunningJob
+from .segmentation import describe_result
+from .training import box_of
+
+FIT, SEGMENT, AHEAD = "fit", "segment", "ahead"
+
+
+@dataclass
+class _Written:
+    """A scan in the folder of cases: its name there, what its image and label were then, and whether it has maps."""
+
+    case: str
+    image: object
+    label: object = None
+    read: bool = False
+
+
+@dataclass(frozen=True)
+class SuggestState:
+    """What is shown of it.
+
+    Attributes:
+        on: whether the process is alive, or being started.
+        stage: FIT, SEGMENT or AHEAD while an answer is to come, "write" while scans are written; "" at rest.
+        scan: name of the scan that this is about; "" for none.
+        fraction: of the stage, 0-1; None while unknown.
+        labels: number of labels that the proposals are made from.
+        proposed: number of scans whose proposal is made from them, of `wanted`.
+        problem: why there is no proposal; "" for nothing.
+    """
+
+    on: bool = False
+    stage: str = ""
+    scan: str = ""
+    fraction: float | None = None
+    labels: int = 0
+    proposed: int = 0
+    wanted: int = 0
+    problem: str = ""
+
+
+class Suggestions:
+    """The process, the folder it works on, and its proposals in the scene.
+
+    Args:
+        scene: the vtkMRMLScene.
+        jobs: the folder of all jobs.
+        start: starts a process. Raises OSError if it cannot.
+
+    Attributes:
+        state: what is shown.
+        failure: why the process ended; None while it lives, or was ended.
+        failures: why there is no proposal of a scan, by the ID of its volume.
+        log: of the process that failed.
+    """
+
+    def __init__(self, scene: Any, jobs: Path, start: Callable[[EngineCommand], EngineProcess]) -> None:
+        self._scene, self._jobs, self._start = scene, jobs, start
+        self.failure: Failure | None = None
+        self.log = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.state = SuggestState()
+        self.failures: dict[str, str] = {}
+        self._folder: JobFolder | None = None
+        self._cases = CaseFolder(self._jobs)  # of the folder, while there is one
+        self._running: RunningJob | None = None
+        self._choices: object = None  # of the user, when it began
+        self._written: dict[str, _Written] = {}
+        self._seen: dict[str, object] = {}  # labels at the last look, written or not
+        self._fitted: object = None  # the labels of the last request to learn
+        self._round = 0  # how often that was done
+        self._proposed: dict[str, int] = {}  # the round of each scan's proposal
+        self._asked: tuple[int, str, str] | None = None  # number, kind and volume of the request under way
+        self._ahead: tuple[int, str] | None = None
+        self._number = 0
+        self._came: tuple[str, Mapping[str, Any]] | None = None
+        self._problem = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether the process is alive, or being started."""
+        return self._folder is not None
+
+    def begin(self, choices: PanelChoices) -> None:
+        """Switch it on; the process starts when the first label is written.
+
+        Raises:
+            StorageError: there is no room.
+        """
+        self.leave()
+        self.failure, self.log = None, ""
+        self._choices = _key(choices)
+        self._folder = JobFolder.create(self._jobs, JobRecord(SUGGEST, _("Suggesting")))
+        self._cases = CaseFolder(self._folder.cases)
+        self._show(())
+
+    def leave(self) -> None:
+        """Switch it off. Proposals stay; nothing else of it does."""
+        if self._running is not None:
+            self._running.kill()
+        if self._folder is not None:
+            self._folder.remove()
+        self._forget()
+
+    def tick(
+        self, scans: Sequence[Scan], choices: PanelChoices, first: str = "", drawn: str = "", watched: bool = True
+    ) -> None:
+        """Move on by one small piece.
+
+        Args:
+            scans: of the scene.
+            choices: of the user.
+            first: ID of the volume that is shown: its proposal comes first.
+            drawn: ID of the segmentation that is open for drawing: its scan is left alone.
+            watched: whether the panel is on the screen and nothing is being drawn; else labels are left alone.
+        """
+        if not self.on:
+            return
+        try:
+            if _key(choices) != self._choices:  # another device or region: everything anew
+                self.begin(choices)
+            self._step(scans, choices, first, drawn, watched)
+        except GLMAEError as error:
+            self._end(failure_of_error(error))
+
+    def _step(self, scans: Sequence[Scan], choices: PanelChoices, first: str, drawn: str, watched: bool) -> None:
+        assert self._folder is not None
+        self._folder.alive.touch()
+        drawn = drawn or "nothing"
+        labeled = [scan for scan in training_scans(scans) if scan.segmentation_id != drawn]
+        wanted = [scan for scan in scans_to_propose(scans) if drawn not in (scan.result_id, scan.segmentation_id)]
+        wanted.sort(key=lambda scan: scan.volume_id != first)  # the shown one, then as in the table
+        if self._running is not None:
+            self._follow(self._running)
+            if self._running is None:
+                return
+        if self._came is not None:
+            self._take(*self._came, drawn)
+            self._came = None
+        elif (writing := self._write_next(labeled, wanted, choices, watched)) is not None:
+            self._show(wanted, "write", writing)
+            return
+        if self._running is None and any(one.label is not None for one in self._written.values()):
+            self._launch(choices)
+        if self._running is not None and self._asked is None:
+            self._request(labeled, wanted)
+        self._show(wanted)
+
+    def _write_next(
+        self, labeled: Sequence[Scan], wanted: Sequence[Scan], choices: PanelChoices, watched: bool
+    ) -> Scan | None:
+        """Write one scan, or one label, that is new or has changed; the scan, or None when there is none."""
+        for scan in (*labeled, *wanted):
+            volume = self._scene.GetNodeByID(scan.volume_id)
+            node = self._scene.GetNodeByID(scan.segmentation_id) if scan in labeled else None
+            if volume is None:
+                continue
+            known, label = self._written.get(scan.volume_id), None if node is None else label_stamp(node)
+            settled = label == self._seen.get(scan.volume_id) or (known is not None and known.label is None)
+            self._seen[scan.volume_id] = label
+            if known is not None and known.image == _image(volume):
+                if node is None or label == known.label or not watched or not settled:
+                    continue
+            elif node is not None and not watched:
+                continue
+            try:
+                self._write(scan, volume, node, label, choices)
+            except RequestError as error:  # outside of the region
+                self._refuse(scan, volume, label, str(error))
+            except GLMAEError as error:
+                reason = failure_of_error(error).reason
+                self._refuse(scan, volume, label, reason)
+            return scan
+        return None
+
+    def _write(self, scan: Scan, volume: Any, node: Any | None, label: object, choices: PanelChoices) -> None:
+        known = self._written.get(scan.volume_id)
+        if known is not None and known.case and known.image == _image(volume):
+            self._cases.label(known.case, volume, node)
+            known.label = label
+            return
+        case = self._cases.add(SceneCase((volume,), node), box_of(choices.region, volume))
+        self._written[scan.volume_id] = _Written(case.name, _image(volume), label)
+        self.failures.pop(scan.volume_id, None)
+
+    def _refuse(self, scan: Scan, volume: Any, label: object, reason: str) -> None:
+        """A scan that cannot be written is passed over until it changes."""
+        self._written[scan.volume_id] = _Written("", _image(volume), label)
+        self.failures[scan.volume_id] = reason
+
+    def _launch(self, choices: PanelChoices) -> None:
+        assert self._folder is not None
+        words = ("live", "--images", str(self._cases.images), "--labels", str(self._cases.labels))
+        options = ("--cache", str(self._folder.folder / "cache"), "--device", choices.device)
+        from_scratch = () if choices.pretrained else ("--backbone", "none")
+        self._folder.out.mkdir(exist_ok=True)
+        self._folder.update(words=(*words, *options, *from_scratch))
+        self._running = RunningJob(self._folder, self._start)
+
+    def _request(self, labeled: Sequence[Scan], wanted: Sequence[Scan]) -> None:
+        """Ask for what is needed most: to learn, else the next proposal; maps first, which a label may interrupt."""
+        with_label = {scan.volume_id: one for scan in labeled if (one := self._written.get(scan.volume_id)) is not None}
+        known = {volume: one for volume, one in with_label.items() if one.case and one.label is not None}
+        labels = {volume: (one.case, one.label) for volume, one in known.items()}
+        if known and labels != self._fitted:
+            self._fitted, self._problem = labels, ""
+            self._asked = self._send(FIT, "", cases=[one.case for one in known.values()])
+            return
+        if not self._round or self._problem:
+            return
+        for scan in wanted:
+            one = self._written.get(scan.volume_id)
+            if one is None or not one.case or self._proposed.get(scan.volume_id) == self._round:
+                continue
+            if one.read:
+                out = self._cases.folder.with_name("out") / f"{one.case}.seg.nrrd"
+                self._asked, self._ahead = self._send(SEGMENT, scan.volume_id, case=one.case, out=str(out)), None
+            elif self._ahead is None or self._ahead[1] != scan.volume_id:
+                self._ahead = self._send(AHEAD, scan.volume_id, cases=[one.case])[::2]
+            return
+
+    def _send(self, kind: str, volume_id: str, **fields: Any) -> tuple[int, str, str]:
+        assert self._running is not None
+        self._number += 1
+        self._running.progress.done = self._running.progress.total = 0
+        self._running.send({"request": kind, "id": self._number, **fields})
+        return self._number, kind, volume_id
+
+    def _follow(self, running: RunningJob) -> None:
+        for event in running.poll():
+            if event["event"] in ("answered", "request_failed"):
+                number, ok = event.get("id"), event["event"] == "answered"
+                if self._asked is not None and number == self._asked[0]:
+                    (_number, kind, volume_id), self._asked = self._asked, None
+                    self._answer(kind, volume_id, event, ok)
+                elif self._ahead is not None and number == self._ahead[0]:
+                    (_number, volume_id), self._ahead = self._ahead, None
+                    self._answer(AHEAD, volume_id, event, ok)
+        if running.ended:
+            failure = running.failure or failure_of(None, 0, [])
+            self._end(failure)
+
+    def _answer(self, kind: str, volume_id: str, event: Mapping[str, Any], ok: bool) -> None:
+        reason = "" if ok else failure_of(event, None, []).sentence
+        if kind == FIT:
+            self._round += ok
+            self._problem = reason
+            for one in self._written.values() if ok else ():
+                one.read = one.read or one.case in event.get("cases", ())
+        elif kind == AHEAD:  # if it failed, segmenting says why
+            self._written[volume_id].read = True
+        else:
+            self._proposed[volume_id] = self._round
+            if ok:
+                self._came = volume_id, event
+            else:
+                self.failures[volume_id] = reason
+
+    def _take(self, volume_id: str, event: Mapping[str, Any], drawn: str) -> None:
+        """Put a proposal into the scene, in the place of the one before."""
+        volume = self._scene.GetNodeByID(volume_id)
+        if volume is None or not take_proposals_away(volume, drawn):
+            return
+        path = Path(str(event.get("file")))
+        name = _("{scan} proposal (GLMAE)").format(scan=volume.GetName())
+        try:
+            node = import_segmentation(path, volume, name)
+        except GLMAEError as error:
+            self.failures[volume_id] = str(error)
+            return
+        finally:
+            path.unlink(missing_ok=True)
+        if self._scene.GetFirstNodeByName(name) is None:  # the scene counts on with names that were given before
+            node.SetName(name)
+        node.SetAttribute(PROPOSAL_ATTRIBUTE, "1")
+        uncertainty, doubts = certainty_of(event)
+        describe_result(node, doubts or (), uncertainty)
+        self.failures.pop(volume_id, None)
+
+    def _end(self, failure: Failure) -> None:
+        log = self._folder.read_log() if self._folder is not None else ""
+        self.leave()
+        self.failure, self.log = failure, log
+
+    def _show(self, wanted: Sequence[Scan], stage: str = "", scan: Scan | None = None) -> None:
+        progress = self._running.progress if self._running is not None else None
+        names = {one.volume_id: one.name for one in wanted}
+        volume_id = ""
+        if not stage and self._asked is not None:
+            _number, stage, volume_id = self._asked
+        elif not stage and self._ahead is not None:
+            stage, volume_id = AHEAD, self._ahead[1]
+        elif not stage and (self._running is None or not (self._round or self._problem)):
+            stage = FIT  # the process starts
+        self.state = SuggestState(
+            on=self.on,
+            stage=stage,
+            scan=scan.name if scan is not None else names.get(volume_id, ""),
+            fraction=progress.fraction if progress is not None and progress.total else None,
+            labels=len(self._fitted) if isinstance(self._fitted, dict) else 0,
+            proposed=sum(self._round > 0 and self._proposed.get(one.volume_id) == self._round for one in wanted),
+            wanted=len(wanted),
+            problem=self._problem,
+        )
+
+
+def _key(choices: PanelChoices) -> object:
+    """What tells one beginning from another."""
+    region = choices.region
+    return choices.device, choices.pretrained, None if region is None else (region.GetID(), region.GetMTime())
+
+
+def _image(volume: Any) -> object:
+    """What tells the values and the place of one volume from another's."""
+    return volume.GetImageData().GetMTime(), volume_matrix(volume).tobytes()

@@ -34,17 +34,18 @@ class GLMAESegmentation(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = _("GLMAE Segmentation")
+        self.parent.title = _("Few-Label Segmentation (GL-MAE)")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
-        self.parent.contributors = ["SlicerGLMAE contributors"]
+        self.parent.contributors = ["SlicerGLMAE contributors (SlicerGLMAE)"]
         self.parent.helpText = _(
-            "Learns to segment from a few labeled scans, on this computer. See the "
-            '<a href="{url}">documentation</a>. Not a medical device: check every result.'
+            "Label one scan, and the others get a proposal; correct some, and the proposals get better. All on this "
+            'computer. See the <a href="{url}">documentation</a>. Not a medical device: check every result.'
         ).format(url="https://github.com/SlicerGLMAE/SlicerGLMAE")
         self.parent.acknowledgementText = _(
             "The method is the Global-Local Masked Autoencoder (GL-MAE). The sample scans are part of the Medical "
-            "Segmentation Decathlon (CC BY-SA 4.0)."
+            "Segmentation Decathlon (CC BY-SA 4.0). The pre-trained weights are licensed under CC BY-SA 4.0: whoever "
+            "shares a model that was trained from them names them and shares it under the same license."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 

@@ -148,6 +148,7 @@ def test_the_three_descriptions_agree() -> None:
     assert S4EXT["build_subdirectory"] == ENTRY["build_subdirectory"] == "."
     assert S4EXT["homepage"] == META["EXTENSION_HOMEPAGE"] == "https://github.com/SlicerGLMAE/SlicerGLMAE"
     assert S4EXT["contributors"] == META["EXTENSION_CONTRIBUTORS"]
+    assert re.fullmatch(r"[^()]+ \([^()]+\)", META["EXTENSION_CONTRIBUTORS"])  # Name (Organization)
     assert S4EXT["category"] == ENTRY["category"]
     assert S4EXT["iconurl"] == META["EXTENSION_ICONURL"]
     assert S4EXT["tier"] == str(ENTRY["tier"])

@@ -39,9 +39,11 @@ def test_its_own_test_passes_on_the_sample_scans(scene: Any, stand_in: Path, tmp
 def test_description() -> None:
     parent = ModuleParent()
     load_module(MODULE).description(parent)
-    assert parent.title == "GLMAE Segmentation"
+    assert parent.title == "Few-Label Segmentation (GL-MAE)"
     assert parent.categories == ["Segmentation"]
     assert "https://github.com/SlicerGLMAE/SlicerGLMAE" in parent.helpText
+    assert all(re.fullmatch(r"[^()]+ \([^()]+\)", name) for name in parent.contributors)
+    assert "weights are licensed under CC BY-SA 4.0" in parent.acknowledgementText
 
 
 def test_sample_scans_are_offered_when_slicer_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

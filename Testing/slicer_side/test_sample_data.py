@@ -21,15 +21,17 @@ from GLMAESegmentationLib.panel.actions import START_TRAINING
 from GLMAESegmentationLib.scene.sample_data import SCANS, load_group, register_sample_data, sample_groups
 from GLMAESegmentationLib.scene.scene_cases import find_cases
 
+TITLE = "Few-Label Segmentation (GL-MAE)"
+
 
 @pytest.mark.parametrize("titles_exist", [True, False])
 def test_both_groups_are_registered(monkeypatch: pytest.MonkeyPatch, titles_exist: bool) -> None:
     sources, titles = install(monkeypatch, categories_have_titles=titles_exist)
     register_sample_data()
     read = {titles.get(source.category, source.category) for source in sources}
-    assert read == {"GLMAE Segmentation"}  # in every version of Slicer
+    assert read == {TITLE}  # in every version of Slicer
     tutorial = " ".join((SCANS.parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8").split())
-    assert "*GLMAE Segmentation*" in tutorial
+    assert f"*{TITLE}*" in tutorial
     for source in sources:
         assert f"**{source.button}**" in tutorial
         for uri in source.uris:

@@ -13,7 +13,7 @@ from glmae.scans.classes import ClassTable
 from ..scene.choices import PanelChoices
 from ..translation import tr as _
 from .library import ModelLibrary
-from .scores import Score, advice, model_scores, origin
+from .scores import Score, advice, license_note, model_scores, origin
 
 
 class ChosenModel:
@@ -71,7 +71,8 @@ class ChosenModel:
         """Write the model of a name to a file; what was done, in a sentence."""
         name, file = request
         self._library.export_model(name, Path(file))
-        return _('The model "{name}" was written to {file}.').format(name=name, file=file)
+        text = _('The model "{name}" was written to {file}.').format(name=name, file=file)
+        return f"{text} {license_note(self._library.card(name).content)}".strip()
 
     def rename(self, request: tuple[str, str]) -> None:
         """Give the model of a name another one."""

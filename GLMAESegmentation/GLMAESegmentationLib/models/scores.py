@@ -50,6 +50,13 @@ def advice(card: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def license_note(card: Mapping[str, Any]) -> str:
+    """What binds whoever shares a model: it started from weights that others share under a license."""
+    if not card.get("pretrained"):
+        return ""
+    return _("It started from weights under CC BY-SA 4.0: share it under this license, and name them.")
+
+
 def origin(card: Mapping[str, Any]) -> str:
     """What a model was made of: how many scans, which backbone; "" where the card does not say."""
     cases = card.get("training_cases")

@@ -63,7 +63,7 @@ def register_sample_data() -> None:
     Runs at every start of Slicer: nothing of the engine is imported, and no file is read.
     """
     logic = importlib.import_module("SampleData").SampleDataLogic
-    title = _("GLMAE Segmentation")
+    title = _("Few-Label Segmentation (GL-MAE)")
     titled = hasattr(logic, "registerCustomSampleDataCategory")  # new in Slicer 5.12; before, the category is shown
     if titled:
         logic.registerCustomSampleDataCategory(CATEGORY, title)

@@ -184,11 +184,14 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         """Export the volumes of the scene that have a drawn segmentation, as cases for `glmae finetune`."""
         from glmae.errors import RequestError
         from GLMAESegmentationLib.jobs.case_folder import export_cases
+        from GLMAESegmentationLib.scene.choices import PanelChoices
         from GLMAESegmentationLib.scene.scene_cases import find_cases
 
         if not folder:
             raise RequestError(_("No folder is chosen; choose the folder to write to."))
-        labeled = [case for case in find_cases(slicer.mrmlScene) if case.segmentation is not None]
+        choices = PanelChoices(self.getParameterNode())
+        cases = find_cases(slicer.mrmlScene, choices.labels, choices.channels)
+        labeled = [case for case in cases if case.segmentation is not None]
         if not labeled:
             raise RequestError(
                 _("No volume of the scene has a segmentation; draw one in the Segment Editor on the volume.")

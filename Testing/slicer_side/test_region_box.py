@@ -71,7 +71,7 @@ def test_a_case_inside_a_box_keeps_its_place(scene: Any, job_folder: Path, grid:
     volume = add_volume(scan, GRIDS[grid])
     drawn = add_segmentation({"anterior": label == 1, "posterior": label == 2}, GRIDS[grid])
     folder = CaseFolder(job_folder)
-    folder.add(SceneCase((volume,), drawn), ((5, 25), (10, 40), (8, 30)))
+    folder.add(SceneCase((volume,), drawn), [((5, 25), (10, 40), (8, 30))])
     image = sitk.ReadImage(str(folder.images / "case-01.nrrd"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), scan[8:30, 10:40, 5:25])
     np.testing.assert_allclose(image_grid(image)[:3, 3], (GRIDS[grid] @ [5, 10, 8, 1])[:3], atol=1e-5)

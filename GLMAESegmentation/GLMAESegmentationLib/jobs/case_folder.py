@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ class ExportedCase:
 
     Attributes:
         name: the case's name for the engine, `case-01` and so on.
-        title: the name of its first volume node when it was exported, for messages to the user.
+        title: the names of its volume nodes when it was exported, for messages to the user.
         volumes: IDs of its volume nodes, one a channel.
         segmentation: ID of its segmentation node, None for an unlabeled case.
         partly: whether only the slices, or the box, that hold labels were looked at.
@@ -87,12 +87,12 @@ class CaseFolder:
         """What was exported, in order."""
         return tuple(self._cases.values())
 
-    def add(self, case: SceneCase, box: Box | None = None) -> ExportedCase:
+    def add(self, case: SceneCase, boxes: Sequence[Box | None] = ()) -> ExportedCase:
         """Write the files of `case` under the next free name; on failure nothing of it stays behind.
 
         Args:
-            case: of one channel when there is a box.
-            box: the part of the scan to write, see `region_box`; None: all of it.
+            case: with one channel or several.
+            boxes: the part of each channel to write, see `region_box`; None, or nothing: all of it.
 
         Raises:
             RequestError: `case` has no volume.
@@ -103,13 +103,13 @@ class CaseFolder:
             raise RequestError("A case needs at least one volume; choose the volume that was segmented.")
         exported = ExportedCase(
             name=f"case-{len(self._cases) + 1:02d}",
-            title=case.volumes[0].GetName(),
+            title=" + ".join(volume.GetName() for volume in case.volumes),
             volumes=tuple(volume.GetID() for volume in case.volumes),
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
             partly=is_partly_labeled(case.segmentation),
         )
         try:
-            self._write(case, exported.name, box)
+            self._write(case, exported.name, boxes or [None] * len(case.volumes))
             self._note((*self.cases, exported))
         except BaseException:
             for path in self._paths(case, exported.name):
@@ -131,6 +131,11 @@ class CaseFolder:
         case = replace(self._cases[name], segmentation=segmentation.GetID(), partly=is_partly_labeled(segmentation))
         self._cases[name] = case
         self._note(self.cases)
+
+    def image(self, name: str) -> Path:
+        """The file of a case, or the folder of its channels."""
+        file = self.images / f"{name}.nrrd"
+        return file if len(self._cases[name].volumes) == 1 else self.images / name
 
     def volume(self, scene: Any, name: str) -> Any:
         """The first volume node of the case `name`, looked up again: the user may have deleted it meanwhile.
@@ -156,8 +161,8 @@ class CaseFolder:
             (self.labels / CLASS_FILE).unlink(missing_ok=True)
         write_json(self.folder / "nodes.json", {"cases": [asdict(case) for case in cases]})
 
-    def _write(self, case: SceneCase, name: str, box: Box | None) -> None:
-        for volume, path in zip(case.volumes, self._image_paths(case, name), strict=True):
+    def _write(self, case: SceneCase, name: str, boxes: Sequence[Box | None]) -> None:
+        for volume, path, box in zip(case.volumes, self._image_paths(case, name), boxes, strict=True):
             export_volume(volume, path, frame=case.volumes[0], box=box)
         if case.segmentation is not None:
             export_segmentation(case.segmentation, case.volumes[0], self._label_path(name))

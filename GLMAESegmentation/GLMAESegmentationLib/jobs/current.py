@@ -113,7 +113,7 @@ class CurrentJob:
         self._library.card(choices.model)  # whether it can be used
         model_folder = self._library.path(choices.model)
         folder = self._begin(new_segmentation(self._jobs, choices.model, model_folder, choices.device, scans))
-        self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name) for scan in scans)
+        self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name, channels=scan.channels) for scan in scans)
         self.results = []
         for scan in scans:
             self.scan_failures.pop(scan.volume_id, None)
@@ -150,11 +150,11 @@ class CurrentJob:
             self.folder.remove()
             self._close()
 
-    def ask_for_preview(self, volume_id: str, region: Any | None) -> None:
+    def ask_for_preview(self, scan: Scan, region: Any | None) -> None:
         """Have a scan segmented by the training under way."""
-        volume = self._scene.GetNodeByID(volume_id)
-        if self.folder is not None and volume is not None:
-            self.preview.ask(self.folder, volume, region)
+        volumes = scan.volumes(self._scene)
+        if self.folder is not None and volumes:
+            self.preview.ask(self.folder, volumes, region)
 
     def cancel(self, volume_id: str) -> None:
         """Take one waiting scan out of the queue."""

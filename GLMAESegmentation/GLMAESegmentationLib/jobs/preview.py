@@ -16,7 +16,7 @@ from ..scene.segmentation_import import RESULT_ATTRIBUTE, import_segmentation
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
 from .folder import JobFolder
-from .training import box_of
+from .training import boxes_of
 
 # In these stages the engine answers between two steps.
 STAGES = ("finetune", "cross-validation")
@@ -35,7 +35,7 @@ class TrainingPreview:
         self.asked, self.sentence, self.node_id, self.volume_id = False, "", "", ""
         self._case: ExportedCase | None = None
 
-    def ask(self, job: JobFolder, volume: Any, region: Any | None) -> None:
+    def ask(self, job: JobFolder, volumes: tuple[Any, ...], region: Any | None) -> None:
         """Write a scan for the engine and ask for its segmentation.
 
         Raises:
@@ -44,10 +44,10 @@ class TrainingPreview:
         folder = job.folder / "preview"
         shutil.rmtree(folder, ignore_errors=True)
         cases = CaseFolder(folder)
-        self._case = cases.add(SceneCase((volume,)), box_of(region, volume))
-        write_json(job.out / "unfinished" / "preview.json", {"image": str(cases.images / f"{self._case.name}.nrrd")})
+        self._case = cases.add(SceneCase(volumes), boxes_of(region, volumes))
+        write_json(job.out / "unfinished" / "preview.json", {"image": str(cases.image(self._case.name))})
         self.asked = True
-        self.sentence = _("Making a preview of {scan}...").format(scan=volume.GetName())
+        self.sentence = _("Making a preview of {scan}...").format(scan=volumes[0].GetName())
 
     def take(self, event: Mapping[str, Any], scene: Any) -> None:
         """Show what came of it, instead of the preview before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..translation import tr as _
 
@@ -20,6 +21,7 @@ class QueuedScan:
         state: WAITING, RUNNING, DONE, FAILED or CANCELED.
         case: its name for the engine; "" before it is exported.
         note: why it failed, or what is doubtful about its result.
+        channels: IDs of all its volumes, where there are several.
         result_id: ID of the new segmentation node; "" while there is none.
     """
 
@@ -28,6 +30,7 @@ class QueuedScan:
     state: str = WAITING
     case: str = ""
     note: str = ""
+    channels: tuple[str, ...] = ()
     result_id: str = ""
 
 
@@ -59,7 +62,7 @@ class SegmentationQueue:
         """The scan of a volume node."""
         return next((scan for scan in self._scans if scan.volume_id == volume_id), None)
 
-    def update(self, volume_id: str, **changes: str) -> None:
+    def update(self, volume_id: str, **changes: Any) -> None:
         """Change fields of one scan."""
         self._scans = [replace(scan, **changes) if scan.volume_id == volume_id else scan for scan in self._scans]
 

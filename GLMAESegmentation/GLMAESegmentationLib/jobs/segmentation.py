@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
 from .folder import SEGMENT, JobFolder, JobRecord
 from .queue import CANCELED, DONE, FAILED, QueuedScan, SegmentationQueue
-from .training import box_of
+from .training import boxes_of
 
 
 def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, scans: Sequence[Scan]) -> JobFolder:
@@ -43,11 +44,11 @@ def write_scans(job: JobFolder, queue: SegmentationQueue, scene: Any, region: An
     """
     folder = CaseFolder(job.cases)
     for number, scan in enumerate(queue.open, start=1):
-        volume = scene.GetNodeByID(scan.volume_id)
+        volumes = tuple(scene.GetNodeByID(identifier) for identifier in scan.channels or (scan.volume_id,))
         try:
-            if volume is None:
+            if None in volumes:
                 raise RequestError(_("The scan is no longer in the scene."))
-            case = folder.add(SceneCase((volume,)), box_of(region, volume))
+            case = folder.add(SceneCase(volumes), boxes_of(region, volumes))
             queue.update(scan.volume_id, case=case.name)
         except GLMAEError as error:
             queue.update(scan.volume_id, state=FAILED, note=str(error))
@@ -77,10 +78,11 @@ def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:
 
 def volume_of_case(case: ExportedCase, scene: Any) -> Any | None:
     """The volume that a case was written from: by its ID, else, in a scene that was loaded again, by its name."""
+    name = case.title.split(" + ")[0] if len(case.volumes) > 1 else case.title
     node = scene.GetNodeByID(case.volumes[0])
-    if node is not None and node.GetName() == case.title:
+    if node is not None and node.GetName() == name:
         return node
-    named = [volume for volume in scan_volumes(scene) if volume.GetName() == case.title]
+    named = [volume for volume in scan_volumes(scene) if volume.GetName() == name]
     return named[0] if len(named) == 1 else None
 
 
@@ -91,7 +93,8 @@ def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> Non
         return
     queue.update(volume_id, state=CANCELED)
     if scan.case:
-        (CaseFolder(job.cases).images / f"{scan.case}.nrrd").unlink(missing_ok=True)
+        image = CaseFolder.read(job.cases).image(scan.case)
+        shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
 
 
 def import_result(

@@ -29,7 +29,7 @@ from .case_folder import CaseFolder
 from .folder import SUGGEST, JobFolder, JobRecord
 from .running import RunningJob
 from .segmentation import describe_result
-from .training import box_of
+from .training import boxes_of
 
 FIT, SEGMENT, AHEAD = "fit", "segment", "ahead"
 
@@ -182,41 +182,43 @@ class Suggestions:
     ) -> Scan | None:
         """Write one scan, or one label, that is new or has changed; the scan, or None when there is none."""
         for scan in (*labeled, *wanted):
-            volume = self._scene.GetNodeByID(scan.volume_id)
+            volumes = scan.volumes(self._scene)
             node = self._scene.GetNodeByID(scan.segmentation_id) if scan in labeled else None
-            if volume is None:
+            if not volumes:
                 continue
             known, label = self._written.get(scan.volume_id), None if node is None else label_stamp(node)
             settled = label == self._seen.get(scan.volume_id) or (known is not None and known.label is None)
             self._seen[scan.volume_id] = label
-            if known is not None and known.image == _image(volume):
+            if known is not None and known.image == _image(volumes):
                 if node is None or label == known.label or not watched or not settled:
                     continue
             elif node is not None and not watched:
                 continue
             try:
-                self._write(scan, volume, node, label, choices)
+                self._write(scan, volumes, node, label, choices)
             except RequestError as error:  # outside of the region
-                self._refuse(scan, volume, label, str(error))
+                self._refuse(scan, volumes, label, str(error))
             except GLMAEError as error:
                 reason = failure_of_error(error).reason
-                self._refuse(scan, volume, label, reason)
+                self._refuse(scan, volumes, label, reason)
             return scan
         return None
 
-    def _write(self, scan: Scan, volume: Any, node: Any | None, label: object, choices: PanelChoices) -> None:
+    def _write(
+        self, scan: Scan, volumes: tuple[Any, ...], node: Any | None, label: object, choices: PanelChoices
+    ) -> None:
         known = self._written.get(scan.volume_id)
-        if known is not None and known.case and known.image == _image(volume):
-            self._cases.label(known.case, volume, node)
+        if known is not None and known.case and known.image == _image(volumes):
+            self._cases.label(known.case, volumes[0], node)
             known.label = label
             return
-        case = self._cases.add(SceneCase((volume,), node), box_of(choices.region, volume))
-        self._written[scan.volume_id] = _Written(case.name, _image(volume), label)
+        case = self._cases.add(SceneCase(volumes, node), boxes_of(choices.region, volumes))
+        self._written[scan.volume_id] = _Written(case.name, _image(volumes), label)
         self.failures.pop(scan.volume_id, None)
 
-    def _refuse(self, scan: Scan, volume: Any, label: object, reason: str) -> None:
+    def _refuse(self, scan: Scan, volumes: tuple[Any, ...], label: object, reason: str) -> None:
         """A scan that cannot be written is passed over until it changes."""
-        self._written[scan.volume_id] = _Written("", _image(volume), label)
+        self._written[scan.volume_id] = _Written("", _image(volumes), label)
         self.failures[scan.volume_id] = reason
 
     def _launch(self, choices: PanelChoices) -> None:
@@ -341,6 +343,6 @@ def _key(choices: PanelChoices) -> object:
     return choices.device, choices.pretrained, None if region is None else (region.GetID(), region.GetMTime())
 
 
-def _image(volume: Any) -> object:
-    """What tells the values and the place of one volume from another's."""
-    return volume.GetImageData().GetMTime(), volume_matrix(volume).tobytes()
+def _image(volumes: tuple[Any, ...]) -> object:
+    """What tells the values and the place of one scan from another's."""
+    return [(one.GetID(), one.GetImageData().GetMTime(), volume_matrix(one).tobytes()) for one in volumes]

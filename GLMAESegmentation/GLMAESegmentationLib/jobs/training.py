@@ -47,29 +47,27 @@ def write_labeled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region:
         ScanError: a scan cannot be written.
     """
     for number, scan in enumerate(scans, start=1):
-        volume, segmentation = (scene.GetNodeByID(identifier) for identifier in (scan.volume_id, scan.segmentation_id))
-        if volume is None or segmentation is None:
+        volumes, segmentation = scan.volumes(scene), scene.GetNodeByID(scan.segmentation_id)
+        if not volumes or segmentation is None:
             raise RequestError(_("{scan} is no longer in the scene; press Train again.").format(scan=scan.name))
-        folder.add(SceneCase((volume,), segmentation), box_of(region, volume))
+        folder.add(SceneCase(volumes, segmentation), boxes_of(region, volumes))
         yield number
 
 
-def box_of(region: Any | None, volume: Any) -> Box | None:
-    """The part of `volume` inside the region of interest; None for all of it.
+def boxes_of(region: Any | None, volumes: Sequence[Any]) -> list[Box | None]:
+    """The part of each volume inside the region of interest; None for all of it.
 
     Raises:
-        RequestError: nothing of it lies inside.
+        RequestError: nothing of one lies inside.
     """
-    if region is None:
-        return None
-    box = region_box(region, volume)
-    if box is None:
+    boxes = [None if region is None else region_box(region, volume) for volume in volumes]
+    if region is not None and None in boxes:
         raise RequestError(
             _('{scan} lies outside of "{region}"; move the region over it, or choose no region.').format(
-                scan=volume.GetName(), region=region.GetName()
+                scan=volumes[boxes.index(None)].GetName(), region=region.GetName()
             )
         )
-    return box
+    return boxes
 
 
 def can_be_finished(job: JobFolder) -> bool:

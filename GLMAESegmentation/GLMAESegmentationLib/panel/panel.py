@@ -212,7 +212,7 @@ class Panel:
         self._interrupted.look(self._job.folder)
         choices = self.choices
         self._model.read()
-        cases = find_cases(self.scene, choices.labels)
+        cases = find_cases(self.scene, choices.labels, choices.channels)
         scans = scan_table(cases, choices, self._counts, {**self._suggestions.failures, **self._job.scan_failures})
         self._aliases.see(scan.name for scan in scans)
         if self.selected not in {scan.volume_id for scan in scans}:
@@ -271,6 +271,12 @@ class Panel:
     def choose_label(self, volume_id: str, segmentation_id: str) -> None:
         """Where a scan has several segmentations, train on this one."""
         self.choices.choose_label(segmentation_id, [node for node, _name in self._scan(volume_id).candidates])
+        self.refresh()
+
+    def set_channels(self, volume_ids: Sequence[str], together: bool) -> None:
+        """Make scans the channels of one scan, or the channels of a scan scans of their own again."""
+        volumes = [volume for scan in self.state.scans if scan.volume_id in volume_ids for volume in scan.channels]
+        self.choices.set_channels(volumes, together)
         self.refresh()
 
     def place_region(self, region: Any) -> None:
@@ -334,7 +340,7 @@ class Panel:
 
     def _preview(self, value: Any) -> None:
         scan = scan_to_preview(self.state.scans, value or self.selected)
-        self._job.ask_for_preview(scan.volume_id, self.choices.region)
+        self._job.ask_for_preview(scan, self.choices.region)
 
     def _pause(self, value: Any) -> None:
         self._job.stop()
@@ -422,7 +428,7 @@ class Panel:
         """See what was corrected, count what was drawn; whether there was something."""
         if self._adopt_corrected(most=1):
             return True
-        for case in find_cases(self.scene, self.choices.labels):
+        for case in find_cases(self.scene, self.choices.labels, self.choices.channels):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
                 self._counts.count(case.segmentation)
                 return True

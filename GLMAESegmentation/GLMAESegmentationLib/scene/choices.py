@@ -6,7 +6,7 @@ this code also serves other front ends. References follow their nodes when a sce
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 TRAIN, SEGMENT, LEAVE_OUT = "train", "segment", "leave out"
@@ -17,6 +17,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 _ROLE_REFERENCES = {TRAIN: "ScansToTrainOn", SEGMENT: "ScansToSegment", LEAVE_OUT: "ScansToLeaveOut"}
 _REGION = "RegionOfInterest"
 _LABELS = "ChosenLabels"
+_CHANNELS = "Channels"
 
 
 class PanelChoices:
@@ -57,6 +58,24 @@ class PanelChoices:
         self.node.RemoveNodeReferenceIDs(_LABELS)
         for identifier in (*kept, chosen):
             self.node.AddNodeReferenceID(_LABELS, identifier)
+        self.node.EndModify(modified)
+
+    @property
+    def channels(self) -> list[tuple[str, ...]]:
+        """IDs of the volumes that are channels of one scan, for each such scan; of deleted ones nothing is left."""
+        groups = [tuple(self._references(f"{_CHANNELS}{number}")) for number in range(self._groups)]
+        return [group for group in groups if len(group) > 1]
+
+    def set_channels(self, volume_ids: Sequence[str], together: bool) -> None:
+        """Make volumes the channels of one scan, in this order, or scans of their own again."""
+        groups = [tuple(one for one in group if one not in volume_ids) for group in self.channels]
+        groups += [tuple(volume_ids)] if together else []
+        modified = self.node.StartModify()
+        for number in range(max(self._groups, len(groups))):
+            self.node.RemoveNodeReferenceIDs(f"{_CHANNELS}{number}")
+            for identifier in groups[number] if number < len(groups) else ():
+                self.node.AddNodeReferenceID(f"{_CHANNELS}{number}", identifier)
+        self.node.SetParameter(_CHANNELS, str(len(groups)) if groups else "")
         self.node.EndModify(modified)
 
     @property
@@ -113,6 +132,11 @@ class PanelChoices:
     @pretrained.setter
     def pretrained(self, pretrained: bool) -> None:
         self.node.SetParameter("Pretrained", "" if pretrained else "no")
+
+    @property
+    def _groups(self) -> int:
+        text = self._text(_CHANNELS)
+        return int(text) if text.isascii() and text.isdigit() else 0
 
     def _references(self, role: str) -> list[str]:
         return [self.node.GetNthNodeReferenceID(role, n) for n in range(self.node.GetNumberOfNodeReferences(role))]

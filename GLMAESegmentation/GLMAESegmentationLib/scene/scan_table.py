@@ -35,7 +35,7 @@ class Scan:
 
     Attributes:
         volume_id: ID of its volume node.
-        name: of the volume.
+        name: of the volume; of several channels all names.
         state: one of the six above.
         role: TRAIN, SEGMENT or LEAVE_OUT.
         segmentation_id: of the drawn or accepted segmentation; "" when there is none.
@@ -51,6 +51,7 @@ class Scan:
         empty: names of its segments in which nothing was drawn.
         partly: whether only the part of it that holds labels was looked at.
         candidates: ID and name of each drawn segmentation, the one that counts first.
+        channels: IDs of all its volumes, the one of `volume_id` first.
         unlike: whether it looks like another kind of image than the labeled scans.
     """
 
@@ -72,7 +73,13 @@ class Scan:
     empty: tuple[str, ...] = ()
     partly: bool = False
     candidates: tuple[tuple[str, str], ...] = ()
+    channels: tuple[str, ...] = ()
     unlike: bool = False
+
+    def volumes(self, scene: Any) -> tuple[Any, ...]:
+        """The nodes of its channels; empty when one of them is no longer in the scene."""
+        nodes = tuple(scene.GetNodeByID(identifier) for identifier in self.channels or (self.volume_id,))
+        return nodes if all(node is not None for node in nodes) else ()
 
     @property
     def trainable(self) -> bool:
@@ -135,7 +142,7 @@ def _scan(
     shown = drawn if here or (drawn is not None and result is None) else result
     return Scan(
         volume_id=volume.GetID(),
-        name=volume.GetName() or "",
+        name=" + ".join(channel.GetName() or "" for channel in case.volumes),
         state=state,
         role=chosen or (TRAIN if state in (PARTLY, LABELED, CORRECTED) else LEAVE_OUT if unlike else SEGMENT),
         segmentation_id=drawn.GetID() if drawn is not None else "",
@@ -152,6 +159,7 @@ def _scan(
         empty=tuple(name for name, count in (voxels or {}).items() if not count),
         partly=partly,
         candidates=tuple((node.GetID(), node.GetName() or "") for node in ((drawn, *case.further) if drawn else ())),
+        channels=tuple(channel.GetID() for channel in case.volumes),
         unlike=unlike and chosen is None,
     )
 

@@ -51,33 +51,45 @@ def label_stamp(segmentation: Any) -> object:
     return segmentation.GetID(), stamp_of(segmentation), names, is_partly_labeled(segmentation)
 
 
-def find_cases(scene: Any, chosen: Collection[str] = ()) -> list[SceneCase]:
-    """Every scan of the scene as a case of one channel, with the segmentations that belong to it.
+def find_cases(scene: Any, chosen: Collection[str] = (), channels: Collection[Sequence[str]] = ()) -> list[SceneCase]:
+    """Every scan of the scene as a case, with the segmentations that belong to it.
 
     Args:
         scene: the vtkMRMLScene.
         chosen: IDs of segmentations that the user chose to train on. Where a scan has several and none is chosen, it
             is the one with most of the structures of the scans that have a single one; of equals, the first.
+        channels: IDs of volumes that are channels of one scan, for each such scan; the first gives the grid.
     """
     volumes = scan_volumes(scene)
-    owned: dict[str, list[Any]] = {volume.GetID(): [] for volume in volumes}
+    scans = _together(volumes, channels)
+    first = {volume.GetID(): scan[0].GetID() for scan in scans for volume in scan}
+    owned: dict[str, list[Any]] = {scan[0].GetID(): [] for scan in scans}
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
         volume = None if segmentation.GetAttribute(PREVIEW_ATTRIBUTE) else volume_of(segmentation, volumes)
         if volume is not None:
-            owned[volume.GetID()].append(segmentation)
-    drawn = {volume.GetID(): [node for node in owned[volume.GetID()] if not is_result(node)] for volume in volumes}
+            owned[first[volume.GetID()]].append(segmentation)
+    drawn = {scan: [node for node in nodes if not is_result(node)] for scan, nodes in owned.items()}
     usual = {name for nodes in drawn.values() if len(nodes) == 1 for name in _structures(nodes[0])}
     for nodes in drawn.values():
         nodes.sort(key=lambda node: (node.GetID() not in chosen, -len(usual & _structures(node))))
     return [
         SceneCase(
-            volumes=(volume,),
-            segmentation=next(iter(drawn[volume.GetID()]), None),
-            results=tuple(node for node in owned[volume.GetID()] if is_result(node)),
-            further=tuple(drawn[volume.GetID()][1:]),
+            volumes=scan,
+            segmentation=next(iter(drawn[scan[0].GetID()]), None),
+            results=tuple(node for node in owned[scan[0].GetID()] if is_result(node)),
+            further=tuple(drawn[scan[0].GetID()][1:]),
         )
-        for volume in volumes
+        for scan in scans
     ]
+
+
+def _together(volumes: Sequence[Any], channels: Collection[Sequence[str]]) -> list[tuple[Any, ...]]:
+    """The volumes of each scan, at the place of its first one."""
+    there = {volume.GetID(): volume for volume in volumes}
+    groups = [tuple(there[one] for one in group if one in there) for group in channels]
+    grouped = {volume.GetID(): group for group in groups for volume in group}
+    scans = [grouped.get(volume.GetID(), (volume,)) for volume in volumes]
+    return [scan for volume, scan in zip(volumes, scans, strict=True) if scan[0] is volume]
 
 
 def scan_volumes(scene: Any) -> list[Any]:

@@ -133,6 +133,19 @@ class PanelView:
             if scan is not None:
                 self._application.show_scan(*viewed)
         self.drawing.show(state.drawing, state.selected)
+        self._show_channels()
+
+    def _show_channels(self) -> None:
+        """Several selected rows can become one; one of several channels can be taken apart."""
+        several = len(self._scans.selected) > 1
+        scan = self.panel.state.selected_scan
+        self.ui.channelsButton.visible = several or (scan is not None and len(scan.channels) > 1)
+        self.ui.channelsButton.text = _("Channels of one scan") if several else _("Separate the channels")
+
+    def _set_channels(self) -> None:
+        chosen = self._scans.selected
+        self.panel.set_channels(chosen, len(chosen) > 1)
+        self.show()
 
     def _show_classes(self, state: PanelState) -> None:
         self.ui.classesLabel.text = state.classes_sentence
@@ -237,6 +250,7 @@ class PanelView:
         )
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
         ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
+        ui.channelsButton.connect("clicked(bool)", lambda checked=False: self._set_channels())
         ui.findingsList.connect("currentRowChanged(int)", self._select_finding)
         ui.modelSelector.connect("currentIndexChanged(int)", self._choose_model)
         ui.budgetSelector.connect("currentIndexChanged(int)", lambda index: self._choose("budget", _BUDGETS[index]))
@@ -290,6 +304,7 @@ class PanelView:
 
     def _select(self, table: Any, ids: list[str]) -> None:
         row = table.currentRow()
+        self._show_channels()
         if not 0 <= row < len(ids):
             return
         self._select_volume(ids[row])

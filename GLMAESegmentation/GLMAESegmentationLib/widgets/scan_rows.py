@@ -61,6 +61,11 @@ class ScanRows:
                 selector.currentIndex = ROLES.index(scan.role)
                 selector.blockSignals(False)
 
+    @property
+    def selected(self) -> list[str]:
+        """IDs of the volumes of the selected rows."""
+        return [self.ids[row] for row in selected_rows(self._table) if row < len(self.ids)]
+
     def select(self, volume_id: str) -> None:
         """Select the row of a volume; of one that is not there, none."""
         select_row(self._table, self.ids.index(volume_id) if volume_id in self.ids else None)

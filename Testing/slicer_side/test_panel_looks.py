@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slicer
+import slicer.util
 from module_window import ModuleWindow
-from panel_scene import load_scan
+from panel_scene import load_scan, write_model
 from PySide6.QtGui import QColor, QFont, QPalette
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QStyle, QTableWidget, QWidget
 from standins.pythonqt import Wrapped, unwrap
+
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 DARK = {
     QPalette.ColorRole.Window: (50, 50, 50),
@@ -46,6 +50,41 @@ def training(settings: Path) -> ModuleWindow:
     window.click("trainButton")
     window.run(until=lambda: len(window.panel.state.loss) > 3 and window.panel.state.held_out)
     return window
+
+
+def test_it_fits_into_700_pixels_and_440_of_width_at_slicers_9_points(
+    application: QApplication, stand_in: Path, tmp_path: Path
+) -> None:
+    small = QFont(application.font())
+    small.setPointSizeF(9)
+    application.setFont(small)
+    window = ModuleWindow(tmp_path / "settings", width=440)
+    for number, name in enumerate(("hippocampus_003", "hippocampus_039", "hippocampus_057", "hippocampus_097")):
+        load_scan(name, labeled=number < 2)
+    window.settle()
+    layout = unwrap(window.frame).layout()
+
+    def least() -> tuple[int, int]:
+        window.picture(tmp_path / "picture.png")
+        return layout.totalMinimumSize().width(), layout.totalMinimumHeightForWidth(440)
+
+    sizes = [least()]
+    window.panel.library.add(write_model(tmp_path / "model"), "Anterior, Posterior")
+    window.panel.choices.model = "Anterior, Posterior"
+    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
+    export_segmentation(drawn, slicer.util.getNode("hippocampus_003"), stand_in.parent / "result.seg.nrrd")
+    stand_in.write_text("flags", encoding="utf-8")
+    window.settle()
+    window.click("segmentButton")
+    window.run()
+    window.click("nextButton")
+    sizes.append(least())
+    assert len(window.panel.state.review.splitlines()) == 3  # its doubts are shown
+    assert max(width for width, _height in sizes) <= 440, sizes
+    assert max(height for _width, height in sizes) <= 700, sizes
+    header = unwrap(window.ui.scanTable).horizontalHeader()
+    assert not header.highlightSections()  # bold, it would be cut off
+    window.close()
 
 
 def pictures(fallback: Path) -> Path:
@@ -112,7 +151,7 @@ def test_the_tab_key_goes_from_top_to_bottom_and_misses_nothing(window: ModuleWi
     for button in frame.findChildren(QPushButton):
         assert not (button.isVisible() and button.isEnabled()) or button in stops, button.text()
     named = {name: unwrap(widget) for name, widget in vars(window.ui).items() if isinstance(widget, Wrapped)}
-    order = ["loadButton", "dicomButton", "budgetSelector", "trainButton", "modelButton", "volumesButton"]
+    order = ["loadButton", "dicomButton", "suggestButton", "volumesButton", "budgetSelector", "modelButton"]
     places = [stops.index(named[name]) for name in order]
     assert places == sorted(places)
     heights = [named[name].mapTo(frame, named[name].rect().topLeft()).y() for name in order]

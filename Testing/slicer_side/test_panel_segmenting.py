@@ -173,4 +173,3 @@ def test_what_the_engine_doubts_is_shown_and_stays_with_the_result(panel: Panel,
     assert [scan.doubts for scan in panel.state.scans] == [(), doubts, doubts]
     assert [scan.uncertainty for scan in panel.state.scans] == [0.1, 0.2, 0.3]
     assert [scan.name for scan in review_order(panel.state.scans)] == [NAMES[2], NAMES[1], NAMES[0]]
-    assert "Needs review" in panel.state.scans_sentence

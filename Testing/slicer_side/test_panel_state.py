@@ -16,7 +16,7 @@ from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
 from GLMAESegmentationLib.jobs.suggestions import SuggestState
-from GLMAESegmentationLib.models.scores import advice, model_scores, origin
+from GLMAESegmentationLib.models.scores import advice, license_note, model_scores, origin
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.sentences import duration, listed
 from GLMAESegmentationLib.panel.state import PanelState
@@ -349,6 +349,8 @@ def test_scores_of_a_card() -> None:
         "Trained on 2 scans, from the pre-trained backbone tiny."
     )
     assert origin({}) == ""
+    assert "CC BY-SA 4.0" in license_note({"pretrained": "tiny"})
+    assert license_note({"pretrained": None}) == license_note({}) == ""
 
 
 @pytest.mark.parametrize(

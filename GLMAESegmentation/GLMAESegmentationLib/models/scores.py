@@ -46,7 +46,7 @@ def advice(card: Mapping[str, Any]) -> str:
     said = scores if isinstance(scores, Mapping) else {}
     sentences = [text for key in ("failure", "not_checked") if isinstance(text := said.get(key), str)]
     if number(said.get("mean_dice")) is None:
-        sentences.append(_("Not measured on held-out scans; look at its results before you rely on them."))
+        sentences.append(_("Not measured on held-out scans; check its results."))
     return " ".join(sentences)
 
 

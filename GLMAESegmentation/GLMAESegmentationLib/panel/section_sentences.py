@@ -9,7 +9,6 @@ from ..scene.choices import SEGMENT as SEGMENT_ROLE
 from ..scene.choices import TRAIN as TRAIN_ROLE
 from ..scene.class_overview import partial_sentence
 from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_propose, scans_to_segment, training_scans
-from ..scene.scan_table import SEGMENTED
 from ..translation import tr as _
 from . import actions as action
 from .sentences import duration, listed, progress_sentence, stage_name
@@ -65,9 +64,7 @@ def next_step(now: PanelState) -> str:
         "label": lambda: _("Step 2: label one scan: select it and press Label selected scan."),
         "suggest": lambda: _("Step 3: press Suggest."),
         "suggesting": lambda: now.suggest_sentence,
-        "review": lambda: _(
-            "Step 4: review: press Next; use the right ones as labels and edit the others. Train improves them."
-        ),
+        "review": lambda: _("Step 4: review the results: press Next."),
         "segment": lambda: _("Press Segment."),
         "train": lambda: _("Press Train."),
         "load more": lambda: _("Load more scans of the same kind."),
@@ -86,9 +83,6 @@ def scans_sentence(now: PanelState) -> str:
     unusable = [scan.name for scan in now.scans if scan.role == TRAIN_ROLE and not scan.trainable]
     if unusable:
         text += " " + _("No label yet: {scans}.").format(scans=listed(unusable))
-    doubtful = [scan.name for scan in now.scans if scan.doubts and scan.state == SEGMENTED]
-    if doubtful:
-        text += " " + _("Needs review: {scans}.").format(scans=listed(doubtful))
     unlike = [scan.name for scan in now.scans if scan.unlike]
     if unlike:
         text += " " + _("Ignored, because it looks like another kind of image: {scans}.").format(scans=listed(unlike))
@@ -204,8 +198,8 @@ def segment_sentence(now: PanelState) -> str:
     if done:
         return _("All scans already have a result from this model. Segmenting again adds a second one.")
     if len(targets) == 1:
-        return _("Segments {scan}. The result is a new segmentation.").format(scan=targets[0].name)
-    return _("Segments {n} scans. Results are new segmentations; nothing is overwritten.").format(n=len(targets))
+        return _("Segments {scan}.").format(scan=targets[0].name)
+    return _("Segments {n} scans.").format(n=len(targets))
 
 
 def review_sentence(now: PanelState) -> str:

@@ -17,7 +17,7 @@ from glmae.scans.cases import find_cases
 from glmae.scans.image import read_image
 from glmae.scans.labels import read_label
 from GLMAESegmentationLib.jobs.case_folder import CaseFolder
-from GLMAESegmentationLib.jobs.training import box_of
+from GLMAESegmentationLib.jobs.training import boxes_of
 from GLMAESegmentationLib.scene.region_box import region_box
 from GLMAESegmentationLib.scene.scene_cases import SceneCase
 
@@ -61,8 +61,8 @@ def test_outside(scene: Any) -> None:
     roi = add_roi(np.array([500.0, 0, 0]), (10.0, 10.0, 10.0))
     assert region_box(roi, volume) is None
     with pytest.raises(RequestError, match='CT lies outside of "Region"'):
-        box_of(roi, volume)
-    assert box_of(None, volume) is None
+        boxes_of(roi, [volume])
+    assert boxes_of(None, [volume]) == [None]
 
 
 @pytest.mark.parametrize("grid", ["RAS", "oblique_left_handed"])

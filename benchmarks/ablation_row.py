@@ -126,7 +126,7 @@ def ablate(asked: Ablation) -> dict[str, Any]:
             steps=asked.steps,
             seed=asked.seed,
             device=asked.device,
-        )
+        ).folder
         row: dict[str, Any] = {"seconds": round(time.monotonic() - began, 1)}
         row |= _scored(asked, model, Path(folder) / "with")
         with no_tokens():

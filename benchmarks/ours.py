@@ -38,7 +38,7 @@ def run(task: Task) -> Outcome:
         seed=task.seed,
         device=task.device,
         settings=task.settings or None,
-    )
+    ).folder
     ready = time.monotonic()
     failed = segment(
         model=model, images=task.test_images, out=task.predictions, file_format="nii.gz", device=task.device

@@ -10,7 +10,7 @@ from pathlib import Path
 from glmae.errors import StorageError
 from glmae.events import Events
 from glmae.files import storage_error
-from glmae.scans.cases import Case
+from glmae.scans.case import Case
 from glmae.scans.classes import ClassTable
 
 from .recipes import Recipe

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmae.errors import RequestError
-from glmae.scans.cases import Case
+from glmae.scans.case import Case
+from glmae.scans.class_file import decathlon_classes
 from glmae.scans.classes import ClassTable, SegmentClass
-from glmae.scans.decathlon import DATASET_FILE, read_decathlon
+
+DATASET_FILE = "dataset.json"
+# Name of a case -> its scan and its label.
+Pairs = dict[str, tuple[Path, Path]]
 
 _NIFTI = r"\.nii(?:\.gz)?"
 
@@ -125,6 +131,37 @@ def read_published(name: str, folder: Path) -> tuple[list[Case], ClassTable]:
     drawn = frozenset(classes.names)
     cases = [Case(case, *files[case], annotated=drawn, classes=classes) for case in sorted(files)]
     return cases, classes
+
+
+def read_decathlon(folder: Path, parts: Sequence[str] = ("training",)) -> tuple[Pairs, ClassTable]:
+    """The labelled scans that a dataset.json lists.
+
+    Args:
+        folder: with `dataset.json`; the paths in it start here.
+        parts: the lists to read; of those after the first only what has its label on disk, because some sets were
+            published before the labels of their validation scans.
+
+    Raises:
+        RequestError: the file is missing or damaged, or a file that it names is missing.
+    """
+    path = folder / DATASET_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        classes = decathlon_classes(content)
+        files = [(folder / e["image"], folder / e["label"], part) for part in parts for e in content.get(part, [])]
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read; name the folder of the data set that holds it.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path} is not Decathlon's dataset.json ({error}); take that of the data set.") from error
+    pairs: Pairs = {}
+    for image, label, part in files:
+        if part != parts[0] and not label.is_file():
+            continue
+        for file in (image, label):
+            if not file.is_file():
+                raise RequestError(f"{file} is missing, though {path} lists it; complete the data set.")
+        pairs[image.name.split(".nii")[0]] = image, label
+    return pairs, classes
 
 
 def _named_files(layout: NamedFiles, folder: Path) -> dict[str, tuple[tuple[Path, ...], Path]]:

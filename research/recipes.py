@@ -9,7 +9,7 @@ from typing import Any
 
 from glmae.errors import RequestError
 from glmae.events import Events, silent
-from glmae.scans.cases import Case
+from glmae.scans.case import Case
 from glmae.scans.classes import ClassTable
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation

@@ -22,7 +22,8 @@ from .events import Events, silent
 from .model_folder import read_model
 from .pretraining.gl_mae import GLMAE
 from .pretraining.image_files import pretrain_images
-from .scans.cases import Case, find_images
+from .scans.case import Case
+from .scans.cases import find_images
 from .scans.classes import ClassTable
 from .scans.geometry import Geometry
 from .scans.preparation import prepare_image
@@ -37,7 +38,7 @@ from .segmentation.inference import segment_case
 from .segmentation.model import Model as _OpenModel
 from .segmentation.model import load_model as _open
 from .segmentation.network import SegmentationNetwork
-from .segmentation.read_ahead import PreparedScan, read_scan
+from .segmentation.prepared_scan import PreparedScan, read_scan
 from .segmentation.result import FORMATS, write_result
 
 __all__ = [
@@ -265,7 +266,7 @@ def finetune(
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an interrupted run in `out`.
-        settings: fields of `segmentation.configuration.FinetuneConfig` to change.
+        settings: fields of `segmentation.finetune_config.FinetuneConfig` to change.
         on_event: called with each event.
     """
     if backbone is not None:

@@ -18,6 +18,7 @@ from .stop_signals import StopSignals
 from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+MINUTES = 10.0  # of a training, where nothing is said
 _T = TypeVar("_T", int, float)
 
 
@@ -41,7 +42,7 @@ def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> i
     try:
         options = _parser().parse_args(words)
         _check_paths(options)
-        return int(options.run(options, events, stopped))
+        return int(options.run(_words(options) | {"events": events, "should_stop": stopped}))
     except GLMAEError as error:
         if not error.told:
             events.failed(type(error).__name__, str(error))
@@ -62,6 +63,16 @@ def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> i
         reason = f"unforeseen {type(error).__name__} ({last_line(error)})"
         events.failed(type(error).__name__, f"{reason}; please report it with the command and the kind of your files")
         return 1
+
+
+def _words(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of the function that does what the command asks for; they have the names of its options."""
+    words = {name: value for name, value in vars(options).items() if name not in ("run", "json_lines")}
+    if "steps" in words and words["steps"] is None:
+        words["minutes"] = words["minutes"] or MINUTES
+    if "settings" in words:
+        words["settings"] = dict(words["settings"])
+    return words
 
 
 def _check_paths(options: argparse.Namespace) -> None:
@@ -90,16 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting_option(pretrain, "PretrainConfig")
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
-    finetune.add_argument(
-        "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
-    )
-    finetune.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
-    finetune.add_argument(
-        "--cases", nargs="+", metavar="NAME", help="train on these cases only (default: all with a label)"
-    )
-    finetune.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
-    )
+    _case_options(finetune)
     start = finetune.add_mutually_exclusive_group()
     start.add_argument(
         "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
@@ -144,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results and report")
     segment.add_argument(
         "--format",
+        dest="file_format",
         choices=("seg.nrrd", "nii.gz", "dcm"),
         default="seg.nrrd",
         help="default: seg.nrrd; dcm is a DICOM segmentation and, as DICOM requires, names the patient and the series",
@@ -161,20 +164,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
     evaluate.add_argument("--predictions", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
-    )
+    _classes_option(evaluate)
     evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
 
     check = _command(commands, "check", _check, "look for slips in the labels, and what training will take here")
-    check.add_argument("--images", type=Path, required=True, help="folder of scans, as for finetune")
-    check.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
-    check.add_argument(
-        "--cases", nargs="+", metavar="NAME", help="look at these cases only (default: all with a label)"
-    )
-    check.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
-    )
+    _case_options(check)
     _device_options(check)
 
     published = _command(
@@ -189,9 +183,26 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=help_text, description=help_text[0].upper() + help_text[1:] + "."
     )
-    command.add_argument("--events", action="store_true", help="report as one JSON object a line (docs/events.md)")
+    command.add_argument(
+        "--events", dest="json_lines", action="store_true", help="report as one JSON object a line (docs/events.md)"
+    )
     command.set_defaults(run=run)
     return command
+
+
+def _case_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
+    )
+    command.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    command.add_argument("--cases", nargs="+", metavar="NAME", help="only these cases (default: all with a label)")
+    _classes_option(command)
+
+
+def _classes_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
+    )
 
 
 def _training_options(command: argparse.ArgumentParser, steps: Callable[[str], int], help_text: str) -> None:
@@ -252,6 +263,7 @@ def _number(kind: Callable[[str], _T], text: str) -> _T:
 def _setting_option(parser: argparse.ArgumentParser, config: str) -> None:
     parser.add_argument(
         "--setting",
+        dest="settings",
         type=_setting,
         action="append",
         default=[],
@@ -268,103 +280,40 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value  # plain words need no quotes
 
 
-def _pretrain(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _pretrain(words: dict[str, Any]) -> int:
     from .pretraining.image_files import pretrain_images
     from .pretraining.ranks import left
 
-    failed = pretrain_images(
-        images=options.images,
-        out=options.out,
-        preset=options.preset,
-        batch=options.batch,
-        settings=dict(options.setting),
-        **_training(options),
-        events=events,
-        should_stop=stopped,
-    )
-    return left(1 if failed else 0)
+    return left(1 if pretrain_images(**words) else 0)
 
 
-def _finetune(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _finetune(words: dict[str, Any]) -> int:
     from .segmentation.finetuning import finetune
 
-    finetune(
-        images=options.images,
-        labels=options.labels,
-        out=options.out,
-        cases=options.cases,
-        classes=options.classes,
-        backbone=options.backbone,
-        start=options.start,
-        settings=dict(options.setting),
-        folds=options.folds,
-        finish=options.finish,
-        **_training(options),
-        events=events,
-        should_stop=stopped,
-    )
+    finetune(**words)
     return 0
 
 
-def _segment(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _segment(words: dict[str, Any]) -> int:
     from .segmentation.inference import segment
 
-    failed = segment(
-        model=options.model,
-        images=options.images,
-        out=options.out,
-        file_format=options.format,
-        part=options.part,
-        device=options.device,
-        uncertainty=options.uncertainty,
-        events=events,
-        should_stop=stopped,
-    )
-    return 1 if failed else 0
+    return 1 if segment(**words) else 0
 
 
-def _evaluate(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _evaluate(words: dict[str, Any]) -> int:
     from .segmentation.evaluation import evaluate
 
-    failed = evaluate(
-        predictions=options.predictions,
-        labels=options.labels,
-        classes=options.classes,
-        out=options.out,
-        events=events,
-        should_stop=stopped,
-    )
-    return 1 if failed else 0
+    return 1 if evaluate(**words) else 0
 
 
-def _check(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _check(words: dict[str, Any]) -> int:
     from .segmentation.requirements import check
 
-    findings = check(
-        images=options.images,
-        labels=options.labels,
-        cases=options.cases,
-        classes=options.classes,
-        device=options.device,
-        events=events,
-        should_stop=stopped,
-    )
-    return 1 if any(finding.severity == "error" for finding in findings) else 0
+    return 1 if any(finding.severity == "error" for finding in check(**words)) else 0
 
 
-def _import_checkpoint(options: argparse.Namespace, events: Events, stopped: Callable[[], bool]) -> int:
+def _import_checkpoint(words: dict[str, Any]) -> int:
     from .backbone.published_checkpoint import import_checkpoint
 
-    import_checkpoint(options.file, options.out, events=events)
+    import_checkpoint(words["file"], words["out"], events=words["events"])
     return 0
-
-
-def _training(options: argparse.Namespace) -> dict[str, Any]:
-    minutes = options.minutes if options.steps is not None or options.minutes else 10.0
-    return {
-        "steps": options.steps,
-        "minutes": minutes,
-        "seed": options.seed,
-        "device": options.device,
-        "resume": options.resume,
-    }

@@ -64,16 +64,6 @@ def recorded(into: list[dict[str, Any]]) -> Events:
     return Events(into.append)
 
 
-def checked(events: Events, check: Callable[[], None]) -> Events:
-    """The same events, with a call of `check` before each; it may raise, to end a job that knows nothing of it."""
-
-    def relay(event: dict[str, Any]) -> None:
-        check()
-        events.emit(**event)
-
-    return Events(relay)
-
-
 def json_lines(stream: TextIO | None = None) -> Events:
     """One JSON object a line, flushed, for a front end that reads the process's standard output."""
     out = stream if stream is not None else sys.stdout

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import RequestError
+from .errors import RequestError, Stopped
 from .files import storage_error, write_json
 
 UNFINISHED = "unfinished"
@@ -42,6 +43,32 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Where the newest checkpoint lies, if there is one."""
         return self.unfinished / "checkpoint.safetensors"
+
+    @property
+    def scans(self) -> Path:
+        """Where the scans of the run are kept as they were prepared."""
+        return self.unfinished / "scans"
+
+    @contextmanager
+    def begun(self, since: float) -> Iterator[float]:
+        """Create the folder for a block that makes the model, and end the run with it; see `begin`, `abandon`, `end`.
+
+        Args:
+            since: `time.monotonic` when this sitting began.
+
+        Yields:
+            When the run began, as if all its sittings had followed each other.
+        """
+        since -= self.seconds_spent
+        self.begin()
+        try:
+            yield since
+        except Stopped:
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+        self.end()
 
     @property
     def seconds_spent(self) -> float:

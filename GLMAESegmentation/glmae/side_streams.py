@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
-Result = TypeVar("Result")
+from .prefetch import Item, Result, prefetch
+
+# Some 100 MB of the GPU's memory each, while a crop of a million voxels is made.
+MOST_THREADS = 4
 
 
 class SideStreams:
     """A stream for each thread that asks; on other devices than NVIDIA's, nothing at all.
 
     Args:
-        device: where batches are prepared; None: nowhere in particular.
+        device: where batches are prepared.
     """
 
-    def __init__(self, device: torch.device | None) -> None:
-        self._device = device if device is not None and device.type == "cuda" else None
+    def __init__(self, device: torch.device) -> None:
+        self._device = device if device.type == "cuda" else None
         self._own = threading.local()
 
     def run(self, make: Callable[[], Result]) -> Result:
@@ -42,3 +46,25 @@ class SideStreams:
         for value in vars(batch).values():
             if isinstance(value, Tensor) and value.is_cuda:
                 value.record_stream(reader)
+
+
+def batches_ahead(
+    make: Callable[[Item], Result], steps: Iterable[Item], device: torch.device, threads: int | None = None
+) -> Generator[Result, None, None]:
+    """The batches of the steps of a training, some being made while a GPU computes: cutting crops takes time, too.
+
+    A batch follows from its step alone, so that those made in advance are those that would be made in time.
+
+    Args:
+        make: the batch of a step; called from several threads.
+        steps: in order.
+        device: where batches are made.
+        threads: as many batches are made at once; None: as many as the machine has to spare.
+    """
+    threads = threads or max(1, min(MOST_THREADS, (os.cpu_count() or 2) - 1))
+    streams = SideStreams(device)
+    with closing(prefetch(lambda step: streams.run(lambda: make(step)), steps, threads, lambda _: threads)) as coming:
+        for future in coming:
+            batch = future.result()
+            streams.hand_over(batch)
+            yield batch

@@ -44,4 +44,4 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         device="cpu",
         settings={"batch": 1},
         out=out,
-    )
+    ).folder

@@ -4,25 +4,25 @@ import psutil
 import pytest
 import torch
 
-from glmae import memory, ram
+from glmae import devices, ram
 
 CPU = torch.device("cpu")
 
 
 def test_free_memory_of_the_cpu_is_what_the_system_says():
-    free = memory.free_memory(CPU)
+    free = devices.free_memory(CPU)
     assert 0 < free <= psutil.virtual_memory().total
 
 
 def test_the_limit_of_a_container_counts_and_cached_files_do_not(tmp_path, monkeypatch):
     monkeypatch.setattr(ram, "_GROUP", tmp_path)
-    without = memory.free_memory(CPU)
+    without = devices.free_memory(CPU)
     for name, text in (("memory.max", "3000000\n"), ("memory.current", "2500000\n")):
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "memory.stat").write_text("anon 5\nactive_file 1000000\ninactive_file 500000\n", encoding="utf-8")
-    assert memory.free_memory(CPU) == 2_000_000
+    assert devices.free_memory(CPU) == 2_000_000
     (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert memory.free_memory(CPU) == pytest.approx(without, rel=0.2)
+    assert devices.free_memory(CPU) == pytest.approx(without, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ def test_the_limit_of_a_container_counts_and_cached_files_do_not(tmp_path, monke
     ids=lambda error: str(error)[:20],
 )
 def test_errors_that_mean_it(error):
-    assert memory.is_out_of_memory(error)
+    assert devices.is_out_of_memory(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("out of memory"), KeyboardInterrupt()])
 def test_errors_that_do_not(error):
-    assert not memory.is_out_of_memory(error)
+    assert not devices.is_out_of_memory(error)
 
 
 def test_a_real_allocation_that_is_too_large_is_recognised():
     with pytest.raises(Exception) as raised:  # noqa: PT011 which one depends on the system
         torch.empty(2**62, dtype=torch.uint8)
-    assert memory.is_out_of_memory(raised.value)
+    assert devices.is_out_of_memory(raised.value)

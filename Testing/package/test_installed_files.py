@@ -23,10 +23,7 @@ MOCK = Path(__file__).parent / "slicer_cmake"
 LISTED = variables(MODULE / "CMakeLists.txt")
 # What starts by itself, and what is there for scripts; everything else must be needed by one of these.
 ENTRY_POINTS = ("GLMAESegmentation", "glmae.__main__")
-FOR_SCRIPTS = (
-    "glmae.segmentation.overview",
-    "GLMAESegmentationLib.scene.segment_classes",
-)
+FOR_SCRIPTS = ("GLMAESegmentationLib.scene.segment_classes",)
 
 
 def cmake() -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from task import Outcome, Task
 
-from glmae.scans.cases import Case, find_cases, find_images
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label, write_labelmap

@@ -26,7 +26,8 @@ from task import Outcome, Task
 from glmae.devices import precision
 from glmae.errors import GLMAEError, RequestError
 from glmae.files import last_line
-from glmae.scans.cases import Case, find_cases, find_images
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.fingerprint import measure
 from glmae.scans.image import read_channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from glmae.devices import autocast, precision
 from glmae.errors import GLMAEError
-from glmae.scans.cases import Case, find_cases, find_images
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import measure
 from glmae.scans.geometry import Geometry
@@ -27,10 +29,10 @@ from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
 from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
-from glmae.segmentation.batches_ahead import BatchesAhead
 from glmae.segmentation.crops import Batch, CropSampler, LabelledScan, crops_device
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, plan_crop
 from glmae.segmentation.loss import segmentation_loss
+from glmae.side_streams import batches_ahead
 from peers.augmentation import SPATIAL, Intensity, mirrored
 from peers.post_processing import PostProcessing
 
@@ -177,10 +179,11 @@ def train(
     def made(step: int) -> Batch:
         return _changed(sampler.batch(step), step, intensity, config)
 
-    batches = BatchesAhead(made, device=device).batch if device.type == "cuda" else made  # as ours
+    steps = itertools.count(schedule.done)
+    batches = batches_ahead(made, steps, device) if device.type == "cuda" else map(made, steps)  # as ours
     while not schedule.finished:
         optimiser.param_groups[0]["lr"] = peak * _factor(schedule, config)
-        batch = batches(schedule.done)
+        batch = next(batches)
         with autocast(device):
             logits: list[Tensor] = network(batch.image.to(device))
         loss = segmentation_loss(logits, batch.target.to(device), batch.annotated.to(device))

@@ -15,7 +15,6 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .level_strides import level_strides
 from .presets import BackboneConfig
 
 NORM = ("INSTANCE", {"affine": True})
@@ -122,6 +121,22 @@ class Trunk(nn.Module):
 
     def _blocks(self) -> list[nn.Module]:
         return [*self.encoders, self.bottom, self.joint, *self.decoders]
+
+
+def level_strides(patch_size: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Strides of 2 per axis whose product is the patch; a thin axis is halved only at the deep levels.
+
+    Example: patch (8, 8, 2) -> (2, 2, 1), (2, 2, 1), (2, 2, 2).
+
+    Raises:
+        ValueError: a side of the patch is no power of two.
+    """
+    powers = [int(side).bit_length() - 1 for side in patch_size]
+    if any(2**power != side for power, side in zip(powers, patch_size, strict=True)):
+        raise ValueError(f"patch {tuple(patch_size)}: each side must be a power of two")
+    levels = max(powers)
+    halves = [[2 if level >= levels - power else 1 for power in powers] for level in range(levels)]
+    return [(a, b, c) for a, b, c in halves]
 
 
 def _block(incoming: int, width: int, stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Module:

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..devices import has_matrix_units
+from ..backend_cpu import attend
 from .positions import interpolate_positions, sine_cosine_positions
 from .presets import BackboneConfig
 
 NORM_EPSILON = 1e-6
-# Attention's matrices of up to so many entries are kept in memory, 64 MiB.
-WRITTEN_OUT = 2**25
 
 
 class VisionTransformer(nn.Module):
@@ -175,27 +173,6 @@ class Attention(nn.Module):
         mixed = attend(query, key, value)  # [B, heads, N, width/heads]
         projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return projected
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention, [B, heads, N, width/heads] each."""
-    on_cpu = query.device.type == "cpu"
-    scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
-    if on_cpu and query.dtype == torch.bfloat16 and scores <= WRITTEN_OUT and not _fused_is_faster(query):
-        # Backwards, and without matrix units, the fused attention takes up to twice as long (torch 2.13).
-        with torch.autocast("cpu", enabled=False):
-            similar = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
-            return similar.softmax(dim=3) @ value
-    if on_cpu and query.requires_grad:
-        # Backwards, the CPU's fused attention is up to four times slower in bfloat16 than in float32 (torch 2.13).
-        with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(query.float(), key.float(), value.float())
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-def _fused_is_faster(query: Tensor) -> bool:
-    """On a CPU in bfloat16, forwards, with matrix units: less than half of the time of the written-out one."""
-    return not query.requires_grad and has_matrix_units()
 
 
 class MLP(nn.Module):

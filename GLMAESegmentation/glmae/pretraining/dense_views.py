@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
-
-from ..scans.rotation import rotation
 
 # All our choice. Angles about each axis in radians, and the range of log magnification, of the wide and the close view.
 TURNS, MAGNIFICATIONS = (0.2, 0.35), ((-0.1, 0.4), (-0.4, 0.2))
@@ -116,7 +115,7 @@ def _middle(image: np.ndarray, shape: np.ndarray, side: int, random: np.random.G
 def _matrix(random: np.random.Generator, turn: float, magnification: tuple[float, float]) -> np.ndarray:
     """From voxels of a view to those of the scan, [3, 3]."""
     zoom = math.exp(random.uniform(*magnification)) * np.exp(random.uniform(-STRETCH, STRETCH, 3))
-    return np.asarray(rotation(random.uniform(-turn, turn, 3)) @ np.diag(zoom))
+    return np.asarray(Rotation.from_euler("xyz", random.uniform(-turn, turn, 3)).as_matrix() @ np.diag(zoom))
 
 
 def _view(image: np.ndarray, middle: np.ndarray, matrix: np.ndarray, side: int, device: torch.device) -> Tensor:

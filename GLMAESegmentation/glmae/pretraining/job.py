@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..errors import RequestError, Stopped
 from ..events import Events, silent
 from ..files import write_json
 from ..model_folder import WEIGHTS, write_model
+from ..prefetch import prefetch
 from ..run_folder import RunFolder
 from ..schedule import Schedule
 from ..side_streams import SideStreams
@@ -150,18 +151,20 @@ def _train(
     next_picture = saved + PICTURE_SECONDS if pictures and run.ranks.first else math.inf
     readers = READERS[run.device.type]
     # Several readers compute in one thread each: threads of theirs would wait for one another.
-    single = (torch.set_num_threads, (1,)) if readers > 1 else (None, ())
-    with ThreadPoolExecutor(readers, "views", *single) as pool:
-        coming: deque[Future[Neighbourhoods]] = deque()
-        streams = SideStreams(run.device)
+    single = (lambda: torch.set_num_threads(1)) if readers > 1 else None
+    streams = SideStreams(run.device)
+    coming = prefetch(
+        lambda step: _read(run, scans, step, streams),
+        itertools.count(schedule.done),
+        readers,
+        lambda batch: min(readers, BYTES_AHEAD // batch.bytes),
+        single,
+    )
+    with closing(coming):
         orders = _orders(run, stop=False, save=False)
-        ahead = 1
         while not orders.finished:
-            while len(coming) < ahead:
-                coming.append(pool.submit(_read, run, scans, schedule.done + len(coming), streams))
-            batch = coming.popleft().result()
+            batch = next(coming).result()
             streams.hand_over(batch.dense_pairs)
-            ahead = 1 + max(1, min(readers, BYTES_AHEAD // batch.bytes))
             run.step(batch, orders.pace)
             orders = _orders(run, stop=should_stop(), save=time.monotonic() - saved >= checkpoint_seconds)
             saving = orders.save or orders.stop

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..backbone.thin_maps import guard_thin_maps
+from ..backend_cpu import guard_thin_maps
+from ..checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
 from ..events import Events
 from ..schedule import Schedule
-from .checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
 from .compilation import compile_blocks
 from .configuration import PretrainConfig
 from .gl_mae import GLMAE

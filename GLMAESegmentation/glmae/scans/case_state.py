@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ScanError
-from .cases import Case
+from .case import Case
 from .classes import ClassTable
 from .dicom import DicomSeries
 

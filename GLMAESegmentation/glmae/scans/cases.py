@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from ..files import shown
-from .channels import with_missing
+from .case import Case, with_missing
 from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import DicomSeries
-from .geometry import Geometry
-from .image import read_channels
 from .labels import classes_in
-from .region import Region
 from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scans_below, scans_in
 from .segmentation_file import is_segmentation
 
 # What people add to the name of a case for its label.
 _OF_LABELS = r"[ _.-]?(seg(mentation)?s?|labels?|mask|gt|manual|annotation)[ _.-]?"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan, with its label where there is one.
-
-    Attributes:
-        name: unique in a job; results are named after it.
-        images: one file, DICOM series, or folder with one, for each channel; the first gives the grid.
-        label: a label map or a Slicer segmentation.
-        annotated: names of the classes that were drawn in this case; None: those that its label holds.
-        region: the part of the scan that was labelled; None: all of it.
-        classes: what the values of this case's label map mean; None: as in the table of the whole job.
-        unknown: the value in this case's label map of voxels of which nothing is known.
-        missing: places, among the channels of the job, of those that this case lacks; `images` are the others.
-    """
-
-    name: str
-    images: tuple[Path | DicomSeries, ...]
-    label: Path | None = None
-    annotated: frozenset[str] | None = None
-    region: Region | None = None
-    classes: ClassTable | None = None
-    missing: tuple[int, ...] = ()
-    unknown: int | None = None
 
 
 def find_cases(
@@ -156,25 +124,6 @@ def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | 
     if not cases:
         raise RequestError(f"{', '.join(map(str, paths)) or 'nothing'} names no scans; give files or folders of them.")
     return list(cases.values())
-
-
-def alias_and_hash(case: Case, number: int) -> tuple[str, str]:
-    """What a model tells about a training case: `case-01` for number 1, and SHA-256 over grid and voxels of its images.
-
-    Raises:
-        ScanError: an image cannot be read.
-    """
-    return f"case-{number:02d}", content_hash(read_channels(case.images))
-
-
-def content_hash(images: Sequence[sitk.Image]) -> str:
-    """SHA-256 over grid and voxels of the channels of a scan: the same scan has it again under any other name."""
-    digest = hashlib.sha256()
-    for image in images:
-        grid = Geometry.of(image)
-        digest.update(repr((grid.size, [round(s, 4) for s in grid.spacing])).encode())
-        digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
-    return digest.hexdigest()
 
 
 def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:

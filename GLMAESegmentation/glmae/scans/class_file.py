@@ -1,15 +1,15 @@
-"""`classes.json`: names for label values, and what was drawn in which case."""
+"""`classes.json`: names for label values, and what was drawn in which case; or the `dataset.json` of a Decathlon."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
 from .classes import ClassTable
-from .decathlon import decathlon_classes, unknown_value
 from .region import Region
 
 # Its name in a folder of labels.
@@ -86,3 +86,44 @@ def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"`{key}` is not an object with one entry a case")
     return found
+
+
+def decathlon_classes(content: Mapping[str, Any]) -> ClassTable:
+    """The classes that `labels` of a dataset.json names.
+
+    Args:
+        content: with `labels` as `{"1": "spleen"}` (Decathlon) or `{"spleen": 1}` (nnU-Net); 0 is background, and
+            `ignore` no class (see `unknown_value`).
+
+    Raises:
+        ValueError: with the reason, in words.
+    """
+    entries = [{"value": value, "name": name} for value, name in _labels(content) if value and not _ignored(name)]
+    return ClassTable.from_json(sorted(entries, key=lambda entry: entry["value"]))
+
+
+def unknown_value(content: Mapping[str, Any]) -> int | None:
+    """The value of voxels of which nothing is known: nnU-Net's label `ignore`.
+
+    Raises:
+        ValueError: see `decathlon_classes`.
+    """
+    return next((value for value, name in _labels(content) if _ignored(name)), None)
+
+
+def _labels(content: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    labels = content.get("labels")
+    if not isinstance(labels, dict):
+        raise ValueError("`labels` is not an object with one entry a class")
+    found = []
+    for key, meaning in labels.items():
+        value, name = (meaning, key) if isinstance(meaning, int) else (key, meaning)
+        try:
+            found.append((int(value), name))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`labels` has the entry {key!r}, which is no label value with a name") from error
+    return found
+
+
+def _ignored(name: Any) -> bool:
+    return isinstance(name, str) and name.strip().casefold() == "ignore"

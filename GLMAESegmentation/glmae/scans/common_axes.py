@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .axis_order import ORDERS, closeness
-from .geometry import Geometry
+from .geometry import ORDERS, Geometry, closeness
 
 RAS = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
 # Voxels so many times as long as along both other axes are thick.
@@ -67,7 +66,7 @@ class CommonAxes:
         return grid.reordered(self.order(grid))
 
     def order(self, grid: Geometry) -> np.ndarray:
-        """That order, one of `axis_order.ORDERS`."""
+        """That order, one of `geometry.ORDERS`."""
         directions, thick = _matrix(grid.direction)[None], np.array([_thick(grid)])
         axis = -1 if self.thick is None else self.thick
         return np.asarray(ORDERS[_scores(directions, thick, _matrix(self.directions), axis)[0].argmax()])

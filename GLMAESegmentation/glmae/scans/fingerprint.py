@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from .brightness import SAMPLES, Brightness
+from .case import Case
 from .case_state import image_state, label_state, state_key
-from .cases import Case
 from .classes import IGNORE, ClassTable
 from .common_axes import CommonAxes
 from .geometry import Geometry
@@ -126,6 +126,7 @@ def measure(
     events: Events | None = None,
     *,
     read_failures: str = "raise",
+    check: Callable[[], None] = lambda: None,
 ) -> Fingerprint:
     """Read all scans, several at once, and their labels.
 
@@ -134,12 +135,13 @@ def measure(
         classes: the classes of the job; None: labels are not looked at.
         events: told the progress.
         read_failures: "raise", or "skip" to leave out cases that cannot be read (`ScanStore.prepare` names them).
+        check: called for each case; may raise to stop.
 
     Raises:
         ScanError: a scan or label cannot be read.
         RequestError: no scan can be read, or the scans have different numbers of channels.
     """
-    return gather(measure_each(cases, classes, events, read_failures=read_failures), classes)
+    return gather(measure_each(cases, classes, events, read_failures=read_failures, check=check), classes)
 
 
 def measure_each(
@@ -148,6 +150,7 @@ def measure_each(
     events: Events | None = None,
     *,
     read_failures: str = "raise",
+    check: Callable[[], None] = lambda: None,
     known: dict[str, Measured] | None = None,
 ) -> list[Measured]:
     """What `gather` makes a fingerprint of, in the order of the cases; arguments and errors as of `measure`.
@@ -168,6 +171,7 @@ def measure_each(
     with closing(in_parallel(measured, cases, voxels=lambda one: len(one.samples) * one.grid.voxels)) as coming:
         for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
             events.progress("measure", number, len(cases))
+            check()
             try:
                 one = future.result()
             except ScanError:

@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .axis_order import ORDERS, closeness
-
 # Corners that agree within this share of a voxel are the same: NIfTI stores its matrix in single precision.
 SAME_GRID_TOLERANCE = 0.05
 # Unit vectors in LPS.
 _TOWARDS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+# Every order of the axes of a scan: swapped and reversed, so that no voxel changes, [48, 3 old, 3 new] of -1, 0 and 1.
+# `direction @ ORDERS[n]` is the direction after it.
+ORDERS = np.array(
+    [
+        np.eye(3)[:, axes] * signs
+        for axes in itertools.permutations(range(3))
+        for signs in itertools.product((1.0, -1.0), repeat=3)
+    ]
+)
 
 Vector = tuple[float, float, float]
 
@@ -91,12 +99,12 @@ class Geometry:
         return self.reordered(self.order(direction))
 
     def order(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
-        """The order of axes that `along` takes, one of `axis_order.ORDERS`."""
+        """The order of axes that `along` takes, one of `ORDERS`."""
         target = np.asarray(direction, dtype=float).reshape(3, 3)
         return np.asarray(ORDERS[closeness(self._matrix()[None], target)[0].argmax()])
 
     def reordered(self, order: np.ndarray) -> Geometry:
-        """The same voxels, axes swapped and reversed as an order [3 old, 3 new] of `axis_order.ORDERS` says."""
+        """The same voxels, axes swapped and reversed as an order [3 old, 3 new] of `ORDERS` says."""
         axes = np.abs(order).argmax(axis=0)
         corner = np.where(order.sum(axis=1) < 0, np.array(self.size) - 1, 0)
         matrix = self._matrix() @ order
@@ -161,6 +169,22 @@ class Geometry:
 
     def _matrix(self) -> np.ndarray:
         return np.asarray(self.direction, dtype=float).reshape(3, 3)
+
+
+def closeness(directions: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How near each order of the axes of some scans comes to other axes.
+
+    Args:
+        directions: of the scans, [m, 3, 3]; columns are unit vectors of I, J, K.
+        target: the same of the axes to come to, [3, 3].
+
+    Returns:
+        [m, 48]: the sum of the cosines between axes, 3 where they are the same, rounded, so that ties do not depend on
+        the computer. The largest is 1.91 at least; that of an order which would mirror the scan is 1 at most, as of any
+        reflection.
+    """
+    cosines = np.swapaxes(directions, 1, 2) @ target  # [m, 3 old, 3 new]
+    return np.asarray(np.einsum("mij,nij->mn", cosines, ORDERS).round(6))
 
 
 def reordered(image: sitk.Image, grid: Geometry) -> sitk.Image:

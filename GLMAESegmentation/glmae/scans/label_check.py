@@ -6,26 +6,33 @@ Needs no torch: the command line says the findings at the start of a run, the pa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, recorded, silent
 from .annotated_part import guess_region, without_usual_ends
-from .cases import Case, content_hash, find_cases
-from .classes import ClassTable, plain_name
+from .case import Case, content_hash
+from .cases import find_cases
+from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
 from .geometry import Geometry
 from .image import read_channels
 from .label_comparison import CheckedLabel, compare_channels, compare_labels
-from .label_shape import ClassShape, class_shapes
 from .labels import check_inputs, read_label
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments
 
 _FEW_VOXELS = 30
+# Islands: bits this small and this far off, beside one large part, and not many of them.
+_ISLAND_SHARE = 0.02
+_MAIN_SHARE = 0.8
+_ISLAND_GAP = 5
+_MOST_ISLANDS = 5
 # Preparing the scans says these as well, a moment later.
 _SAID_BY_READING = ("reading", "geometry", "outside", "overlap", "not_annotated")
 
@@ -36,41 +43,70 @@ def check_folders(
     names: Sequence[str] | None = None,
     classes: Path | None = None,
     events: Events | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
-    """Check the labelled cases of two folders, given as to `find_cases`; what it would refuse is a finding too."""
+    """Check the labeled cases of two folders, given as to `find_cases`; what it would refuse is a finding too.
+
+    `events` and `check` are those of `check_labels`.
+    """
     heard: list[dict[str, Any]] = []
     try:
         cases, table = find_cases(images, labels, names, classes, recorded(heard))
     except (RequestError, ScanError) as error:
         return [Finding("request", "error", str(error)), *map(_heard, heard)]
-    return [_heard(event) for event in heard] + check_labels(cases, table, events)
+    return [_heard(event) for event in heard] + check_labels(cases, table, events, check)
 
 
-def warn_of_labels(cases: Sequence[Case], classes: ClassTable, events: Events) -> None:
+def warn_of_labels(
+    cases: Sequence[Case], classes: ClassTable, events: Events, check: Callable[[], None] = lambda: None
+) -> dict[str, str]:
     """Check the labels at the start of a job: each finding is an event, unless reading the scans says it anyway.
+
+    `check` is called for each case; it may raise to stop.
+
+    Returns:
+        `content_hash` of the images of each case, by its name.
 
     Raises:
         ScanError: a case cannot be used; where there are several, the others were named as events.
     """
-    findings = check_labels(cases, classes, events)
+    findings, digests = inspect_labels(cases, classes, events, check)
     errors = [finding for finding in findings if finding.severity == "error"]
     for finding in findings:
         if finding in errors[1:] or (not errors and finding.check not in _SAID_BY_READING):
             finding.report(events)
     if errors:
         raise ScanError(errors[0].message)
+    return digests
 
 
-def check_labels(cases: Sequence[Case], classes: ClassTable, events: Events | None = None) -> list[Finding]:
+def check_labels(
+    cases: Sequence[Case],
+    classes: ClassTable,
+    events: Events | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> list[Finding]:
+    """The findings of `inspect_labels`."""
+    return inspect_labels(cases, classes, events, check)[0]
+
+
+def inspect_labels(
+    cases: Sequence[Case],
+    classes: ClassTable,
+    events: Events | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[list[Finding], dict[str, str]]:
     """Read each labelled scan once, and say what is odd about it by itself and beside the others.
 
     Args:
         cases: of one job; those without a label are passed over.
         classes: of the job.
         events: told the progress (stage `check`).
+        check: called for each case; may raise to stop.
 
     Returns:
-        Errors first, then warnings, guesses, notes.
+        The findings: errors first, then warnings, guesses, notes; and `content_hash` of the images of each case that
+        can be read, by its name.
     """
     events = events or silent()
     labelled = [case for case in cases if case.label is not None]
@@ -78,6 +114,7 @@ def check_labels(cases: Sequence[Case], classes: ClassTable, events: Events | No
     checked: list[CheckedLabel] = []
     for number, case in enumerate(labelled):
         events.progress("check", number, len(labelled), case=case.name)
+        check()
         try:
             found, result = _check_case(case, classes)
         except ScanError as error:
@@ -93,7 +130,8 @@ def check_labels(cases: Sequence[Case], classes: ClassTable, events: Events | No
     findings += [_guess(entry.case.name, entry.guess) for entry in checked if entry.guess is not None]
     if len(checked) == len(labelled):  # else a class could seem to be in no case
         findings += compare_labels(checked, classes)
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return findings, {entry.case.name: entry.digest for entry in checked}
 
 
 def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], CheckedLabel]:
@@ -187,4 +225,68 @@ def _heard(event: Mapping[str, Any], case: str | None = None) -> Finding:
         event["message"],
         () if name is None else (name,),
         tuple(event.get("classes", ())),
+    )
+
+
+@dataclass(frozen=True)
+class Island:
+    """A few voxels of a class far from the rest of it: one of their indices (I, J, K), and their number."""
+
+    index: tuple[int, int, int]
+    voxels: int
+
+
+@dataclass(frozen=True)
+class ClassShape:
+    """One class in one scan: its number of voxels and its stray islands."""
+
+    voxels: int
+    islands: tuple[Island, ...]
+
+
+def class_shapes(label: sitk.Image) -> dict[int, ClassShape]:
+    """For each class number that a label holds.
+
+    A class of many parts, such as lesions, has no stray islands: only where one part holds at least 80 % of a class
+    are bits of at most 2 % of it, 5 voxels or more away from that part, taken for slips, and no more than five.
+
+    Args:
+        label: UInt8, 0 background, 1..n classes, 255 unknown.
+    """
+    boxes = sitk.LabelShapeStatisticsImageFilter()
+    boxes.ComputePerimeterOff()
+    boxes.Execute(label)
+    shapes = {}
+    for number in boxes.GetLabels():
+        if number == IGNORE:
+            continue
+        box = boxes.GetBoundingBox(number)
+        part = sitk.RegionOfInterest(label, box[3:], box[:3])
+        shapes[number] = ClassShape(boxes.GetNumberOfPixels(number), _islands(part == number, box[:3]))
+    return shapes
+
+
+def _islands(mask: sitk.Image, start: tuple[int, ...]) -> tuple[Island, ...]:
+    parts = sitk.LabelShapeStatisticsImageFilter()
+    parts.ComputePerimeterOff()
+    components = sitk.ConnectedComponent(mask, True)
+    parts.Execute(components)
+    sizes = {number: parts.GetNumberOfPixels(number) for number in parts.GetLabels()}
+    main, total = max(sizes, key=lambda number: sizes[number]), sum(sizes.values())
+    if len(sizes) == 1 or sizes[main] < _MAIN_SHARE * total:
+        return ()
+    trunk = parts.GetBoundingBox(main)
+    found = []
+    for number, voxels in sizes.items():
+        box = parts.GetBoundingBox(number)
+        if number != main and voxels <= _ISLAND_SHARE * total and _gap(box, trunk) >= _ISLAND_GAP:
+            middle = [start[axis] + box[axis] + box[3 + axis] // 2 for axis in range(3)]
+            found.append(Island((middle[0], middle[1], middle[2]), voxels))
+    return tuple(found) if len(found) <= _MOST_ISLANDS else ()
+
+
+def _gap(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Voxels between two boxes (first index and size along I, J, K), along the axis on which they are farthest."""
+    return max(
+        max(one[axis] - other[axis] - other[3 + axis], other[axis] - one[axis] - one[3 + axis]) for axis in range(3)
     )

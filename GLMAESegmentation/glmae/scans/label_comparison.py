@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cases import Case
-from .channels import channel_names, usual_channels
+from .case import Case, channel_names, usual_channels
 from .classes import ClassTable, plain_name
 from .common_axes import CommonAxes
 from .finding import Finding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,6 +11,7 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..events import Events, silent
 from .annotated_part import guess_region
+from .case import Case
 from .classes import IGNORE, LARGEST_VALUE, MOST_CLASSES, ClassTable
 from .freesurfer import is_freesurfer
 from .geometry import Geometry, reordered
@@ -20,9 +20,6 @@ from .nifti import is_nifti, non_finite
 from .resampling import resample
 from .segmentation_file import Segmentation, is_segmentation, read_segmentation
 from .written_image import write_image
-
-if TYPE_CHECKING:
-    from .cases import Case
 
 # What nibabel's scaled integers, and resampling, leave beside a whole number.
 _ROUNDING = 1e-3

@@ -15,8 +15,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
+from .case import Case
 from .case_state import image_state, label_state, state_key
-from .cases import Case
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
 from .image import read_channels

@@ -48,7 +48,7 @@ class Structure:
     means: tuple[float, ...]
 
     def reordered(self, order: np.ndarray) -> Structure:
-        """Seen along axes in another order, [3 old, 3 new] as in `axis_order`."""
+        """Seen along axes in another order, [3 old, 3 new] one of `geometry.ORDERS`."""
         places = (order > 0).T @ self.place + (order < 0).T @ (1 - np.array(self.place))
         ends = {}
         for old, new in np.argwhere(order):

@@ -22,10 +22,9 @@ from monai.transforms import (
     RandSimulateLowResolution,
 )
 from monai.utils import convert_to_tensor
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
-
-from ..scans.rotation import rotation
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def random_spatial_change(
         to_mm = np.diag(spacing)
         zoom = np.exp(rng.uniform(-1, 1) * math.log1p(config.scale) + rng.uniform(-0.1, 0.1, 3) * config.scale)
         angles = rng.uniform(-config.rotation, config.rotation, 3)
-        matrix = np.linalg.inv(to_mm) @ rotation(angles) @ np.diag(zoom) @ to_mm
+        matrix = np.linalg.inv(to_mm) @ Rotation.from_euler("xyz", angles).as_matrix() @ np.diag(zoom) @ to_mm
     displacement = None
     if rng.random() < config.elastic:
         points = config.control_points

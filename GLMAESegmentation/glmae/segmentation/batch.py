@@ -1,6 +1,6 @@
 """A batch: many scans, one model. One failure does not stop the rest, and what is there is not made again.
 
-Results are written in a thread, while the next scan is in work.
+The next scan is read while one is in work, and the result of the one before is written.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
-from ..events import Events
 from ..files import last_line, storage_error
-from ..scans.cases import Case
+from ..job import Job
+from ..prefetch import prefetch
+from ..scans.case import Case
 from ..scans.classes import ClassTable
 from ..scans.dicom import DicomSeries
 from ..scans.fingerprint import Fingerprint
@@ -24,6 +27,8 @@ from .contact_sheet import draw_thumbnail, write_contact_sheets
 from .flags import find_flags
 from .report import CaseRecord, ModelMark, Report
 from .result import Result, write_result
+
+Scan = TypeVar("Scan")
 
 
 class Batch:
@@ -36,11 +41,7 @@ class Batch:
         classes: of the model.
         fingerprint: of the model's training cases, if known.
         model: tells its results from those of other models.
-        events: where to report to.
-        should_stop: asked before every case.
-
-    Attributes:
-        following: the case that comes after the one in work, if one does.
+        job: asked before every case whether to stop.
     """
 
     def __init__(
@@ -52,24 +53,23 @@ class Batch:
         classes: ClassTable,
         fingerprint: Fingerprint | None,
         model: ModelMark,
-        events: Events,
-        should_stop: Callable[[], bool],
+        job: Job,
     ) -> None:
         self._cases, self._out, self._format = cases, out, file_format
         self._classes, self._fingerprint, self._model = classes, fingerprint, model
-        self._events, self._should_stop = events, should_stop
+        self._events, self._job = job.events, job
         self._report = Report(out)
         self._began, self._done, self._flagged = time.monotonic(), 0, 0
         self._failed: list[str] = []
         self._foreign: list[str] = []
-        self.following: Case | None = None
         self._writing: list[Future[None]] = []
 
-    def run(self, segment_one: Callable[[Case], Result]) -> list[str]:
+    def run(self, read: Callable[[Case, bool], Scan], segment_one: Callable[[Case, Scan], Result]) -> list[str]:
         """Segment every scan that has no result yet, and write the report.
 
         Args:
-            segment_one: makes the result of a case.
+            read: reads a case; told whether it is while another one is in work, which needs memory, too.
+            segment_one: makes the result of a case that was read.
 
         Returns:
             The names of the cases that failed here.
@@ -83,37 +83,52 @@ class Batch:
         except OSError as error:
             raise storage_error(self._out, error) from error
         missing = [case for case in self._cases if not self._target(case).exists()]
-        following = [*missing[1:], None]
-        turn = {case.name: number for number, case in enumerate(missing)}
+        names = {case.name for case in missing}
+        coming = prefetch(lambda case: read(case, case is not missing[0]), missing, 1, lambda scan: 1)
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+            with ThreadPoolExecutor(1, thread_name_prefix="write") as thread, closing(coming):
                 for number, case in enumerate(self._cases):
                     left = self._seconds_left(len(self._cases) - number)
                     self._events.progress("segment", number, len(self._cases), left, case=case.name)
-                    if case.name in turn and not self._target(case).exists():
-                        self.following = following[turn[case.name]]
-                        self._visit(case, segment_one, thread)
-                    else:
+                    if case.name not in names:
                         self._skip(case, self._target(case))
+                        continue
+                    if self._job.should_stop():
+                        raise self._stopped()
+                    self._events.case(case.name, "running")
+                    began, ahead = time.monotonic(), next(coming)
+                    if self._target(case).exists():  # another process has made it meanwhile
+                        self._skip(case, self._target(case))
+                    else:
+                        self._visit(case, began, partial(self._scan, case, ahead, read), segment_one, thread)
             self._events.progress("segment", len(self._cases), len(self._cases), 0.0)
         finally:
             self._write_report()
         self._finish()
         return self._failed
 
-    def _visit(self, case: Case, segment_one: Callable[[Case], Result], thread: ThreadPoolExecutor) -> None:
-        if self._should_stop():
-            raise self._stopped()
-        target, began = self._target(case), time.monotonic()
+    def _scan(self, case: Case, ahead: Future[Scan], read: Callable[[Case, bool], Scan]) -> Scan:
+        """A case as it was read; what failed beside another scan is tried again alone."""
+        if ahead.exception() is None:
+            return ahead.result()
+        try:
+            return read(case, False)
+        except TooLargeError:
+            wait(self._writing)  # perhaps not, when the memory of the one before is free
+            return read(case, False)
+
+    def _visit(
+        self,
+        case: Case,
+        began: float,
+        scan: Callable[[], Scan],
+        segment_one: Callable[[Case, Scan], Result],
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        target = self._target(case)
         try:
             self._check_folder()
-            self._events.case(case.name, "running")
-            try:
-                result = segment_one(case)
-            except TooLargeError:
-                # Perhaps not, when the memory of the one before is free.
-                wait(self._writing)
-                result = segment_one(case)
+            result = segment_one(case, scan())
         except Stopped as error:
             raise self._stopped() from error
         except Exception as error:  # whatever it is, the other scans are not to blame
@@ -124,7 +139,7 @@ class Batch:
 
     def _stopped(self) -> Stopped:
         wait(self._writing)
-        return Stopped(f"stopped after {self._done} of {len(self._cases)} scans; run the same command again to go on")
+        return Stopped(f"stopped after {self._done} of {len(self._cases)} scans; {self._job.go_on}")
 
     def _target(self, case: Case) -> Path:
         return self._out / f"{case.name}.{self._format}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..backend_cpu import channels_last
 from ..devices import autocast
-from .channels_last import ChannelsLast, channels_last
 from .network import SegmentationNetwork
 from .scan_maps import ScanMaps, Size, scan_maps
 
@@ -180,7 +180,7 @@ def _size(maps: ScanMaps) -> list[int]:
 
 
 def _logits(
-    classifier: SegmentationNetwork | ChannelsLast,
+    classifier: Any,
     maps: ScanMaps,
     block: Sequence[tuple[int, int]],
     tokens: Sequence[int],

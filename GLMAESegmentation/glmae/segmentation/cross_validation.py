@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,20 +13,71 @@ from typing import Any
 import numpy as np
 
 from ..errors import GLMAEError, Stopped, StorageError
-from ..events import Events
 from ..files import write_json
+from ..job import Job
 from ..schedule import Schedule
 from .evaluation import Score
-from .folds import Fold, learned_classes
 from .labelled_cases import LabelledCases, checking
 from .preview import Previews
 from .training import Training
 
 STAGE = "cross-validation"
 RESULT = "scores.json"
+# Random groupings that are tried to keep the classes spread over the folds.
+GROUPINGS = 64
 
-# Gives the training on the scans of these indices, not begun.
+# Makes a training on the scans of these indices, in which no step is taken yet.
 Trainer = Callable[[Sequence[int], Schedule], Training]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training of the cross-validation.
+
+    Attributes:
+        training: indices of the scans that it is trained on.
+        held_out: indices of the scans that it is scored on.
+    """
+
+    training: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+
+def plan_folds(annotated: Sequence[Sequence[bool]], count: int, seed: int) -> tuple[Fold, ...]:
+    """Hold out each scan once, a `count`-th of them at a time, so that as many classes as can be are trained on.
+
+    Args:
+        annotated: for each scan, for each class, whether it was drawn in it.
+        count: number of folds, from 2 to the number of scans.
+        seed: of the run.
+
+    Returns:
+        Of random groupings the one in which most (scan, class) pairs can be scored; the same for the same arguments.
+    """
+    rng = np.random.default_rng(seed)
+    edges = [round(part * len(annotated) / count) for part in range(count + 1)]
+
+    def grouping() -> tuple[Fold, ...]:
+        order = [int(scan) for scan in rng.permutation(len(annotated))]
+        return tuple(
+            Fold(tuple(sorted(order[:low] + order[high:])), tuple(sorted(order[low:high])))
+            for low, high in itertools.pairwise(edges)
+        )
+
+    def scored(folds: tuple[Fold, ...]) -> int:
+        return sum(
+            drawn and learned
+            for fold in folds
+            for scan in fold.held_out
+            for drawn, learned in zip(annotated[scan], learned_classes(annotated, fold.training), strict=True)
+        )
+
+    return max((grouping() for _ in range(GROUPINGS)), key=scored)
+
+
+def learned_classes(annotated: Sequence[Sequence[bool]], training: Sequence[int]) -> list[bool]:
+    """For each class, whether one of the training scans holds it; what none holds cannot be scored."""
+    return [any(annotated[scan][number] for scan in training) for number in range(len(annotated[0]))]
 
 
 @dataclass(frozen=True)
@@ -51,9 +103,8 @@ def cross_validate(
     deadline: float | None,
     scoring_seconds: float,
     finish: bool,
-    events: Events,
-    should_stop: Callable[[], bool],
     previews: Previews,
+    job: Job,
 ) -> list[FoldResult]:
     """Train and score each fold; those that are in `folder` already are taken from there.
 
@@ -66,16 +117,15 @@ def cross_validate(
         deadline: `time.monotonic` at which all has to be over.
         scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
         finish: begin no fold; those that are in `folder` are all.
-        events: where to report to.
-        should_stop: asked after every step and every window.
         previews: answered between two steps.
+        job: asked after every step and every window whether to stop.
 
     Returns:
         The results of the folds that were trained; one that cannot be is named in a warning, one for which there is
         no time left is left out.
 
     Raises:
-        Stopped: `should_stop` said so; calling again goes on.
+        Stopped: the user wants to stop; calling again goes on.
     """
     results = []
     for number, fold in enumerate(folds):
@@ -92,23 +142,22 @@ def cross_validate(
                 minutes = max(1.0, end - began - scoring_seconds * len(fold.held_out)) / 60
             try:
                 training = train(fold.training, Schedule(steps if end is None else None, minutes))
-                stop = previews.between_steps(training, should_stop)
                 checkpoint = place / "checkpoint.safetensors"
-                training.run(checkpoint, events, stop, STAGE, fold=number + 1, folds=len(folds))
+                training.run(checkpoint, job, previews.answer, STAGE, fold=number + 1, folds=len(folds))
                 counted = learned_classes(labelled.annotated, fold.training)
-                scores = labelled.score(fold.held_out, training, counted, checking(end, should_stop))
+                scores = labelled.score(fold.held_out, training, counted, checking(end, job.should_stop))
             except (Stopped, StorageError):
                 raise
             except GLMAEError as error:
                 # A score is not worth a run: the model of all labeled scans is there already.
-                events.warning(f"Fold {number + 1} of {len(folds)} is left out: {error}.")
+                job.events.warning(f"Fold {number + 1} of {len(folds)} is left out: {error}.")
                 continue
             result = FoldResult(training.schedule.done, tuple(scores))
             write_json(place / RESULT, {"fold": asdict(fold), **asdict(result)})
             checkpoint.unlink(missing_ok=True)  # what is left of a fold is its scores: checkpoints are large
         results.append(result)
         mean = mean_and_deviation(result.scores)["dice"]
-        events.emit("fold", fold=number + 1, folds=len(folds), steps=result.steps, mean_dice=mean)
+        job.events.emit("fold", fold=number + 1, folds=len(folds), steps=result.steps, mean_dice=mean)
     return results
 
 

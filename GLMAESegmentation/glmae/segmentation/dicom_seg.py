@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..errors import RequestError, ScanError
 from ..files import last_line, writing
-from ..scans.cases import Case
+from ..scans.case import Case
 from ..scans.classes import ClassTable, SegmentClass
 from ..scans.dicom import DicomSeries, series_files
 

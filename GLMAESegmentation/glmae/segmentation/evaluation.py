@@ -12,11 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from monai.metrics import compute_hausdorff_distance
+from scipy import ndimage
 
 from ..errors import GLMAEError, RequestError, Stopped
 from ..events import Events, silent
 from ..files import write_json
-from ..scans.cases import Case, find_labels
+from ..scans.case import Case
+from ..scans.cases import find_labels
 from ..scans.classes import IGNORE, ClassTable
 from ..scans.labels import read_label, read_label_grid
 from ..scans.segmentation_file import is_segmentation
@@ -204,8 +206,7 @@ def report(scores: Iterable[Score]) -> dict[str, Any]:
 
 def _hausdorff95(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> float | None:
     # Surfaces lie inside the common bounding box; one voxel of margin keeps the box's own faces out of them.
-    where = np.nonzero(predicted | truth)
-    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in where)
+    (box,) = ndimage.find_objects((predicted | truth).astype(np.uint8))
     masks = [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (predicted, truth)]
     distance = float(
         compute_hausdorff_distance(masks[0], masks[1], include_background=True, percentile=95, spacing=list(spacing))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..memory import is_out_of_memory
+from ..devices import is_out_of_memory
 from .evaluation import Score
 from .labelled_cases import LabelledCases
 from .training import Training

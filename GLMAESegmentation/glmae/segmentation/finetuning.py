@@ -1,21 +1,24 @@
-"""Fine-tuning: a few labelled scans in, a model folder out."""
+"""Fine-tuning: a few labeled scans in, a model folder out."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..backbone.weights import WEIGHTS
-from ..devices import choose_device
-from ..errors import RequestError, Stopped
-from ..events import Events, checked, silent
+from ..errors import RequestError
+from ..events import Events, silent
+from ..job import Job, begin
+from ..model_folder import read_model
 from ..run_folder import RunFolder
-from ..scans.cases import Case, alias_and_hash, find_cases
+from ..scans.case import Case
+from ..scans.cases import find_cases
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import gather, measure_each
 from ..scans.label_check import warn_of_labels
@@ -23,14 +26,46 @@ from ..scans.lasting_plan import in_order, lasting_plan
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
+from .cross_validation import Trainer
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
 from .instant_start import InstantStart, labelled_scans, starting_backbone, starting_network
 from .labelled_cases import LabelledCases
 from .map_store import MapStore
 from .memory_ladder import MemoryLadder
 from .model import Model, load_model, save_model
-from .scored_training import train_and_score
+from .scored_training import RunPlan, train_and_score
 from .training import Training
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning gave.
+
+    Attributes:
+        folder: of the model.
+        steps: that were trained.
+        scores: `scores` of its model.json: what was measured, and `failure`, a sentence if the training failed.
+    """
+
+    folder: Path
+    steps: int
+    scores: Mapping[str, Any]
+
+    @staticmethod
+    def read(folder: Path) -> Finetuned:
+        """What an earlier call gave.
+
+        Raises:
+            ModelError: the folder holds no model.
+        """
+        content = read_model(folder, "segmentation").content
+        return Finetuned(folder, content["schedule"]["done"], content["scores"])
+
+    def tell(self, seconds: float, events: Events) -> None:
+        """Report it, and the seconds that it took."""
+        failure = self.scores["failure"]
+        message = f"Model written to {self.folder} after {self.steps} steps{f', but {failure}' if failure else ''}."
+        events.finished("finetune", model=str(self.folder), steps=self.steps, seconds=seconds, message=message)
 
 
 def finetune(
@@ -53,7 +88,7 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Path:
+) -> Finetuned:
     """Train a segmentation model; the same as `glmae finetune`.
 
     Args:
@@ -80,164 +115,132 @@ def finetune(
         should_stop: asked after every step; True stops the run, resumable.
 
     Returns:
-        `out`.
+        The model, which is in `out`.
 
     Raises:
         RequestError: the request or the data are wrong; nothing was created.
         StorageError: the model could not be written.
         Stopped: the user stopped; `resume` goes on.
     """
-    began = time.monotonic()
-    events = events or silent()
-    if (steps is None) == (minutes is None):
-        raise RequestError("give either the number of steps or the minutes")
-    if start is not None and backbone is not None:
+    began, events, settings = time.monotonic(), events or silent(), dict(settings or {})
+    FinetuneConfig(crop=(16, 16, 16)).changed(settings)  # refuses what cannot be, before reading scans
+    labeled, table = _labeled_cases(images, labels, cases, classes, events)
+    plan = RunPlan(steps, minutes, folds, seed, finish)
+    plan.check(len(labeled))
+    source = _source(backbone, start, table)
+    request = _request(images, labels, cases, labeled, table, preparation, backbone, start, plan, settings)
+    run = RunFolder(out, request, resume or finish)
+    if run.finished:
+        events.finished("finetune", model=str(out), message=f"{out} is finished already.")
+        return Finetuned.read(run.out)
+    if finish and not run.checkpoint.exists():
+        raise RequestError(f"{out}: nothing was learned yet that could be kept; go on with --resume, without --finish")
+    words = {"cases": len(labeled), "classes": list(table.names)}
+    job = begin("finetune", device, events, should_stop, "add --resume to go on", **words)
+    digests = warn_of_labels(labeled, table, events, job.check)
+    measured = measure_each(labeled, table, events, check=job.check)
+    lasting = lasting_plan(in_order(measured, cases), table, SCAN_VOXELS[job.device.type])
+    if preparation is None and isinstance(source, Model):
+        preparation = source.preparation
+    preparation, fingerprint = preparation or lasting.preparation, gather(measured, table)
+    with run.begun(began) as began:
+        store = ScanStore.prepare(run.scans, labeled, preparation, table, events, should_stop=should_stop)
+        known = LabelledCases(labeled, store, table, preparation, fingerprint=fingerprint)
+        train = _trainer(source, store, known, lasting.names, MapStore(run.scans), seed, settings, job)
+        training, scores = train_and_score(run, known, train, plan, began, job)
+        found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
+        origin = {"pretrained": source.name if isinstance(source, Path) else None, "from": request["from"]}
+        aliases = [{"alias": f"case-{n:02d}", "sha256": digests[case.name]} for n, case in enumerate(labeled, 1)]
+        details = {"seed": seed, "training_cases": aliases} | origin | found
+        save_model(run.out, known.model(training.averaged_network(), training), details)
+    result = Finetuned(run.out, training.schedule.done, scores)
+    result.tell(round(time.monotonic() - began, 1), events)
+    return result
+
+
+def _labeled_cases(
+    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
+) -> tuple[list[Case], ClassTable]:
+    found, table = find_cases(images, labels, names, classes, events)
+    labeled = [case for case in found if case.label is not None]
+    if not labeled:
+        raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
+    return labeled, table
+
+
+def _source(backbone: str | None, start: Path | None, classes: ClassTable) -> Model | Path | None:
+    """An earlier model, or the folder of a backbone; None: the network starts from scratch."""
+    if start is None:
+        return starting_backbone(backbone)
+    if backbone is not None:
         raise RequestError("an earlier model brings its own backbone; leave --backbone or --from out")
-    FinetuneConfig(crop=(16, 16, 16)).changed(settings or {})  # refuses what cannot be, before reading scans
-    labelled, table = _labelled_cases(images, labels, cases, classes, events)
-    earlier = None if start is None else _earlier(start, table)
-    if folds and not 2 <= folds <= len(labelled):
-        raise RequestError(f"--folds {folds}: choose a number from 2 to that of the labeled scans ({len(labelled)})")
-    request = {
+    model = load_model(start, torch.device("cpu"))
+    unknown = [name for name in model.classes.names if name not in classes.names]
+    if unknown:
+        raise RequestError(
+            f"{start}: its structures {', '.join(unknown)} are not among those of the labels "
+            f"({', '.join(classes.names)}); draw them, too, or train without --from"
+        )
+    return model
+
+
+def _request(
+    images: Path,
+    labels: Path,
+    cases: Sequence[str] | None,
+    labeled: Sequence[Case],
+    table: ClassTable,
+    preparation: Preparation | None,
+    backbone: str | None,
+    start: Path | None,
+    plan: RunPlan,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What decides the result: a run is gone on with only while all of it is the same."""
+    return {
         "images": str(images),
         "labels": str(labels),
         "preparation": None if preparation is None else preparation.to_json(),
         "cases": None if cases is None else list(cases),
         "classes": table.to_json(),
-        "labelled": {case.name: _digest(case.label) for case in labelled if case.label is not None},
+        "labelled": {case.name: _digest(case.label) for case in labeled if case.label is not None},
         "backbone": backbone,
         "from": None if start is None else _digest(start / WEIGHTS),
-        "steps": steps,
-        "minutes": minutes,
-        "folds": folds,
-        "seed": seed,
-        "settings": dict(settings or {}),
+        "steps": plan.steps,
+        "minutes": plan.minutes,
+        "folds": plan.folds,
+        "seed": plan.seed,
+        "settings": settings,
     }
-    run = RunFolder(out, request, resume or finish)
-    if run.finished:
-        events.finished("finetune", model=str(out), message=f"{out} is finished already.")
-        return Path(out)
-
-    if finish and not run.checkpoint.exists():
-        raise RequestError(f"{out}: nothing was learnt yet that could be kept; go on with --resume, without --finish")
-
-    def check() -> None:
-        if should_stop():
-            raise Stopped("stopped while the scans were looked at; add --resume to go on")
-
-    source = None if earlier is not None else starting_backbone(backbone)
-    chosen, reason = choose_device(device)
-    events.started("finetune", cases=len(labelled), classes=list(table.names), device=str(chosen))
-    events.info(reason)
-    looking = checked(events, check)
-    warn_of_labels(labelled, table, looking)
-    measured = measure_each(labelled, table, looking)
-    fingerprint = gather(measured, table)
-    plan = lasting_plan(in_order(measured, cases), table, SCAN_VOXELS[chosen.type])
-    if preparation is None and earlier is not None:
-        preparation = earlier.preparation
-    preparation = preparation or plan.preparation
-    origin = {"pretrained": None if source is None else source.name, "from": request["from"]}
-    began -= run.seconds_spent
-    run.begin()
-    try:
-        store = ScanStore.prepare(
-            run.unfinished / "scans", labelled, preparation, table, events, should_stop=should_stop
-        )
-        scans = labelled_scans(store, preparation)
-        shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in plan.names]
-        build, config = starting_network(
-            shapes, preparation, table, earlier or source, chosen, seed, settings or {}, events
-        )
-        network = build()
-        memory = MemoryLadder(config, network.backbone.config.patch_size)
-        memory.plan(network, chosen, events)
-
-        maps = MapStore(run.unfinished / "scans")
-        instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, chosen)
-
-        def train(indices: Sequence[int], length: Schedule) -> Training:
-            begun = instant.begin(indices, check)
-            subset = [scans[index] for index in indices]
-            return Training(begun.network, config, subset, length, chosen, begun.fits, memory)
-
-        run.note_seconds(time.monotonic() - began)
-        cases_of_run = LabelledCases(labelled, store, table, preparation, fingerprint=fingerprint)
-        result = train_and_score(
-            run,
-            cases_of_run,
-            train,
-            folds=folds,
-            steps=steps,
-            minutes=minutes,
-            seed=seed,
-            began=began,
-            finish=finish,
-            events=events,
-            should_stop=should_stop,
-        )
-        training, schedule = result.training, result.training.schedule
-        model = cases_of_run.model(training.averaged_network(), training)
-        details = _details(labelled, schedule, origin, seed, fingerprint.to_json())
-        save_model(run.out, model, details | {"scores": result.scores})
-    except Stopped:
-        raise
-    except BaseException:
-        run.abandon()
-        raise
-    run.end()
-    events.finished(
-        "finetune",
-        model=str(out),
-        steps=schedule.done,
-        seconds=round(time.monotonic() - began, 1),
-        message=f"Model written to {out} after {schedule.done} steps{_but(result.scores)}.",
-    )
-    return Path(out)
-
-
-def _labelled_cases(
-    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
-) -> tuple[list[Case], ClassTable]:
-    found, table = find_cases(images, labels, names, classes, events)
-    labelled = [case for case in found if case.label is not None]
-    if not labelled:
-        raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
-    return labelled, table
-
-
-def _earlier(folder: Path, table: ClassTable) -> Model:
-    model = load_model(folder, torch.device("cpu"))
-    unknown = [name for name in model.classes.names if name not in table.names]
-    if unknown:
-        raise RequestError(
-            f"{folder}: its structures {', '.join(unknown)} are not among those of the labels "
-            f"({', '.join(table.names)}); draw them, too, or train without --from"
-        )
-    return model
 
 
 def _digest(file: Path) -> str:
-    """SHA-256 of a file: a run is not gone on with when a label or the model that it began with was changed."""
+    """SHA-256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _details(
-    cases: Sequence[Case],
-    schedule: Schedule,
-    origin: Mapping[str, Any],
+def _trainer(
+    source: Model | Path | None,
+    store: ScanStore,
+    known: LabelledCases,
+    planned: Container[str],
+    maps: MapStore,
     seed: int,
-    fingerprint: Mapping[str, Any],
-) -> dict[str, Any]:
-    training = [alias_and_hash(case, number) for number, case in enumerate(cases, start=1)]
-    return {
-        "schedule": schedule.state(),
-        "seed": seed,
-        **origin,
-        "training_cases": [{"alias": alias, "sha256": digest} for alias, digest in training],
-        "fingerprint": fingerprint,
-    }
+    settings: Mapping[str, Any],
+    job: Job,
+) -> Trainer:
+    """What makes a training on some of the scans, from a network whose head is fitted to them."""
+    scans, preparation = labelled_scans(store, known.preparation), known.preparation
+    shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in planned]
+    build, config = starting_network(shapes, preparation, known.classes, source, job.device, seed, settings, job.events)
+    network = build()
+    memory = MemoryLadder(config, network.backbone.config.patch_size)
+    memory.plan(network, job.device, job.events)
+    instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, job.device)
 
+    def train(indices: Sequence[int], length: Schedule) -> Training:
+        begun = instant.begin(indices, job.check)
+        subset = [scans[index] for index in indices]
+        return Training(begun.network, config, subset, length, job.device, begun.fits, memory)
 
-def _but(scores: Mapping[str, Any]) -> str:
-    return f", but {scores['failure']}" if scores["failure"] else ""
+    return train

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..devices import choose_device
+from ..devices import is_out_of_memory, release
 from ..errors import RequestError, Stopped
 from ..events import Events, recorded, silent
-from ..memory import is_out_of_memory, release
-from ..scans.cases import Case, find_images
+from ..job import begin
+from ..scans.case import Case
+from ..scans.cases import find_images
 from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
 from ..scans.normalisation import air
@@ -23,7 +24,7 @@ from .batch import Batch
 from .class_slabs import Prior, Slab, class_numbers, class_slabs
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
-from .read_ahead import PreparedScan, ReadAhead, read_scan
+from .prepared_scan import PreparedScan, read_scan
 from .report import ModelMark
 from .result import FORMATS, Result
 from .scan_maps import ScanMaps, scan_maps
@@ -77,10 +78,9 @@ def segment(
     # Results that lie beside the scans are no scan with many channels.
     cases = [case for case in cases if not _lies_in(case, Path(out))][number - 1 :: count]
     _check_out(Path(out), cases, file_format)
-    chosen, reason = choose_device(device)
-    opened = load_model(Path(model), chosen)
-    events.started("segment", cases=len(cases), classes=list(opened.classes.names), device=str(chosen))
-    events.info(reason)
+    opened = load_model(Path(model), torch.device("cpu"))
+    words = {"cases": len(cases), "classes": list(opened.classes.names)}
+    job = begin("segment", device, events, should_stop, "run the same command again to go on", **words)
     for event in heard:
         events.emit(**event)
     if count > 1:
@@ -92,8 +92,7 @@ def segment(
         classes=opened.classes,
         fingerprint=opened.fingerprint,
         model=ModelMark.of(Path(model)),
-        events=events,
-        should_stop=should_stop,
+        job=job,
     )
 
     def read(case: Case, beside: bool) -> PreparedScan:
@@ -101,10 +100,8 @@ def segment(
             check_source(case, opened.classes)
         return read_scan(opened, case, events, beside)
 
-    def segment_one(case: Case) -> Result:
-        scan = ahead.take(case)
-        ahead.begin(batch.following)
-        for device, windows, remark in _attempts(chosen):
+    def segment_one(case: Case, scan: PreparedScan) -> Result:
+        for device, windows, remark in _attempts(job.device):
             if remark:
                 events.warning(f"{case.name} does not fit into the GPU's memory; {remark}.", case=case.name)
             opened.network.to(device)
@@ -118,8 +115,7 @@ def segment(
             release(device)
         raise MemoryError
 
-    with ReadAhead(read) as ahead:
-        return batch.run(segment_one)
+    return batch.run(read, segment_one)
 
 
 def _attempts(device: torch.device) -> list[tuple[torch.device, int | None, str]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import SimpleITK as sitk
 
+from ..devices import is_out_of_memory
 from ..errors import Stopped
-from ..memory import is_out_of_memory
-from ..scans.cases import Case
+from ..scans.case import Case
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..devices import precision
+from ..devices import free_memory, gigabytes, precision
 from ..errors import RequestError
 from ..events import Events
-from ..memory import free_memory, gigabytes
 from .finetune_config import FinetuneConfig
 from .network import SegmentationNetwork
 

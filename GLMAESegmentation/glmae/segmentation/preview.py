@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import GLMAEError, RequestError, Stopped
-from ..events import Events
-from ..scans.cases import Case, find_images
+from ..job import Job
+from ..scans.case import Case
+from ..scans.cases import find_images
 from .inference import segment_case
 from .labelled_cases import LabelledCases
 from .network import SegmentationNetwork
@@ -32,42 +33,30 @@ class Previews:
     Args:
         folder: `OUT/unfinished`.
         labelled: the scans of the run; they say how a scan is prepared.
-        events: told `preview`.
+        job: told `preview`; asked between windows whether to stop.
     """
 
-    def __init__(self, folder: Path, labelled: LabelledCases, events: Events) -> None:
-        self._folder, self._labelled, self._events = folder, labelled, events
+    def __init__(self, folder: Path, labelled: LabelledCases, job: Job) -> None:
+        self._folder, self._labelled, self._job = folder, labelled, job
 
-    def between_steps(self, training: Training, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """`should_stop`, as asked by `training` after every step, with an answer to a request before it.
-
-        Args:
-            training: whose weights are used.
-            should_stop: asked between windows, too.
-        """
-
-        def asked() -> bool:
-            if (self._folder / REQUEST).exists():
-                self._answer(training, should_stop)
-            return should_stop()
-
-        return asked
-
-    def _answer(self, training: Training, should_stop: Callable[[], bool]) -> None:
-        minutes = training.schedule.minutes
+    def answer(self, training: Training) -> None:
+        """Answer a request, if there is one, with the weights of `training` as they are now."""
+        if not (self._folder / REQUEST).exists():
+            return
+        minutes, job = training.schedule.minutes, self._job
         limit = time.monotonic() + max(LEAST_SECONDS, LARGEST_SHARE * 60 * (minutes or 0.0))
         name, step = "", training.schedule.done
         try:
             case = self._request()
             name = case.name
-            file = self._segment(case, training, lambda: should_stop() or time.monotonic() > limit)
+            file = self._segment(case, training, lambda: job.should_stop() or time.monotonic() > limit)
         except Stopped:
-            if not should_stop():
-                self._events.emit("preview", case=name, step=step, message=f"a preview of {name} takes too long here")
+            if not job.should_stop():
+                job.events.emit("preview", case=name, step=step, message=f"a preview of {name} takes too long here")
         except (GLMAEError, MemoryError, RuntimeError) as error:  # a preview is not worth a run
-            self._events.emit("preview", case=name, step=step, message=f"no preview of {name}: {error}")
+            job.events.emit("preview", case=name, step=step, message=f"no preview of {name}: {error}")
         else:
-            self._events.emit("preview", case=name, step=step, file=str(file))
+            job.events.emit("preview", case=name, step=step, file=str(file))
 
     def _request(self) -> Case:
         path = self._folder / REQUEST

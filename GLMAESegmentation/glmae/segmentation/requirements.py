@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..backbone.presets import preset
-from ..devices import choose_device
-from ..errors import Stopped
-from ..events import Events, checked, silent
+from ..events import Events, silent
+from ..job import begin
 from ..scans.cases import find_cases
 from ..scans.finding import Finding
 from ..scans.fingerprint import measure
@@ -49,30 +48,23 @@ def check(
     """
     events = events or silent()
 
-    def stop() -> None:
-        if should_stop():
-            raise Stopped("stopped")
-
-    looking = checked(events, stop)
-    chosen, reason = choose_device(device)
-    events.started("check", device=str(chosen))
-    events.info(reason)
-    findings = check_folders(images, labels, cases, classes, looking)
+    job = begin("check", device, events, should_stop, "run the same command again")
+    findings = check_folders(images, labels, cases, classes, events, job.check)
     for finding in findings:
         finding.report(events)
     if all(finding.severity != "error" for finding in findings):
         found, table = find_cases(images, labels, cases, classes)
-        fingerprint = measure([case for case in found if case.label is not None], table, looking)
-        spacing = plan_preparation(fingerprint, SCAN_VOXELS[chosen.type]).spacing
+        fingerprint = measure([case for case in found if case.label is not None], table, events, check=job.check)
+        spacing = plan_preparation(fingerprint, SCAN_VOXELS[job.device.type]).spacing
         shapes = [
             tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))
             for size, voxel in zip(fingerprint.sizes, fingerprint.spacings, strict=True)
         ]
         backbone = preset(FinetuneConfig.preset, channels=len(fingerprint.channels))
-        crop = plan_crop([(i, j, k) for i, j, k in shapes], backbone.patch_size, CROP_VOXELS[chosen.type])
+        crop = plan_crop([(i, j, k) for i, j, k in shapes], backbone.patch_size, CROP_VOXELS[job.device.type])
         config = FinetuneConfig(crop=crop)
         network = SegmentationNetwork(backbone, len(table.classes), config.head)
-        MemoryLadder(config, backbone.patch_size).plan(network, chosen, events)
+        MemoryLadder(config, backbone.patch_size).plan(network, job.device, events)
     count = len(findings) or "No"
     events.finished("check", findings=len(findings), message=f"{count} finding{'' if count == 1 else 's'}.")
     return findings

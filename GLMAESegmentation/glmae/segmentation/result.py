@@ -7,7 +7,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..scans.cases import Case
+from ..scans.case import Case
 from ..scans.classes import ClassTable
 from ..scans.labels import write_labelmap
 from ..scans.segmentation_file import write_segmentation

@@ -17,8 +17,8 @@ from monai.data.utils import compute_importance_map
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..backend_cpu import channels_last
 from ..devices import autocast, precision
-from .channels_last import channels_last
 from .network import SegmentationNetwork
 
 OVERLAP = 0.5

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
-from ..events import Events
+from ..errors import RequestError
+from ..job import Job
 from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule
 from .class_slabs import class_probabilities
-from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores
+from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores, plan_folds
 from .failed_training import check_training
-from .folds import plan_folds
 from .labelled_cases import LabelledCases, checking
 from .preview import Previews
 from .scan_maps import OVERLAP
@@ -29,27 +29,38 @@ SECONDS_A_SCAN = 0.5
 
 
 @dataclass(frozen=True)
-class ScoredTraining:
-    """A finished training, and `scores` of model.json."""
+class RunPlan:
+    """How long a run may take, and what of it is measured.
 
-    training: Training
-    scores: dict[str, Any]
+    Attributes:
+        steps: of the model, and of each fold.
+        minutes: instead: for everything, in equal parts for the model and each fold.
+        folds: number of further trainings, each without a part of the scans, on which it is scored; 0 for none.
+        seed: of the run.
+        finish: take the training as it was when it was interrupted, and the folds that were finished.
+    """
+
+    steps: int | None
+    minutes: float | None
+    folds: int = 0
+    seed: int = 0
+    finish: bool = False
+
+    def check(self, scans: int) -> None:
+        """Whether a run on so many labeled scans can have it.
+
+        Raises:
+            RequestError: it cannot.
+        """
+        if (self.steps is None) == (self.minutes is None):
+            raise RequestError("give either the number of steps or the minutes")
+        if self.folds and not 2 <= self.folds <= scans:
+            raise RequestError(f"--folds {self.folds}: choose a number from 2 to that of the labeled scans ({scans})")
 
 
 def train_and_score(
-    run: RunFolder,
-    labelled: LabelledCases,
-    train: Trainer,
-    *,
-    folds: int = 0,
-    steps: int | None,
-    minutes: float | None,
-    seed: int,
-    began: float,
-    finish: bool = False,
-    events: Events,
-    should_stop: Callable[[], bool],
-) -> ScoredTraining:
+    run: RunFolder, labelled: LabelledCases, train: Trainer, plan: RunPlan, began: float, job: Job
+) -> tuple[Training, dict[str, Any]]:
     """Train on all labeled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
 
     The model is that of the first stage: the folds decide what is said about it, not its weights. They come last, so
@@ -59,68 +70,65 @@ def train_and_score(
         run: folder of the run, begun.
         labelled: the scans.
         train: gives a training on some of the scans.
-        folds: number of further trainings, each without a part of the scans, on which it is scored; 0 for none.
-        steps: of the model, and of each fold.
-        minutes: for everything since `began`, in equal parts for the model and each fold.
-        seed: of the run.
-        began: `time.monotonic` when the run began, less the seconds of earlier sittings.
-        finish: take the training as it was when it was interrupted, and the folds that were finished, instead of going
-            on.
-        events: where to report to.
-        should_stop: asked after every step and every window.
+        plan: of the run.
+        began: `time.monotonic` when the run began, as if all its sittings had followed each other.
+        job: asked after every step and every window whether to stop.
+
+    Returns:
+        The finished training, and `scores` of model.json.
 
     Raises:
-        Stopped: `should_stop` said so.
+        Stopped: the user wants to stop.
         GLMAEError: the loss is not finite any more.
     """
+    run.note_seconds(time.monotonic() - began)
     everything = range(len(labelled.store))
-    plan = plan_folds(labelled.annotated, folds, seed) if folds else ()
-    training = train(everything, Schedule(steps, minutes))
+    folds = plan_folds(labelled.annotated, plan.folds, plan.seed) if plan.folds else ()
+    training = train(everything, Schedule(plan.steps, plan.minutes))
     deadline, scan_seconds = None, 0.0
-    if minutes is not None:
-        deadline = began + 60 * minutes - RESERVE_SECONDS
+    if plan.minutes is not None:
+        deadline = began + 60 * plan.minutes - RESERVE_SECONDS
         scan_seconds = _scan_seconds(labelled, training)
         left = max(1.0, deadline - time.monotonic())
         left -= min(LARGEST_CHECK * left, scan_seconds)
-        if plan:
+        if folds:
             scan_seconds = min(scan_seconds, LARGEST_SCORING * left / len(everything))
             left -= scan_seconds * len(everything)
-        training.schedule = Schedule(minutes=left / (1 + len(plan)) / 60)
-    previews = Previews(run.unfinished, labelled, events)
+        training.schedule = Schedule(minutes=left / (1 + len(folds)) / 60)
+    previews = Previews(run.unfinished, labelled, job)
     try:
-        if finish:
+        if plan.finish:
             training.restore(run.checkpoint)
-            events.info(f"Finished early, after step {training.schedule.done}.")
+            job.events.info(f"Finished early, after step {training.schedule.done}.")
         else:
-            training.run(run.checkpoint, events, previews.between_steps(training, should_stop))
+            training.run(run.checkpoint, job, previews.answer)
         training.end()
         until = None
-        if minutes is not None and deadline is not None:
-            until = min(deadline, time.monotonic() + LARGEST_CHECK * 60 * minutes)
-        check = check_training(labelled, training, _telling(labelled), checking(until, should_stop))
+        if plan.minutes is not None and deadline is not None:
+            until = min(deadline, time.monotonic() + LARGEST_CHECK * 60 * plan.minutes)
+        check = check_training(labelled, training, _telling(labelled), checking(until, job.should_stop))
         remark = check.failure or check.not_checked
         if remark is not None:
-            events.warning(remark)
+            job.events.warning(remark)
         results = cross_validate(
             run.unfinished / "cross-validation",
-            plan,
+            folds,
             labelled,
             train,
-            steps=steps,
+            steps=plan.steps,
             deadline=deadline,
             scoring_seconds=scan_seconds,
-            finish=finish,
-            events=events,
-            should_stop=should_stop,
+            finish=plan.finish,
             previews=previews,
+            job=job,
         )
     finally:
         run.note_seconds(time.monotonic() - began)
     scores = held_out_scores(results, labelled.classes.names)
-    scores |= {"note": _note(scores, results, folds, len(everything), finish)}
-    if folds:
-        events.emit("score", message=scores["note"], **{key: scores[key] for key in ("mean_dice", "sd", "classes")})
-    return ScoredTraining(training, scores | {"failure": check.failure, "not_checked": check.not_checked})
+    scores |= {"note": _note(scores, results, plan, len(everything))}
+    if plan.folds:
+        job.events.emit("score", message=scores["note"], **{key: scores[key] for key in ("mean_dice", "sd", "classes")})
+    return training, scores | {"failure": check.failure, "not_checked": check.not_checked}
 
 
 def _telling(labelled: LabelledCases) -> int:
@@ -145,7 +153,7 @@ def _windows(shape: Sequence[int], crop: Sequence[int]) -> int:
     return prod(max(1, ceil(s / (p * (1 - OVERLAP)) - 1)) for s, p in zip(shape, crop, strict=True))
 
 
-def _note(scores: dict[str, Any], results: Sequence[FoldResult], folds: int, scans: int, finish: bool) -> str:
+def _note(scores: dict[str, Any], results: Sequence[FoldResult], plan: RunPlan, scans: int) -> str:
     """The score in a sentence, or why there is none."""
     if scores["mean_dice"] is not None:
         spread = "" if scores["sd"] is None else f" ± {scores['sd']:.2f} (standard deviation)"
@@ -153,8 +161,8 @@ def _note(scores: dict[str, Any], results: Sequence[FoldResult], folds: int, sca
             f"Dice {scores['mean_dice']:.2f}{spread} on {scores['scans']} of {scans} labeled scans, "
             "each segmented by a model that had not seen it."
         )
-    if not folds:
+    if not plan.folds:
         return "Not measured: no scans were held out (--folds)."
-    if finish and len(results) < folds:
+    if plan.finish and len(results) < plan.folds:
         return "Not measured: the run was ended before any held-out scan was scored."
     return "Not measured: no training without some of the scans could be finished and scored; train longer."

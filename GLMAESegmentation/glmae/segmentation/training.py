@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..backbone.thin_maps import guard_thin_maps
-from ..devices import autocast
-from ..errors import GLMAEError, Stopped
-from ..events import Events, silent
-from ..memory import is_out_of_memory, release
-from ..pretraining.checkpoint import (
+from ..backend_cpu import guard_thin_maps, pays, train_channels_last
+from ..checkpoint import (
     load_checkpoint,
     named,
     optimiser_state,
@@ -27,9 +24,12 @@ from ..pretraining.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
+from ..devices import autocast, is_out_of_memory, release
+from ..errors import GLMAEError, Stopped
+from ..events import silent
+from ..job import Job
 from ..schedule import Schedule
-from .batches_ahead import BatchesAhead
-from .channels_last import pays, train_channels_last
+from ..side_streams import batches_ahead
 from .crops import Batch, CropSampler, LabelledScan, crops_device
 from .finetune_config import FinetuneConfig
 from .location_prior import LocationPrior
@@ -83,7 +83,7 @@ class Training:
         self._near: list[np.ndarray] | None = None
         if self.location is not None:
             self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
-        self._batch = self._batches()
+        self._coming: Generator[Batch, None, None] | None = None  # from the next step on
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, gentle))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
@@ -98,8 +98,8 @@ class Training:
     def run(
         self,
         checkpoint: Path,
-        events: Events,
-        should_stop: Callable[[], bool],
+        job: Job,
+        between_steps: Callable[[Training], None] = lambda training: None,
         stage: str = "finetune",
         **fields: Any,
     ) -> None:
@@ -107,25 +107,26 @@ class Training:
 
         Args:
             checkpoint: where the state is kept; gone on with if it is there.
-            events: where to report to.
-            should_stop: asked after every step.
+            job: asked after every step whether to stop.
+            between_steps: called before every step; leaves the training as it is.
             stage: of the progress events.
             fields: further ones of theirs.
 
         Raises:
-            Stopped: `should_stop` said so; the state is in `checkpoint`.
+            Stopped: the user wants to stop; the state is in `checkpoint`.
             GLMAEError: the loss stays not finite, or memory is not enough; then the state is in `checkpoint`.
         """
-        self._events = events
+        self._events = job.events
         if checkpoint.exists():
             self.restore(checkpoint)
-            events.info(f"Going on after step {self.schedule.done}.")
+            job.events.info(f"Going on after step {self.schedule.done}.")
         saved = float("-inf")  # at once after the first step, so that whoever ends the process by force can go on
         while not self.schedule.finished:
-            if should_stop():
+            between_steps(self)
+            if job.should_stop():
                 if self.schedule.done:
                     self._save(checkpoint)
-                raise Stopped(f"stopped after step {self.schedule.done}; add --resume to go on")
+                raise Stopped(f"stopped after step {self.schedule.done}; {job.go_on}")
             try:
                 loss = self.step()
             except GLMAEError:
@@ -147,14 +148,14 @@ class Training:
             total = self.schedule.steps or self.schedule.done + 1
             left = self.schedule.seconds_left
             shown = {"loss": round(loss, 4)} if math.isfinite(loss) else {}
-            events.progress(stage, self.schedule.done, total, left, **shown, **fields)
+            job.events.progress(stage, self.schedule.done, total, left, **shown, **fields)
         self._save(checkpoint)
 
     def end(self) -> None:
         """Let go of what only further steps would need: other trainings follow."""
         self.optimiser.state.clear()
         self.optimiser.zero_grad(set_to_none=True)
-        del self._batch  # with the batches that were made ahead
+        self._drop_batches()
 
     def step(self) -> float:
         """One step; returns the loss."""
@@ -169,14 +170,15 @@ class Training:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Here, where the error and all that its frames hold is gone.
+            # Not in the except clause: there the error still holds the tensors of its frames.
             self._take_less_memory()
         self._average()
         return loss
 
     def _update(self) -> float:
         self._whole = True
-        batch = self._batch(self.schedule.done)
+        self._coming = self._coming or self._batches()
+        batch = next(self._coming)
         self.network.train()
         self.optimiser.zero_grad()
         loss = self._gradients(batch)
@@ -224,8 +226,8 @@ class Training:
         balance = 1 - self.schedule.fraction
         return segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
 
-    def _batches(self) -> Callable[[int], Batch]:
-        """What gives the batch of a step."""
+    def _batches(self) -> Generator[Batch, None, None]:
+        """The batches, from the next step on."""
         config = self.config
         sampler = CropSampler(
             self.scans,
@@ -237,18 +239,26 @@ class Training:
             self._near,
             crops_device(self.device),
         )
-        # On the CPU, threads would only take turns with the network.
-        return sampler.batch if self.device.type == "cpu" else BatchesAhead(sampler.batch, device=self.device).batch
+        steps = itertools.count(self.schedule.done)
+        if self.device.type == "cpu":  # threads would only take turns with the network
+            return (sampler.batch(step) for step in steps)
+        return batches_ahead(sampler.batch, steps, self.device)
+
+    def _drop_batches(self) -> None:
+        if self._coming is not None:
+            self._coming.close()
+        self._coming = None
 
     def _adopt(self, use: MemoryUse) -> None:
         if use.crop != self.config.crop:
             self.config = replace(self.config, crop=use.crop)
-            self._batch = self._batches()
+            self._drop_batches()
         if use.lean:
             recompute(self.network)
 
     def _take_less_memory(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
+        self._drop_batches()  # the step is taken again
         release(self.device)
         if self.memory.last:
             raise GLMAEError(
@@ -311,6 +321,7 @@ class Training:
                 if moment.shape == parameter.shape:  # in the parameter's order in memory, as before
                     moments[name] = torch.empty_like(parameter.data).copy_(moment)
         self.schedule.restore(checkpoint.state["schedule"])
+        self._drop_batches()
         self.memory.level = max(self.memory.level, checkpoint.state["memory"])
         if checkpoint.state["decay"] is not None:
             restore_weights(self._begin_average(checkpoint.state["decay"]), checkpoint.under("averaged."), path)

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from glmae.backbone.positions import interpolate_positions
 from glmae.backbone.presets import BackboneConfig, preset
-from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, attend, patches
+from glmae.backbone.vision_transformer import Attention, PatchEmbedding, VisionTransformer, patches
+from glmae.backend_cpu import attend
 
 
 def small_config(**changes):
@@ -216,13 +217,13 @@ def test_weights_learn_but_positions_do_not(backbone, scan):
 @pytest.mark.parametrize("tokens", [1, 27, 130])
 def test_attention_written_out_in_bfloat16_is_attention(tokens, units, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr("glmae.backbone.vision_transformer.has_matrix_units", lambda: units)
+    monkeypatch.setattr("glmae.backend_cpu.has_matrix_units", lambda: units)
     query, key, value = torch.randn(3, 2, 3, tokens, 16).bfloat16().unbind(0)
     expected = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
     written = attend(query, key, value)
     assert written.dtype == torch.bfloat16
     torch.testing.assert_close(written.float(), expected, rtol=0.02, atol=0.02)
-    monkeypatch.setattr("glmae.backbone.vision_transformer.WRITTEN_OUT", 0)
+    monkeypatch.setattr("glmae.backend_cpu.WRITTEN_OUT", 0)
     torch.testing.assert_close(attend(query, key, value).float(), expected, rtol=0.02, atol=0.02)
 
 

@@ -51,7 +51,7 @@ def test_a_list_of_paths_and_a_start_for_fine_tuning(images, few_scans, tmp_path
         steps=1,
         device="cpu",
         settings={"backbone_rate": 0.0, "weight_decay": 0.0, "crop": (16, 16, 16)},
-    )
+    ).folder
     # With its rate at zero the backbone must come out as it went in.
     pretrained = load_file(backbone / "weights.safetensors")
     network = load_model(model, torch.device("cpu")).network

@@ -14,10 +14,10 @@ import torch
 from sample_scans import sample_scans, small_backbone, small_config
 
 from glmae.backbone.weights import load_backbone, read_weights
+from glmae.checkpoint import load_checkpoint, save_checkpoint
 from glmae.errors import GLMAEError, ModelError, RequestError, Stopped
 from glmae.events import recorded
 from glmae.pretraining import job
-from glmae.pretraining.checkpoint import load_checkpoint, save_checkpoint
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.job import pretrain
 from glmae.pretraining.views import ScanList

@@ -13,8 +13,8 @@ from ranks_child import exact, ranks_config
 from sample_scans import sample_scans
 
 from glmae import devices
+from glmae.checkpoint import load_checkpoint
 from glmae.errors import GLMAEError, RequestError
-from glmae.pretraining.checkpoint import load_checkpoint
 from glmae.pretraining.job import pretrain
 from glmae.pretraining.ranks import RankLost, Ranks, joined, watched
 

@@ -7,7 +7,9 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import RequestError, ScanError
-from glmae.scans.cases import alias_and_hash, find_cases, find_images, find_labels
+from glmae.scans.case import content_hash
+from glmae.scans.cases import find_cases, find_images, find_labels
+from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label
 
 A, B, C = "hippocampus_003", "hippocampus_039", "hippocampus_057"
@@ -222,15 +224,16 @@ def test_file_that_is_no_scan(folder, said):
     said(caught, path)
 
 
-def test_alias_and_hash_tell_the_content_and_no_name(images, scan):
-    cases = find_images([images])
-    alias, digest = alias_and_hash(cases[0], 1)
-    assert alias == "case-01"
-    assert len(digest) == 64
-    assert alias_and_hash(cases[1], 2)[1] != digest
+def test_the_hash_tells_the_content_whatever_the_name(images, scan):
+    def digest(case):
+        return content_hash(read_channels(case.images))
+
+    first, second, *_ = find_images([images])
+    assert len(digest(first)) == 64
+    assert digest(second) != digest(first)
     other = images / "renamed.nrrd"
     sitk.WriteImage(scan, str(other))
-    assert alias_and_hash(find_images([other])[0], 3) == ("case-03", digest)
+    assert digest(find_images([other])[0]) == digest(first)
 
 
 def test_named_cases_without_a_folder_of_labels(sample_scans):

@@ -9,8 +9,8 @@ from engine.published_sets import write_set
 
 from glmae.errors import RequestError
 from glmae.scans.cases import find_cases
-from glmae.scans.class_file import read_class_file
-from glmae.scans.decathlon import decathlon_classes, read_decathlon
+from glmae.scans.class_file import decathlon_classes, read_class_file
+from research.published_layout import read_decathlon
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from dicom_series import write_series
 
 from glmae.errors import RequestError
 from glmae.events import recorded
-from glmae.scans.cases import Case, find_images
+from glmae.scans.case import Case
+from glmae.scans.cases import find_images
 from glmae.scans.dicom import DicomSeries
 from glmae.scans.image import read_channels
 

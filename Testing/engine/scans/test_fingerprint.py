@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import RequestError, ScanError
-from glmae.scans.cases import Case, find_cases
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.fingerprint import measure
 from glmae.scans.region import Region

@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
-from glmae.scans.cases import Case, find_cases
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.label_check import check_folders, warn_of_labels

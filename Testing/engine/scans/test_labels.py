@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
-from glmae.scans.cases import Case
+from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.labels import classes_in, read_label, read_label_grid, write_labelmap

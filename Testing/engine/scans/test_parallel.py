@@ -16,20 +16,20 @@ def four_threads(monkeypatch):
 
 
 class Work:
-    """Squares, slowest first, and counts how many are worked on at once."""
+    """Squares; each waits a moment for `hoped` to be worked on at once."""
 
-    def __init__(self):
+    def __init__(self, hoped: int = 0):
         self.begun: list[int] = []
         self.at_once = self.most = 0
-        self._lock = threading.Lock()
+        self._hoped, self._changed = hoped, threading.Condition()
 
     def __call__(self, item: int) -> int:
-        with self._lock:
+        with self._changed:
             self.begun.append(item)
             self.at_once += 1
             self.most = max(self.most, self.at_once)
-        time.sleep(0.02 if item % 2 else 0.005)
-        with self._lock:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most >= self._hoped, timeout=0.2)
             self.at_once -= 1
         if item == 3:
             raise ValueError("three")
@@ -42,7 +42,7 @@ def values(futures: list[Future[int]]) -> list[int | None]:
 
 @pytest.mark.usefixtures("four_threads")
 def test_results_come_in_order_and_failures_with_them():
-    work = Work()
+    work = Work(hoped=4)
     assert values(list(in_parallel(work, range(12), voxels=lambda result: 1))) == [
         None if n == 3 else n * n for n in range(12)
     ]
@@ -52,7 +52,7 @@ def test_results_come_in_order_and_failures_with_them():
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(("voxels", "most"), [(parallel.VOXELS_AT_ONCE, 1), (parallel.VOXELS_AT_ONCE // 2, 2)])
 def test_large_scans_are_worked_on_by_fewer_threads(voxels, most):
-    work = Work()
+    work = Work(hoped=most + 1)
     list(in_parallel(work, range(8), voxels=lambda result: voxels))
     assert work.most == most
 

@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import RequestError, ScanError, Stopped, StorageError
-from glmae.scans.cases import Case, find_cases
+from glmae.scans.case import Case
+from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
 from glmae.scans.preparation import Normalisation, Preparation, prepare_image, prepare_label
 from glmae.scans.store import MappedArray, ScanStore

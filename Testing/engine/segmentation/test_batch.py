@@ -19,6 +19,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_series import write_series
 from threshold import CLASSES, MODEL, batch_of, thresholded
+from threshold import run as run_batch
 
 from glmae.errors import Stopped, TooLargeError
 from glmae.events import recorded, silent
@@ -44,7 +45,7 @@ def segmented(scans, tmp_path):
     def run(segment_one=thresholded, images=None, **changes) -> dict[str, dict]:
         run.events = []
         try:
-            batch_of(images or [scans], tmp_path / "out", recorded(run.events), **changes).run(segment_one)
+            run_batch(batch_of(images or [scans], tmp_path / "out", recorded(run.events), **changes), segment_one)
         finally:
             run.states = {event["case"]: event for event in run.events if event["event"] == "case"}
         return run.states
@@ -159,7 +160,7 @@ def test_a_second_run_looks_once_at_each_result(segmented, scans, tmp_path, monk
         return real(self, **how)
 
     monkeypatch.setattr(Path, "exists", counted)
-    batch_of([scans], tmp_path / "out", silent()).run(thresholded)
+    run_batch(batch_of([scans], tmp_path / "out", silent()))
     results = len(list((tmp_path / "out").glob("*.seg.nrrd")))
     assert results == 10
     assert len(looked) <= 3 * results
@@ -252,19 +253,21 @@ def test_a_result_is_written_while_the_next_scan_is_in_work(segmented, tmp_path)
     assert states[:3] == [NAMES[0], NAMES[1], NAMES[0]], "and is told at once"
 
 
-def test_a_scan_that_fits_only_when_the_one_before_is_written(segmented):
+def test_a_scan_that_fits_only_when_the_one_before_is_written(scans, tmp_path):
     """It was refused while the result before it was kept in memory; the next one does not fit at all."""
-    tried = []
+    tried, events = [], []
 
-    def short_of_memory(case):
-        tried.append(case.name)
-        if case.name == NAMES[2] or tried == NAMES[:2]:
+    def short_of_memory(case, beside):
+        tried.append((case.name, beside))
+        written_first = (tmp_path / "out" / f"{NAMES[0]}.seg.nrrd").exists()
+        if case.name == NAMES[2] or (case.name == NAMES[1] and (beside or not written_first)):
             raise TooLargeError(f"{case.name}: needs about 25 GB")
-        return thresholded(case)
 
-    states = segmented(short_of_memory)
+    batch_of([scans], tmp_path / "out", recorded(events)).run(short_of_memory, lambda case, scan: thresholded(case))
+    states = {event["case"]: event for event in events if event["event"] == "case"}
+    assert tried[:3] == [(NAMES[0], False), (NAMES[1], True), (NAMES[1], False)], "alone, and nothing beside it"
     assert [state["state"] for state in states.values()] == ["done", "done", "failed"]
-    assert tried == [NAMES[0], NAMES[1], NAMES[1], NAMES[2], NAMES[2]]
+    assert tried[-3:] == [(NAMES[2], True), (NAMES[2], False), (NAMES[2], False)]
     assert "25 GB" in states[NAMES[2]]["message"]
 
 
@@ -340,7 +343,7 @@ def test_no_permission_to_read(scans):
         (folder / f"{NAMES[1]}.nii.gz").chmod(0o000)
         events: list[dict] = []
         with as_somebody_else():
-            failed = batch_of([folder], out, recorded(events)).run(thresholded)
+            failed = run_batch(batch_of([folder], out, recorded(events)))
         (folder / "closed").chmod(0o755)
         assert sorted(failed) == ["closed", NAMES[1]]
         messages = {event["case"]: event["message"] for event in events if event.get("state") == "failed"}

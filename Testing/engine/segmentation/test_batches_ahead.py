@@ -1,5 +1,6 @@
 """Batches made in advance are those that would be made in time."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from glmae.segmentation.augmentation import AugmentationConfig
-from glmae.segmentation.batches_ahead import BatchesAhead
 from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.side_streams import batches_ahead
 
+CPU = torch.device("cpu")
 EVERYTHING = AugmentationConfig(spatial=1, elastic=1, intensity=1)
 
 
@@ -23,22 +25,22 @@ def sampler(device: str = "cpu") -> CropSampler:
 
 
 def test_threads_change_nothing_in_the_batches():
-    in_time, ahead = sampler(), BatchesAhead(sampler().batch, threads=4)
-    for step in (*range(8), 20, 21):  # and after a leap, as in a resumed run
-        expected, made = in_time.batch(step), ahead.batch(step)
+    in_time, ahead = sampler(), batches_ahead(sampler().batch, itertools.count(3), CPU, threads=4)
+    for step in range(3, 11):
+        expected, made = in_time.batch(step), next(ahead)
         assert torch.equal(made.image, expected.image)
         assert torch.equal(made.target, expected.target)
 
 
-def test_the_next_batch_is_being_made_while_one_is_used():
+def test_the_next_batches_are_being_made_while_one_is_used():
     begun = {step: threading.Event() for step in range(20)}
 
     def make(step):
         begun[step].set()
         return step
 
-    ahead = BatchesAhead(make, threads=2)
-    assert ahead.batch(0) == 0
+    ahead = batches_ahead(make, itertools.count(), CPU, threads=2)
+    assert next(ahead) == 0
     assert begun[1].wait(10)
     assert begun[2].wait(10)
     assert not begun[10].is_set()
@@ -50,18 +52,18 @@ def test_an_error_comes_with_its_step():
             raise OSError("the store is gone")
         return step
 
-    ahead = BatchesAhead(make, threads=2)
-    assert ahead.batch(0) == 0
+    ahead = batches_ahead(make, itertools.count(), CPU, threads=2)
+    assert next(ahead) == 0
     with pytest.raises(OSError, match="gone"):
-        ahead.batch(1)
+        next(ahead)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_streams_of_a_gpu_change_nothing_in_the_batches():
     in_time = sampler("cuda")
-    ahead = BatchesAhead(sampler("cuda").batch, threads=4, device=torch.device("cuda"))
+    ahead = batches_ahead(sampler("cuda").batch, itertools.count(), torch.device("cuda"), threads=4)
     for step in range(30):
-        expected, made = in_time.batch(step), ahead.batch(step)
+        expected, made = in_time.batch(step), next(ahead)
         busy = torch.randn(2000, 2000, device="cuda") @ torch.randn(2000, 2000, device="cuda")
         torch.testing.assert_close(made.image + 0 * busy[0, 0], expected.image)
         assert torch.equal(made.target, expected.target)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from glmae.backbone.presets import preset
+from glmae.backend_cpu import ChannelsLast, InstanceNorm, channels_last, pays, train_channels_last
 from glmae.errors import Stopped
 from glmae.events import silent
+from glmae.job import Job
 from glmae.schedule import Schedule
-from glmae.segmentation.channels_last import ChannelsLast, InstanceNorm, channels_last, pays, train_channels_last
 from glmae.segmentation.crops import LabelledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
@@ -134,15 +135,15 @@ def test_a_training_with_the_channels_last_goes_on_as_if_not_interrupted(tmp_pat
     norms = [part for part in whole.network.modules() if isinstance(part, InstanceNorm)]
     seen = []
     norms[0].register_forward_hook(lambda _, inputs, x: seen.extend([inputs[0], x]))
-    whole.run(tmp_path / "whole", silent(), lambda: False)
+    whole.run(tmp_path / "whole", Job(silent(), CPU))
     assert all(x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous() for x in seen)
     assert len(seen[0]) == 2
     with pytest.raises(Stopped):
-        stopped.run(tmp_path / "checkpoint", silent(), lambda: stopped.schedule.done == 3)
+        stopped.run(tmp_path / "checkpoint", Job(silent(), CPU, lambda: stopped.schedule.done == 3))
     resumed.restore(tmp_path / "checkpoint")
     for parameter, moments in resumed.optimiser.state.items():
         assert moments["exp_avg"].stride() == parameter.stride()
-    resumed.run(tmp_path / "checkpoint", silent(), lambda: False)
+    resumed.run(tmp_path / "checkpoint", Job(silent(), CPU))
     assert whole.averaged is not None
     one, two = whole.averaged_network(), resumed.averaged_network()
     for name, tensor in one.state_dict().items():

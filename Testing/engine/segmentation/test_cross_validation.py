@@ -19,10 +19,9 @@ from glmae.errors import GLMAEError, RequestError, Stopped
 from glmae.events import recorded
 from glmae.schedule import RESERVE_SECONDS, Schedule
 from glmae.segmentation import scored_training
-from glmae.segmentation.cross_validation import FoldResult, held_out_scores
+from glmae.segmentation.cross_validation import FoldResult, held_out_scores, plan_folds
 from glmae.segmentation.evaluation import Score, evaluate
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.folds import plan_folds
 from glmae.segmentation.inference import segment
 from glmae.segmentation.training import Training
 from glmae.terminal import terminal
@@ -60,7 +59,7 @@ class Whole:
 def whole(scans, tmp_path_factory) -> Whole:
     events: list[dict] = []
     out = tmp_path_factory.mktemp("whole") / "model"
-    return Whole(finetune(**arguments(scans, out), steps=STEPS, events=recorded(events)), events)
+    return Whole(finetune(**arguments(scans, out), steps=STEPS, events=recorded(events)).folder, events)
 
 
 def scores_of(model: Path) -> dict:
@@ -82,7 +81,7 @@ def test_the_score_is_what_a_user_would_measure(scans, whole, tmp_path):
     fold = next(fold for fold in plan_folds([(True, True)] * 3, FOLDS, seed=0) if len(fold.held_out) == 1)
     held_out = names[fold.held_out[0]]
     by_hand = arguments(scans, tmp_path / "by hand") | {"folds": 0}
-    model = finetune(**by_hand, cases=[names[scan] for scan in fold.training], steps=STEPS)
+    model = finetune(**by_hand, cases=[names[scan] for scan in fold.training], steps=STEPS).folder
     image = scans / "images" / f"{held_out}.nii.gz"
     segment(model=model, images=[image], out=tmp_path / "segmented", file_format="nii.gz", device="cpu")
     evaluate(predictions=tmp_path / "segmented", labels=scans / "labels", out=tmp_path / "report.json")
@@ -202,7 +201,7 @@ def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(sca
         with pytest.raises(Stopped):
             finetune(**request, should_stop=stop, events=recorded(events))
         later: list[dict] = []
-        model = finetune(**request, finish=True, events=recorded(later))
+        model = finetune(**request, finish=True, events=recorded(later)).folder
         assert not [event for event in later if event["event"] == "progress" and "fold" in event]
         assert same_weights(whole.model, model)
         scored[fold] = scores_of(model)
@@ -217,15 +216,15 @@ def test_a_run_that_is_late_begins_nothing_more_and_says_what_was_not_checked(sc
     """A training that takes longer than planned takes it from the folds, not from the user."""
     taken, clock, late = Training.run, time.monotonic, []
 
-    def run(self, checkpoint, events, should_stop, stage="finetune", **fields):
+    def run(self, *arguments, **fields):
         self.schedule = Schedule(1)
-        taken(self, checkpoint, events, should_stop, stage, **fields)
+        taken(self, *arguments, **fields)
         late.append(120)  # seconds
 
     monkeypatch.setattr(Training, "run", run)
     monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
     events: list[dict] = []
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2, events=recorded(events))
+    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2, events=recorded(events)).folder
     assert len(late) == 1, "no fold is begun"
     scores = scores_of(out)
     assert (scores["cases"], scores["mean_dice"], scores["failure"]) == ([], None, None)
@@ -250,15 +249,15 @@ def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path, mo
     """Each training has an equal share of what is left, less what scoring takes, which is kept for it."""
     taken, given = Training.run, []
 
-    def brief(self, checkpoint, events, should_stop, stage="finetune", **fields):
+    def brief(self, *arguments, **fields):
         given.append((60 * self.schedule.minutes, began + 120 - RESERVE_SECONDS - time.monotonic()))
         self.schedule = Schedule(1)
-        taken(self, checkpoint, events, should_stop, stage, **fields)
+        taken(self, *arguments, **fields)
 
     monkeypatch.setattr(Training, "run", brief)
     monkeypatch.setattr(scored_training, "_scan_seconds", lambda labelled, training: 2.0)
     began = time.monotonic()
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2)
+    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2).folder
     assert len(given) == 3
     held_out = [len(fold.held_out) for fold in plan_folds([(True, True)] * 3, FOLDS, seed=0)]
     wanted = [(given[0][1] - 2 - 3 * 2) / 3, given[1][1] / 2 - 2 * held_out[0], given[2][1] - 2 * held_out[1]]
@@ -273,7 +272,7 @@ def test_a_class_of_one_scan_only_is_not_scored(scans, tmp_path):
     content = json.loads(classes.read_text(encoding="utf-8"))
     content["annotated"] = {name: [1] for name in ("hippocampus_039", "hippocampus_207")}
     classes.write_text(json.dumps(content), encoding="utf-8")
-    scores = scores_of(finetune(**arguments(tmp_path / "scans", tmp_path / "model"), steps=STEPS))
+    scores = scores_of(finetune(**arguments(tmp_path / "scans", tmp_path / "model"), steps=STEPS).folder)
     assert scores["classes"]["hippocampus posterior"] == {"dice": None, "sd": None, "scans": 0}
     assert {row["class"] for row in scores["cases"]} == {"hippocampus anterior"}
 
@@ -294,14 +293,14 @@ def test_the_terminal_shows_a_table(capfd):
 def test_a_fold_that_cannot_be_trained_costs_no_model(scans, whole, monkeypatch, tmp_path):
     original = Training.run
 
-    def run(self, checkpoint, events, should_stop, stage="finetune", **fields):
+    def run(self, *arguments, **fields):
         if fields.get("fold") == 1:
             raise GLMAEError("training failed at step 1: the loss is not finite")
-        original(self, checkpoint, events, should_stop, stage, **fields)
+        original(self, *arguments, **fields)
 
     monkeypatch.setattr(Training, "run", run)
     heard: list[dict] = []
-    model = finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, events=recorded(heard))
+    model = finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, events=recorded(heard)).folder
     assert same_weights(model, whole.model)
     assert [event["fold"] for event in heard if event["event"] == "fold"] == [2]
     assert [event["message"] for event in heard if event["event"] == "warning" and "left out" in event["message"]] == [

@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from dicom_series import PATIENT, edit_slices, write_frames, write_series
 
 from glmae.errors import ScanError
-from glmae.scans.cases import Case, find_images
+from glmae.scans.case import Case
+from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels

@@ -89,15 +89,16 @@ finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out,
 
 
 def test_a_finished_run_is_not_trained_again(few_scans, tmp_path):
-    out = finetune(**arguments(few_scans, tmp_path / "model"), steps=1)
+    once = finetune(**arguments(few_scans, tmp_path / "model"), steps=1)
+    out = once.folder
     before = (out / "weights.safetensors").stat().st_mtime_ns
-    assert finetune(**arguments(few_scans, out), steps=1, resume=True) == out
+    assert finetune(**arguments(few_scans, out), steps=1, resume=True) == once
     assert (out / "weights.safetensors").stat().st_mtime_ns == before
 
 
 def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp_path):
     events: list[dict] = []
-    with pytest.raises(RequestError, match="nothing was learnt yet"):
+    with pytest.raises(RequestError, match="nothing was learned yet"):
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5, finish=True)
     assert not (tmp_path / "model").exists()
     with pytest.raises(Stopped):
@@ -177,7 +178,7 @@ def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):
 
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
     settings = {"crop": (32, 40, 32)}
-    model = finetune(**common, out=tmp_path / "model", steps=100, settings=settings)
+    model = finetune(**common, out=tmp_path / "model", steps=100, settings=settings).folder
     segment(model=model, images=[tmp_path / "images"], out=tmp_path / "out", file_format="nii.gz", device="cpu")
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / name)))
     overlap = [2 * ((found == c) & (truth == c)).sum() / ((found == c).sum() + (truth == c).sum()) for c in (1, 2)]
@@ -187,7 +188,7 @@ def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):
 
 def test_minutes_are_kept(few_scans, tmp_path):
     began, computed = time.monotonic(), time.process_time()
-    out = finetune(**arguments(few_scans, tmp_path / "model"), minutes=0.15)
+    out = finetune(**arguments(few_scans, tmp_path / "model"), minutes=0.15).folder
     seconds, computed = time.monotonic() - began, time.process_time() - computed
     starved = computed < seconds / 4  # other programs take the computer: a single step may outlast the minutes
     assert seconds < 9 + 15 or starved
@@ -196,7 +197,7 @@ def test_minutes_are_kept(few_scans, tmp_path):
 
 
 def test_the_model_folder_opens_elsewhere_and_tells_no_names(few_scans, tmp_path):
-    out = finetune(**arguments(few_scans, tmp_path / "model"), steps=1)
+    out = finetune(**arguments(few_scans, tmp_path / "model"), steps=1).folder
     moved = out.rename(tmp_path / "somewhere else")
     for path in few_scans.rglob("*.nii.gz"):
         path.unlink()

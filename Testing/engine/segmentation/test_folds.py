@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmae.segmentation.folds import learned_classes, plan_folds
+from glmae.segmentation.cross_validation import learned_classes, plan_folds
 
 DRAWN = (True, True)
 

@@ -9,12 +9,12 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from development.overview import overview_of_folders
 from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
 from glmae.scans.geometry import Geometry
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
-from glmae.segmentation.overview import overview_of_folders
 
 NAME = "hippocampus_057"
 
@@ -85,7 +85,7 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
         '{"classes": [{"value": 1, "name": "left part"}, {"value": 2, "name": "right part"}]}', encoding="utf-8"
     )
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
-    model = finetune(**common, out=tmp_path / "model", steps=40)
+    model = finetune(**common, out=tmp_path / "model", steps=40).folder
     scan = sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz"))
     label = sitk.ReadImage(str(sample_scans / "labels" / f"{NAME}.nii.gz"))
     drawn = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "RAS")) > 0
@@ -115,7 +115,7 @@ def test_several_channels(few_scans, tmp_path):
         steps=2,
         device="cpu",
         settings={"crop": (24, 32, 24)},
-    )
+    ).folder
     events: list[dict] = []
     assert segment(model=model, images=[images], out=tmp_path / "out", device="cpu") == []
     assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == 3

@@ -12,6 +12,7 @@ from glmae import devices
 from glmae.backbone.presets import preset
 from glmae.errors import GLMAEError, RequestError
 from glmae.events import recorded, silent
+from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import memory_ladder
 from glmae.segmentation.crops import LabelledScan
@@ -128,10 +129,10 @@ def test_before_the_run_what_is_free_decides(monkeypatch):
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["GPU", "RAM"])
 def test_out_of_memory_once_goes_on_with_the_same_batch_and_loses_no_step(error, monkeypatch, tmp_path):
     undisturbed = training(4)
-    undisturbed.run(tmp_path / "undisturbed", silent(), lambda: False)
+    undisturbed.run(tmp_path / "undisturbed", Job(silent(), CPU))
     fails(monkeypatch, {3}, error)
     disturbed, events = training(4), []
-    disturbed.run(tmp_path / "disturbed", recorded(events), lambda: False)
+    disturbed.run(tmp_path / "disturbed", Job(recorded(events), CPU))
     assert [event["done"] for event in events if event["event"] == "progress"] == [1, 2, 3, 4]
     warnings = [event["message"] for event in events if event["event"] == "warning"]
     assert len(warnings) == 1
@@ -147,14 +148,14 @@ def test_out_of_memory_once_goes_on_with_the_same_batch_and_loses_no_step(error,
 
 def rerun(tmp_path) -> list[dict]:
     events: list[dict] = []
-    training(4).run(tmp_path / "again", recorded(events), lambda: False)
+    training(4).run(tmp_path / "again", Job(recorded(events), CPU))
     return events
 
 
 def test_out_of_memory_again_and_again_ends_with_smaller_crops(monkeypatch, tmp_path):
     fails(monkeypatch, {2, 3, 4, 5}, torch.OutOfMemoryError("CUDA out of memory"))
     run, events = training(3), []
-    run.run(tmp_path / "checkpoint", recorded(events), lambda: False)
+    run.run(tmp_path / "checkpoint", Job(recorded(events), CPU))
     assert run.schedule.done == 3
     assert run.config.crop == (16, 16, 16)
     assert len([event for event in events if event["event"] == "warning"]) == 4
@@ -165,10 +166,10 @@ def test_when_nothing_helps_the_state_is_kept_and_resuming_works(monkeypatch, tm
     with monkeypatch.context() as patch:
         fails(patch, set(range(3, 1000)), MemoryError())
         with pytest.raises(GLMAEError, match="--resume"):
-            training(4).run(tmp_path / "checkpoint", silent(), lambda: False)
+            training(4).run(tmp_path / "checkpoint", Job(silent(), CPU))
     events: list[dict] = []
     resumed = training(4)
-    resumed.run(tmp_path / "checkpoint", recorded(events), lambda: False)
+    resumed.run(tmp_path / "checkpoint", Job(recorded(events), CPU))
     assert [event["done"] for event in events if event["event"] == "progress"] == [3, 4]
     assert resumed.memory.last, "what did not fit is not tried again"
 
@@ -176,4 +177,4 @@ def test_when_nothing_helps_the_state_is_kept_and_resuming_works(monkeypatch, tm
 def test_another_error_is_none_of_its_business(monkeypatch, tmp_path):
     fails(monkeypatch, {1}, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape"):
-        training(2).run(tmp_path / "checkpoint", silent(), lambda: False)
+        training(2).run(tmp_path / "checkpoint", Job(silent(), CPU))

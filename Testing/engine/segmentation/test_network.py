@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from glmae.backbone.level_strides import level_strides
 from glmae.backbone.presets import preset
+from glmae.backbone.trunk import level_strides
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
 

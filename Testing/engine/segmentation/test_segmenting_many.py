@@ -15,10 +15,9 @@ from dicom_series import write_series
 
 from glmae.cli import main
 from glmae.errors import RequestError
-from glmae.events import recorded, silent
-from glmae.scans.cases import find_images
+from glmae.events import recorded
 from glmae.scans.geometry import Geometry
-from glmae.segmentation import inference, read_ahead
+from glmae.segmentation import inference, prepared_scan
 from glmae.segmentation.inference import segment, segment_case
 from glmae.segmentation.model import load_model
 from glmae.segmentation.network import SegmentationNetwork
@@ -104,7 +103,7 @@ def test_a_gpu_without_enough_memory_steps_down(untrained_model, scan, sample_sc
         return segment_case(model, case, cpu, *rest, windows=windows, **more)
 
     monkeypatch.setattr(inference, "segment_case", case_on)
-    monkeypatch.setattr(inference, "choose_device", lambda request: (gpu, "Computing on the GPU."))
+    monkeypatch.setattr("glmae.job.choose_device", lambda request: (gpu, "Computing on the GPU."))
     monkeypatch.setattr(inference, "load_model", lambda folder, device: opened)
     monkeypatch.setattr(inference, "release", lambda device: None)
     monkeypatch.setattr(SegmentationNetwork, "to", move)
@@ -126,7 +125,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
     damaged = tmp_path / f"{names[1]}.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:3000])
     tried, reached = {name: Event() for name in names}, []
-    real_read, real_maps = read_ahead.read_channels, inference.scan_maps
+    real_read, real_maps = prepared_scan.read_channels, inference.scan_maps
 
     def read(images, *rest):
         try:
@@ -139,7 +138,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
             reached.append(tried[names[1]].wait(60))
         return real_maps(*words, **more)
 
-    monkeypatch.setattr(read_ahead, "read_channels", read)
+    monkeypatch.setattr(prepared_scan, "read_channels", read)
     monkeypatch.setattr(inference, "scan_maps", maps)
     events: list[dict] = []
     segment_now = {"model": untrained_model, "images": [tmp_path], "device": "cpu"}
@@ -149,25 +148,21 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
     assert states.index((names[1], "running")) < states.index((names[1], "failed"))
 
 
-def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, scan, monkeypatch):
-    opened = load_model(untrained_model, torch.device("cpu"))
-    (case,) = find_images([scan])
-    asked: list[bool] = []
+def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, sample_scans, tmp_path, monkeypatch):
+    images = [sample_scans / "images" / f"hippocampus_{number}.nii.gz" for number in ("003", "039")]
+    real, asked = prepared_scan.read_scan, []
 
-    def read(case, beside):
-        asked.append(beside)
-        return read_ahead.read_scan(opened, case, silent(), beside)
+    def read(model, case, events, beside=False):
+        asked.append((case.name, beside))
+        return real(model, case, events, beside)
 
-    monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 2_000_000_000)
-    with read_ahead.ReadAhead(read) as ahead:
-        ahead.begin(case)
-        assert ahead.take(case).image.ndim == 4
-        ahead.begin(None)
-        assert asked == [True, False]
-        monkeypatch.setattr("glmae.scans.memory.free_ram", lambda: 8_000_000_000)
-        ahead.begin(case)
-        ahead.take(case)
-        assert asked == [True, False, True]
+    monkeypatch.setattr(inference, "read_scan", read)
+    for free, twice in ((2_000_000_000, True), (8_000_000_000, False)):
+        monkeypatch.setattr("glmae.scans.memory.free_ram", lambda free=free: free)
+        asked.clear()
+        out = tmp_path / str(free)
+        assert segment(model=untrained_model, images=images, out=out, device="cpu") == []
+        assert asked == [("hippocampus_003", False), ("hippocampus_039", True), ("hippocampus_039", False)][: 2 + twice]
 
 
 def test_a_cpu_without_enough_memory_is_a_state(untrained_model, scan, tmp_path, monkeypatch):

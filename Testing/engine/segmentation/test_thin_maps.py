@@ -6,13 +6,12 @@ import torch
 from torch import nn
 
 from glmae.backbone.presets import preset
-from glmae.backbone.thin_maps import Convolution, guard_thin_maps
+from glmae.backend_cpu import Convolution, guard_thin_maps, pays, train_channels_last
 from glmae.events import silent
 from glmae.pretraining.configuration import pretrain_config
 from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import Run
 from glmae.schedule import Schedule
-from glmae.segmentation.channels_last import pays, train_channels_last
 from glmae.segmentation.crops import LabelledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS

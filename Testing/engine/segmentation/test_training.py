@@ -17,6 +17,7 @@ from test_memory_ladder import CONFIG, CPU, network, training
 from glmae.devices import autocast
 from glmae.errors import GLMAEError, Stopped
 from glmae.events import Events, recorded, silent
+from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import training as loop
 from glmae.segmentation.augmentation import AugmentationConfig
@@ -39,7 +40,7 @@ def seen_after_each_step(run: Training, folder: Path, look: Callable[[dict], Any
         if event["event"] == "progress":
             seen.append(look(event))
 
-    run.run(folder / "checkpoint.safetensors", Events(sink), lambda: False)
+    run.run(folder / "checkpoint.safetensors", Job(Events(sink), CPU))
     return seen
 
 
@@ -131,10 +132,10 @@ def test_one_that_is_stopped_and_goes_on_ends_with_the_same_weights(tmp_path):
     """Stopped when the weights are averaged already: those, the moments and the place in the schedule are kept."""
     config = dataclasses.replace(CONFIG, average=0.2)
     whole, stopped, resumed = (training(5, config) for _ in range(3))
-    whole.run(tmp_path / "whole", silent(), lambda: False)
+    whole.run(tmp_path / "whole", Job(silent(), CPU))
     with pytest.raises(Stopped, match="after step 4"):
-        stopped.run(tmp_path / "stopped", silent(), lambda: stopped.schedule.done == 4)
-    resumed.run(tmp_path / "stopped", silent(), lambda: False)
+        stopped.run(tmp_path / "stopped", Job(silent(), CPU, lambda: stopped.schedule.done == 4))
+    resumed.run(tmp_path / "stopped", Job(silent(), CPU))
     pairs = zip(whole.averaged_network().parameters(), resumed.averaged_network().parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
@@ -156,7 +157,7 @@ def test_an_interrupted_step_loses_only_itself(monkeypatch, tmp_path):
     run, checkpoint = training(5), tmp_path / "checkpoint.safetensors"
     interrupted(run, monkeypatch, run, "_gradients", 4)
     with pytest.raises(KeyboardInterrupt):
-        run.run(checkpoint, silent(), lambda: False)
+        run.run(checkpoint, Job(silent(), CPU))
     weights = load_file(checkpoint)
     assert all(torch.equal(weights[f"network.{name}"], value) for name, value in run.network.state_dict().items())
     again = training(5)
@@ -168,7 +169,7 @@ def test_one_that_is_interrupted_while_weights_change_leaves_the_checkpoint_befo
     run, checkpoint = training(5), tmp_path / "checkpoint.safetensors"
     interrupted(run, monkeypatch, run.optimiser, "step", 4)
     with pytest.raises(KeyboardInterrupt):
-        run.run(checkpoint, silent(), lambda: False)
+        run.run(checkpoint, Job(silent(), CPU))
     again = training(5)
     again.restore(checkpoint)
     assert again.schedule.done == 1
@@ -178,27 +179,27 @@ def test_nothing_is_kept_of_a_first_step_that_was_interrupted(monkeypatch, tmp_p
     run, checkpoint = training(5), tmp_path / "checkpoint.safetensors"
     interrupted(run, monkeypatch, run, "_gradients", 1)
     with pytest.raises(KeyboardInterrupt):
-        run.run(checkpoint, silent(), lambda: False)
+        run.run(checkpoint, Job(silent(), CPU))
     assert not checkpoint.exists()
 
 
 def not_finite(run, monkeypatch, steps) -> None:
     """Batches of these steps hold a NaN."""
-    original = run._batch
+    original = run._batches
 
-    def batch(step):
-        made = original(step)
-        if step in steps:
-            made.image[0, 0, 0, 0, 0] = torch.nan
-        return made
+    def batches():
+        for step, made in enumerate(original(), run.schedule.done):
+            if step in steps:
+                made.image[0, 0, 0, 0, 0] = torch.nan
+            yield made
 
-    monkeypatch.setattr(run, "_batch", batch)
+    monkeypatch.setattr(run, "_batches", batches)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(monkeypatch, tmp_path):
     run, heard = training(4), []
     not_finite(run, monkeypatch, {1, 2})
-    run.run(tmp_path / "checkpoint.safetensors", recorded(heard), lambda: False)
+    run.run(tmp_path / "checkpoint.safetensors", Job(recorded(heard), CPU))
     assert run.schedule.finished
     assert all(bool(value.isfinite().all()) for value in run.network.state_dict().values())
     assert ["loss" in event for event in heard if event["event"] == "progress"] == [True, False, False, True]
@@ -208,4 +209,4 @@ def test_a_training_that_stays_not_finite_ends_with_a_sentence(monkeypatch, tmp_
     run = training(100)
     not_finite(run, monkeypatch, range(100))
     with pytest.raises(GLMAEError, match=f"step {loop.MOST_SKIPPED}: the loss is not finite; check the scans"):
-        run.run(tmp_path / "checkpoint.safetensors", silent(), lambda: False)
+        run.run(tmp_path / "checkpoint.safetensors", Job(silent(), CPU))

@@ -37,7 +37,7 @@ def train(folder: Path, out: Path, events: list[dict] | None = None, steps: int 
         device="cpu",
         settings={"crop": (24, 32, 24), "batch": 1},
         events=recorded([] if events is None else events),
-    )
+    ).folder
 
 
 def edit(path: Path, change) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from glmae.errors import ScanError
 from glmae.events import Events
-from glmae.scans.cases import Case, find_images
+from glmae.job import Job
+from glmae.scans.case import Case
+from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.image import read_channels
 from glmae.segmentation.batch import Batch
@@ -30,13 +34,18 @@ def thresholded(case: Case) -> Result:
     return Result(tuple(images), labels, {1: 0.1, 7: 0.45})
 
 
+def run(batch: Batch, segment_one: Callable[[Case], Result] = thresholded) -> list[str]:
+    """Run a batch whose cases `segment_one` reads by itself; the failed ones."""
+    return batch.run(lambda case, beside: None, lambda case, scan: segment_one(case))
+
+
 def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -> Batch:
     """A batch with the defaults of `segment`."""
     values: dict = {
         "classes": CLASSES,
         "fingerprint": None,
         "model": MODEL,
-        "should_stop": lambda: False,
     }
     file_format = str(changes.pop("file_format", "seg.nrrd"))
-    return Batch(find_images(images), out, file_format, events=events, **(values | changes))
+    job = Job(events, torch.device("cpu"), go_on="run the same command again")
+    return Batch(find_images(images), out, file_format, job=job, **(values | changes))

@@ -34,6 +34,9 @@ class MapsHead(nn.Module):
         widths: channels of the maps of each level, finest level first.
     """
 
+    # Parts whose results are worked on class by class, see `backend_cpu.Output`.
+    LAST = ("output", "voxel_output")
+
     def __init__(self, channels: int, classes: int, backbone: BackboneConfig) -> None:
         super().__init__()
         self.trunk = trunk = Trunk(channels, backbone)

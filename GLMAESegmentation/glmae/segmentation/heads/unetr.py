@@ -24,6 +24,8 @@ class UnetrHead(nn.Module):
         feature_size: channels at full resolution; the paper's is 48.
     """
 
+    LAST = ("output",)
+
     def __init__(self, channels: int, classes: int, backbone: BackboneConfig, feature_size: int = FEATURE_SIZE) -> None:
         super().__init__()
         side = backbone.patch_size[0]

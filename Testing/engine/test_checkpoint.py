@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from glmae.errors import ModelError, StorageError
-from glmae.pretraining.checkpoint import (
+from glmae.checkpoint import (
     load_checkpoint,
     named,
     optimiser_state,
@@ -13,6 +12,7 @@ from glmae.pretraining.checkpoint import (
     restore_weights,
     save_checkpoint,
 )
+from glmae.errors import ModelError, StorageError
 
 
 def test_tensors_and_state_come_back_to_the_last_bit(tmp_path):

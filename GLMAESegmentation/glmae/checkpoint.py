@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..backbone.weights import write_weights
-from ..errors import ModelError
-from ..files import last_line
+from .backbone.weights import write_weights
+from .errors import ModelError
+from .files import last_line
 
 STATE = "state"
 OPTIMISER = "optimiser."

@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..files import writing
-from ..scans.cases import find_images, find_labels
-from ..scans.classes import ClassTable
-from ..scans.image import read_channels
-from ..scans.labels import read_label
+from glmae.files import writing
+from glmae.scans.cases import find_images, find_labels
+from glmae.scans.classes import ClassTable
+from glmae.scans.image import read_channels
+from glmae.scans.labels import read_label
 
 BACKGROUND, INK = "#16181d", "#e8eaed"
 # Whichever leaves fewest places empty, the first of them.

@@ -1,0 +1,51 @@
+"""What a command carries through its work: where it reports to and computes, and whether the user wants it to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .devices import choose_device
+from .errors import Stopped
+from .events import Events
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command at work.
+
+    Attributes:
+        events: where to report to.
+        device: where to compute.
+        should_stop: whether the user wants to stop; asked often.
+        go_on: what to do after a stop, for people.
+    """
+
+    events: Events
+    device: torch.device
+    should_stop: Callable[[], bool] = lambda: False
+    go_on: str = "add --resume to go on"
+
+    def check(self) -> None:
+        """Called now and then.
+
+        Raises:
+            Stopped: the user wants to stop.
+        """
+        if self.should_stop():
+            raise Stopped(f"stopped; {self.go_on}")
+
+
+def begin(name: str, device: str, events: Events, should_stop: Callable[[], bool], go_on: str, **fields: Any) -> Job:
+    """Choose the device (see `choose_device`), and report that the command `name` begins, with `fields`.
+
+    Raises:
+        RequestError: the device cannot be used.
+    """
+    chosen, reason = choose_device(device)
+    events.started(name, **fields, device=str(chosen))
+    events.info(reason)
+    return Job(events, chosen, should_stop, go_on)

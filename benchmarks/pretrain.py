@@ -34,7 +34,7 @@ from results_file import ResultsFile
 from glmae.devices import choose_device, precision
 from glmae.errors import GLMAEError, Stopped
 from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from glmae.scans.case import Case
 from glmae.scans.normalisation import Normalisation
 from glmae.scans.preparation import Preparation

@@ -30,7 +30,7 @@ from data_set import read_data_set  # noqa: E402
 
 from glmae.backbone.weights import WEIGHTS, read_weights, write_weights  # noqa: E402
 from glmae.pretraining.configuration import pretrain_config  # noqa: E402
-from glmae.pretraining.job import pretrain  # noqa: E402
+from glmae.pretraining.pretrain import pretrain  # noqa: E402
 from glmae.scans.cases import find_images  # noqa: E402
 from glmae.scans.fingerprint import measure  # noqa: E402
 from glmae.scans.image import read_channels  # noqa: E402

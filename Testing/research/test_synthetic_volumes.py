@@ -7,7 +7,7 @@ from engine.pretraining.sample_scans import small_config
 from scipy.ndimage import gaussian_gradient_magnitude
 
 from glmae.pretraining.configuration import LossWeights
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from research.synthetic_anatomy import LEAST_BODY, Anatomy
 from research.synthetic_appearance import render
 from research.synthetic_label_map import LEAST_VOXELS, LabelMap, Tissue, smooth_field

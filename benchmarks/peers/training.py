@@ -29,7 +29,7 @@ from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
 from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
-from glmae.segmentation.crops import Batch, CropSampler, LabelledScan, crops_device
+from glmae.segmentation.crops import CropBatch, CropSampler, LabelledScan, crops_device
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, plan_crop
 from glmae.segmentation.loss import segmentation_loss
 from glmae.side_streams import batches_ahead
@@ -176,7 +176,7 @@ def train(
     intensity = Intensity()
     network.train()
 
-    def made(step: int) -> Batch:
+    def made(step: int) -> CropBatch:
         return _changed(sampler.batch(step), step, intensity, config)
 
     steps = itertools.count(schedule.done)
@@ -200,7 +200,7 @@ def train(
             companion.follow(network, schedule.done)
 
 
-def _changed(batch: Batch, step: int, intensity: Intensity, config: PeerConfig) -> Batch:
+def _changed(batch: CropBatch, step: int, intensity: Intensity, config: PeerConfig) -> CropBatch:
     """nnU-Net's intensity changes and mirroring, on crops that were rotated and scaled already."""
     images, targets = [], []
     for number, (image, target) in enumerate(zip(batch.image, batch.target, strict=True)):
@@ -208,7 +208,7 @@ def _changed(batch: Batch, step: int, intensity: Intensity, config: PeerConfig) 
         image, target = mirrored(intensity(image, seed), target, config.mirror, seed)
         images.append(image)
         targets.append(target)
-    return Batch(torch.stack(images), torch.stack(targets), batch.annotated)
+    return CropBatch(torch.stack(images), torch.stack(targets), batch.annotated)
 
 
 def _optimiser(network: nn.Module, config: PeerConfig) -> torch.optim.Optimizer:

@@ -8,7 +8,6 @@ followed by a flatten gives on scans in RAS order, and what this backbone does, 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import re
 import warnings
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from ..errors import GLMAEError, ModelError, RequestError
 from ..events import Events, silent
-from ..files import last_line, storage_error
+from ..files import last_line, sha256, storage_error
 from ..model_folder import CARD, WEIGHTS, write_model
 from .presets import PRESETS, BackboneConfig
 from .vision_transformer import VisionTransformer
@@ -102,7 +101,10 @@ def import_checkpoint(file: Path, out: Path, *, events: Events | None = None) ->
     if out.is_dir() and any(out.iterdir()):
         raise RequestError(f"{out} is not empty; choose a new folder with --out")
     encoder = read_checkpoint(file)
-    digest = _sha256(file)
+    try:
+        digest = sha256(file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({last_line(error)}); copy it to another disk") from error
     config, name = encoder.config, SIZES[encoder.config.width].name
     events.started("import-checkpoint")
     sides = " x ".join(str(side) for side in config.patch_size)
@@ -269,18 +271,6 @@ def _shape(value: Any) -> list[int]:
 
 def _shown(value: Any) -> str:
     return str(_shape(value)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def _sha256(file: Path) -> str:
-    """Which file it was, without its name."""
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read ({last_line(error)}); copy it to another disk") from error
-    return digest.hexdigest()
 
 
 def _write(out: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:

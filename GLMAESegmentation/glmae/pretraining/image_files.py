@@ -18,7 +18,7 @@ from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left
 from .configuration import PretrainConfig, planned_config
-from .job import pretrain
+from .pretrain import pretrain
 from .ranks import RankLost, joined
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.

@@ -46,7 +46,7 @@ class LabelledScan:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CropBatch:
     """Crops for one step: image [B, C, I, J, K] float32, target [B, I, J, K] uint8, annotated [B, n] bool."""
 
     image: Tensor
@@ -95,11 +95,11 @@ class CropSampler:
         self._holders = [[i for i, held in enumerate(self._positions) if c in held] for c in range(1, classes + 1)]
         self._drawable = [c for c in range(1, classes + 1) if self._holders[c - 1]]
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> CropBatch:
         """The batch of one step."""
         first = step * self._batch
         crops = [self._crop(np.random.default_rng((self._seed, n)), n) for n in range(first, first + self._batch)]
-        return Batch(
+        return CropBatch(
             image=torch.stack([image for image, _, _ in crops]),
             target=torch.stack([target for _, target, _ in crops]),
             annotated=torch.tensor([self._scans[scan].annotated for _, _, scan in crops], dtype=torch.bool),

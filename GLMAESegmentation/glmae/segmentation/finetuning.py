@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from ..backbone.weights import WEIGHTS
 from ..errors import RequestError
 from ..events import Events, silent
+from ..files import sha256
 from ..job import Job, begin
 from ..model_folder import read_model
 from ..run_folder import RunFolder
@@ -203,20 +203,15 @@ def _request(
         "preparation": None if preparation is None else preparation.to_json(),
         "cases": None if cases is None else list(cases),
         "classes": table.to_json(),
-        "labelled": {case.name: _digest(case.label) for case in labeled if case.label is not None},
+        "labelled": {case.name: sha256(case.label) for case in labeled if case.label is not None},
         "backbone": backbone,
-        "from": None if start is None else _digest(start / WEIGHTS),
+        "from": None if start is None else sha256(start / WEIGHTS),
         "steps": plan.steps,
         "minutes": plan.minutes,
         "folds": plan.folds,
         "seed": plan.seed,
         "settings": settings,
     }
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _trainer(

@@ -7,7 +7,6 @@ batch do not get in each other's way, and an interrupted batch loses nothing. Th
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import whole_file, write_json
+from ..files import sha256, whole_file, write_json
 from ..model_folder import WEIGHTS
 from .flags import Flag
 
@@ -35,11 +34,7 @@ class ModelMark:
     @staticmethod
     def of(folder: Path) -> ModelMark:
         """Of a model folder that was checked."""
-        digest = hashlib.sha256()
-        with (folder / WEIGHTS).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return ModelMark(folder.resolve().name, digest.hexdigest())
+        return ModelMark(folder.resolve().name, sha256(folder / WEIGHTS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from ..events import silent
 from ..job import Job
 from ..schedule import Schedule
 from ..side_streams import batches_ahead
-from .crops import Batch, CropSampler, LabelledScan, crops_device
+from .crops import CropBatch, CropSampler, LabelledScan, crops_device
 from .finetune_config import FinetuneConfig
 from .location_prior import LocationPrior
 from .loss import segmentation_loss
@@ -83,7 +83,7 @@ class Training:
         self._near: list[np.ndarray] | None = None
         if self.location is not None:
             self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
-        self._coming: Generator[Batch, None, None] | None = None  # from the next step on
+        self._coming: Generator[CropBatch, None, None] | None = None  # from the next step on
         self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, gentle))
         self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.averaged: AveragedModel | None = None
@@ -190,7 +190,7 @@ class Training:
             self.optimiser.step()
         return float(loss.detach())
 
-    def _gradients(self, batch: Batch) -> Tensor:
+    def _gradients(self, batch: CropBatch) -> Tensor:
         """Loss and gradients of a batch, in parts if it does not fit as a whole.
 
         The loss cannot be taken apart, its Dice being that of the whole batch. So the parts' logits are computed
@@ -221,12 +221,12 @@ class Training:
             logits: list[Tensor] = self.network(image)
         return logits
 
-    def _loss(self, logits: list[Tensor], batch: Batch) -> Tensor:
+    def _loss(self, logits: list[Tensor], batch: CropBatch) -> Tensor:
         # Classes count alike at first, so that a tiny one is found, and voxels at the end, so that its size is right.
         balance = 1 - self.schedule.fraction
         return segmentation_loss(logits, batch.target.to(self.device), batch.annotated.to(self.device), balance)
 
-    def _batches(self) -> Generator[Batch, None, None]:
+    def _batches(self) -> Generator[CropBatch, None, None]:
         """The batches, from the next step on."""
         config = self.config
         sampler = CropSampler(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from sample_scans import small_config
 
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import measure

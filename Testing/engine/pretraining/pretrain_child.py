@@ -8,7 +8,7 @@ import torch
 from sample_scans import sample_scans, small_config
 
 from glmae.events import json_lines
-from glmae.pretraining import job
+from glmae.pretraining import pretrain as job
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from glmae import devices
 from glmae.errors import GLMAEError
 from glmae.events import json_lines
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.ranks import joined, left
 from glmae.stop_signals import StopSignals
 

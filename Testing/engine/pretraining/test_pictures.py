@@ -12,9 +12,9 @@ from sample_scans import sample_scans, small_config
 
 from glmae.errors import Stopped, StorageError
 from glmae.events import silent
-from glmae.pretraining import job
-from glmae.pretraining.job import pretrain
+from glmae.pretraining import pretrain as job
 from glmae.pretraining.pictures import LOSSES, RECONSTRUCTIONS, draw_losses, draw_pictures, reconstructed
+from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import Run
 from glmae.schedule import Schedule

@@ -15,7 +15,7 @@ from sample_scans import sample_scans
 from glmae import devices
 from glmae.checkpoint import load_checkpoint
 from glmae.errors import GLMAEError, RequestError
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.ranks import RankLost, Ranks, joined, watched
 
 HERE = Path(__file__).parent

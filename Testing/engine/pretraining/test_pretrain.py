@@ -17,9 +17,9 @@ from glmae.backbone.weights import load_backbone, read_weights
 from glmae.checkpoint import load_checkpoint, save_checkpoint
 from glmae.errors import GLMAEError, ModelError, RequestError, Stopped
 from glmae.events import recorded
-from glmae.pretraining import job
+from glmae.pretraining import pretrain as job
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
-from glmae.pretraining.job import pretrain
+from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.views import ScanList
 from glmae.run_folder import RunFolder
 from glmae.schedule import Schedule

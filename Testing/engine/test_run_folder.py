@@ -2,7 +2,7 @@
 
 import pytest
 
-from glmae.errors import RequestError
+from glmae.errors import RequestError, Stopped
 from glmae.run_folder import RunFolder
 
 REQUEST = {"seed": 0, "cases": ["a", "b"], "steps": None}
@@ -63,3 +63,29 @@ def test_a_failure_keeps_the_scores_of_finished_folds_and_the_time_spent(tmp_pat
     (run.unfinished / "cross-validation" / "fold-1" / "scores.json").write_text("{}", encoding="utf-8")
     run.abandon()
     assert RunFolder(tmp_path / "out", REQUEST, resume=True).seconds_spent == 12.5
+
+
+def sitting(run: RunFolder, since: float, error: BaseException | None = None) -> float:
+    """A block that takes 30 seconds and ends with an error, or makes the model; when the run began."""
+    with run.begun(since) as began:
+        assert run.unfinished.is_dir()
+        if error is not None:
+            run.note_seconds(30.0)
+            raise error
+        (run.out / "model.json").write_text("{}", encoding="utf-8")
+    return began
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), Stopped("stopped")])
+def test_a_block_leaves_nothing_after_a_failure_and_all_after_a_stop(tmp_path, error):
+    run = RunFolder(tmp_path / "out", REQUEST, resume=False)
+    with pytest.raises(type(error)):
+        sitting(run, 100.0, error)
+    assert (tmp_path / "out").exists() == isinstance(error, Stopped)
+
+
+def test_a_block_that_made_the_model_ends_the_run_and_sittings_are_added_up(tmp_path):
+    with pytest.raises(Stopped):
+        sitting(RunFolder(tmp_path / "out", REQUEST, resume=False), 100.0, Stopped("stopped"))
+    assert sitting(RunFolder(tmp_path / "out", REQUEST, resume=True), 500.0) == 470.0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.json"]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
 
+from glmae.prefetch import prefetch
 from glmae.scans import parallel
 from glmae.scans.parallel import in_parallel
 
@@ -68,6 +71,23 @@ def test_nothing_new_is_begun_when_the_caller_stops_and_little_is_ahead():
     begun = len(work.begun)
     time.sleep(0.05)
     assert len(work.begun) == begun
+
+
+def test_nothing_is_begun_while_a_failure_is_looked_at():
+    begun: list[int] = []
+
+    def work(item):
+        begun.append(item)
+        if item == 1:
+            raise ValueError("one")
+        return item
+
+    with closing(prefetch(work, itertools.count(), 1, lambda result: 1)) as coming:
+        assert next(coming).result() == 0
+        assert isinstance(next(coming).exception(), ValueError)
+        time.sleep(0.05)
+        assert begun == [0, 1], "whoever tries it again has all the memory"
+        assert next(coming).result() == 2
 
 
 def test_no_items_no_results():

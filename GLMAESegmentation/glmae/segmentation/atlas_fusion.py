@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..scans.classes import IGNORE
-from .crops import LabelledScan
+from .labeled_scan import LabelledScan
 
 # Labels of at most so many scans are kept.
 SCANS = 8

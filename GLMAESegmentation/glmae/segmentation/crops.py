@@ -20,29 +20,13 @@ from .augmentation import (
     source_box,
     source_coordinates,
 )
+from .labeled_scan import LabelledScan
 
 # Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
 # The share of the background crops that lie near the classes.
 NEAR_SHARE = 0.75
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class LabelledScan:
-    """One scan prepared for the network.
-
-    Attributes:
-        image: [C, I, J, K], any float type; may be memory-mapped.
-        label: [I, J, K] uint8, see `scans.labels`.
-        annotated: for each class, whether it was drawn in this scan.
-        spacing: voxel size in mm, [I, J, K].
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    annotated: tuple[bool, ...]
-    spacing: tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from ..job import Job
 from ..schedule import Schedule
 from .evaluation import Score
 from .labelled_cases import LabelledCases, checking
-from .preview import Previews
 from .training import Training
 
 STAGE = "cross-validation"
@@ -103,7 +102,7 @@ def cross_validate(
     deadline: float | None,
     scoring_seconds: float,
     finish: bool,
-    previews: Previews,
+    between_steps: Callable[[Training], None],
     job: Job,
 ) -> list[FoldResult]:
     """Train and score each fold; those that are in `folder` already are taken from there.
@@ -117,7 +116,7 @@ def cross_validate(
         deadline: `time.monotonic` at which all has to be over.
         scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
         finish: begin no fold; those that are in `folder` are all.
-        previews: answered between two steps.
+        between_steps: see `Training.run`.
         job: asked after every step and every window whether to stop.
 
     Returns:
@@ -132,18 +131,17 @@ def cross_validate(
         place = folder / f"fold-{number + 1}"
         result = _stored(place, fold)
         if result is None:
-            began, end = time.monotonic(), None
-            if deadline is not None:
-                end = began + (deadline - began) / (len(folds) - number)
-            if finish or (end is not None and end <= began):
+            if finish or (deadline is not None and deadline <= time.monotonic()):
                 continue
-            minutes = None
-            if end is not None:
-                minutes = max(1.0, end - began - scoring_seconds * len(fold.held_out)) / 60
             try:
-                training = train(fold.training, Schedule(steps if end is None else None, minutes))
+                training, end = train(fold.training, Schedule(steps, None if deadline is None else 1.0)), None
+                if deadline is not None:  # from here on: fitting the head takes seconds
+                    now = time.monotonic()
+                    end = now + (deadline - now) / (len(folds) - number)
+                    left = end - now - scoring_seconds * len(fold.held_out)
+                    training.schedule = Schedule(minutes=max(1.0, left) / 60)
                 checkpoint = place / "checkpoint.safetensors"
-                training.run(checkpoint, job, previews.answer, STAGE, fold=number + 1, folds=len(folds))
+                training.run(checkpoint, job, between_steps, STAGE, fold=number + 1, folds=len(folds))
                 counted = learned_classes(labelled.annotated, fold.training)
                 scores = labelled.score(fold.held_out, training, counted, checking(end, job.should_stop))
             except (Stopped, StorageError):

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..scans.body import body_box
 from ..scans.classes import IGNORE
 from ..scans.resampling import Box
-from .crops import LabelledScan
+from .labeled_scan import LabelledScan
 
 # Places along each axis of the body's box.
 PLACES = 32

@@ -119,7 +119,7 @@ def train_and_score(
             deadline=deadline,
             scoring_seconds=scan_seconds,
             finish=plan.finish,
-            previews=previews,
+            between_steps=previews.answer,
             job=job,
         )
     finally:

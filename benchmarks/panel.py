@@ -1,4 +1,4 @@
-"""How the panel behaves while it works: stalls of the event loop, seconds from Stop to stopped, memory of its process.
+"""How the panel behaves while it works: stalls, seconds from Stop to stopped and from a label to proposals, memory.
 
     python benchmarks/panel.py [--scans 20]
 
@@ -33,7 +33,7 @@ from scene_content import SAMPLES  # noqa: E402
 RESULTS = HERE / "results" / "panel.json"
 LABELLED = ("hippocampus_003", "hippocampus_039")
 LARGE = (512, 512, 200)
-ROWS = ("training", "preview", "pause", "stop", "segmentation", "large scan", "memory")
+JOBS = ("training", "preview", "pause", "stop", "segmentation", "memory")
 
 
 class Stalls:
@@ -107,7 +107,40 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     yield {"what": "memory", "at_rest_mb": at_rest, "peak_mb": memory_mb()}
 
 
-def measure_large(window: ModuleWindow) -> Iterator[dict[str, Any]]:
+def measure_suggest(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
+    """The sample scans are loaded, two of them with labels: Suggest, then accept one proposal after the other."""
+    panel, stalls = window.panel, Stalls()
+    for name in LABELLED:
+        load_scan(name)
+    for path in sorted((SAMPLES / "images").iterdir()):
+        if (name := path.name.removesuffix(".nii.gz")) not in LABELLED:
+            load_scan(name, labeled=False)
+    window.settle(4)
+    window.ui.deviceSelector.currentIndex = 1
+
+    def proposals(labels: int, least: int) -> Callable[[], bool]:
+        def there() -> bool:
+            assert panel.state.failure is None, panel.log
+            return panel.state.suggest.labels == labels and panel.state.suggest.proposed >= least
+
+        return there
+
+    window.click("suggestButton")
+    first = turn_until(window, proposals(2, 1), stalls)
+    wanted = panel.state.suggest.wanted
+    every = first + turn_until(window, proposals(2, wanted), stalls)
+    window.click("nextButton")
+    waits = []
+    for accepted in range(1, 4):
+        window.click("acceptButton")  # the next one is shown, and renewed first
+        waits.append(turn_until(window, proposals(2 + accepted, 1), stalls))
+        turn_until(window, proposals(2 + accepted, wanted - accepted), stalls)
+    window.click("suggestButton")
+    row = {"what": "suggest", "scans": wanted, "seconds_to_first": first, "seconds_to_all": round(every, 2)}
+    yield {**row, "seconds_from_accept_to_next": waits, **stalls.row()}
+
+
+def measure_large(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     """A CT and its label, as they are written for a training: single calls of Slicer."""
     from GLMAESegmentationLib.jobs.case_folder import CaseFolder
     from GLMAESegmentationLib.scene.scene_cases import SceneCase
@@ -146,15 +179,17 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=20, help="to segment (default: 20)")
     options = parser.parse_args()
     results = ResultsFile(RESULTS, ("what",))
-    if all({"what": what} in results for what in ROWS):
+    rows: list[dict[str, Any]] = []
+    for whats, measured in ((("suggest",), measure_suggest), (JOBS, measure), (("large scan",), measure_large)):
+        if any({"what": what} not in results for what in whats):
+            with tempfile.TemporaryDirectory() as folder:
+                new_scene()
+                window = ModuleWindow(Path(folder) / "settings")
+                rows += measured(window, options.scans)
+                window.close()
+    if not rows:
         print(f"{RESULTS} is whole; move it away to measure anew")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        new_scene()
-        window = ModuleWindow(Path(folder) / "settings")
-        rows = list(measure(window, options.scans))
-        window.close()
-        rows += measure_large(window)
     # Here, because it imports torch, which the panel's process must not have had.
     assert "torch" not in sys.modules
     from machine import describe_machine

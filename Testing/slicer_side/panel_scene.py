@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from plain_process import PlainProcess
 from scene_content import SAMPLES
 
 from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 STRUCTURES = {1: ("Anterior", (0.9, 0.5, 0.2)), 2: ("Posterior", (0.2, 0.6, 0.9))}
 
@@ -35,6 +36,27 @@ def load_scan(name: str, labeled: bool = True) -> Any:
             segment.SetName(title)
             segment.SetColor(*color)
     return volume
+
+
+def give_result(stand_in: Path, remove: bool = False) -> None:
+    """Load a labeled scan whose label is what the stand-in engine finds in every scan; `remove` it again."""
+    labeled = load_scan("hippocampus_003")
+    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
+    export_segmentation(drawn, labeled, stand_in.parent / "result.seg.nrrd")
+    for node in (drawn, labeled) if remove else ():
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def segment_with_stand_in(window: Any, tmp_path: Path, names: Sequence[str]) -> None:
+    """Load scans and press Segment, with a model that is called Leber."""
+    for name in names:
+        load_scan(name, labeled=False)
+    window.panel.library.add(write_model(tmp_path / "trained"), "Leber")
+    window.panel.choices.model = "Leber"
+    window.settle()
+    window.click("segmentButton")
+    window.run()
+    window.settle()
 
 
 def draw_in(node: Any) -> None:

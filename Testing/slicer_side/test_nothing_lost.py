@@ -14,13 +14,12 @@ import pytest
 import slicer
 import slicer.util
 from module_window import ModuleWindow
-from panel_scene import draw_in, load_scan, write_model
+from panel_scene import draw_in, give_result, load_scan, segment_with_stand_in, write_model
 
 from GLMAESegmentationLib.jobs.folder import TRAIN, JobFolder, JobRecord
 from GLMAESegmentationLib.models.places import move_here
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.scene.segment_voxels import content_of
-from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 
@@ -28,19 +27,8 @@ NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 @pytest.fixture
 def segmented(window: ModuleWindow, stand_in: Path, tmp_path: Path) -> Iterator[ModuleWindow]:
     """A window with three scans and a result of each."""
-    labeled = load_scan("hippocampus_003")
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
-    export_segmentation(drawn, labeled, stand_in.parent / "result.seg.nrrd")
-    slicer.mrmlScene.RemoveNode(drawn)
-    slicer.mrmlScene.RemoveNode(labeled)
-    for name in NAMES:
-        load_scan(name, labeled=False)
-    window.panel.library.add(write_model(tmp_path / "trained"), "Leber")
-    window.panel.choices.model = "Leber"
-    window.settle()
-    window.click("segmentButton")
-    window.run()
-    window.settle()
+    give_result(stand_in, remove=True)
+    segment_with_stand_in(window, tmp_path, NAMES)
     return window
 
 

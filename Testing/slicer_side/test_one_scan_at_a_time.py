@@ -11,9 +11,7 @@ import pytest
 import slicer
 import slicer.util
 from module_window import MODULE, ModuleWindow
-from panel_scene import load_scan, write_model
-
-from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
+from panel_scene import give_result, load_scan, segment_with_stand_in
 
 NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 UI = ElementTree.parse(MODULE.parent / "Resources" / "UI" / "GLMAESegmentation.ui").getroot()
@@ -29,17 +27,8 @@ def views(scene: Any) -> list[Any]:
 def segmented(window: ModuleWindow, stand_in: Path, tmp_path: Path) -> Iterator[ModuleWindow]:
     """A window with a labeled scan, and three with a result; the last is the one that the model is least sure of."""
     stand_in.write_text("flags", encoding="utf-8")
-    labeled = load_scan("hippocampus_003")
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
-    export_segmentation(drawn, labeled, stand_in.parent / "result.seg.nrrd")
-    for name in NAMES:
-        load_scan(name, labeled=False)
-    window.panel.library.add(write_model(tmp_path / "trained"), "Leber")
-    window.panel.choices.model = "Leber"
-    window.settle()
-    window.click("segmentButton")
-    window.run()
-    window.settle()
+    give_result(stand_in)
+    segment_with_stand_in(window, tmp_path, NAMES)
     return window
 
 

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import slicer
-import slicer.util
 from module_window import ModuleWindow
-from panel_scene import load_scan, write_model
+from panel_scene import give_result, load_scan, segment_with_stand_in
 from PySide6.QtGui import QColor, QFont, QPalette
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QStyle, QTableWidget, QWidget
 from standins.pythonqt import Wrapped, unwrap
-
-from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 DARK = {
     QPalette.ColorRole.Window: (50, 50, 50),
@@ -69,14 +65,9 @@ def test_it_fits_into_700_pixels_and_440_of_width_at_slicers_9_points(
         return layout.totalMinimumSize().width(), layout.totalMinimumHeightForWidth(440)
 
     sizes = [least()]
-    window.panel.library.add(write_model(tmp_path / "model"), "Anterior, Posterior")
-    window.panel.choices.model = "Anterior, Posterior"
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
-    export_segmentation(drawn, slicer.util.getNode("hippocampus_003"), stand_in.parent / "result.seg.nrrd")
+    give_result(stand_in, remove=True)
     stand_in.write_text("flags", encoding="utf-8")
-    window.settle()
-    window.click("segmentButton")
-    window.run()
+    segment_with_stand_in(window, tmp_path, ("hippocampus_230", "hippocampus_299"))
     window.click("nextButton")
     sizes.append(least())
     assert len(window.panel.state.review.splitlines()) == 3  # its doubts are shown

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import slicer
-from panel_scene import follow, load_scan, new_panel, write_model
+from panel_scene import follow, give_result, load_scan, new_panel, write_model
 
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.scan_choice import review_order
-from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 from GLMAESegmentationLib.scene.segmentation_import import is_result
 
 NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
@@ -22,11 +21,7 @@ NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 @pytest.fixture
 def panel(scene: Any, tmp_path: Path, stand_in: Path) -> Iterator[Panel]:
     """Three scans and a model to segment them with."""
-    labeled = load_scan("hippocampus_003")
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", "hippocampus_003 segmentation")
-    export_segmentation(drawn, labeled, stand_in.parent / "result.seg.nrrd")
-    scene.RemoveNode(drawn)
-    scene.RemoveNode(labeled)
+    give_result(stand_in, remove=True)
     for name in NAMES:
         load_scan(name, labeled=False)
     opened = new_panel(scene, tmp_path)

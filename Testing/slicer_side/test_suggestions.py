@@ -12,13 +12,12 @@ import pytest
 import slicer
 import slicer.util
 from module_window import ModuleWindow
-from panel_scene import draw_in, load_scan, new_panel, write_model
+from panel_scene import draw_in, give_result, load_scan, new_panel, write_model
 
 from GLMAESegmentationLib.jobs.folder import TRAIN
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.segment_voxels import content_of
-from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
 NAMES = ("hippocampus_003", "hippocampus_057", "hippocampus_097", "hippocampus_230")
 
@@ -26,10 +25,9 @@ NAMES = ("hippocampus_003", "hippocampus_057", "hippocampus_097", "hippocampus_2
 @pytest.fixture
 def panel(scene: Any, stand_in: Path, tmp_path: Path) -> Iterator[Panel]:
     """One labeled scan, three without a label."""
-    for number, name in enumerate(NAMES):
-        load_scan(name, labeled=number == 0)
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", f"{NAMES[0]} segmentation")
-    export_segmentation(drawn, slicer.util.getNode(NAMES[0]), stand_in.parent / "result.seg.nrrd")
+    give_result(stand_in)
+    for name in NAMES[1:]:
+        load_scan(name, labeled=False)
     opened = new_panel(scene, tmp_path)
     for _ in range(3):
         opened.tick()
@@ -299,10 +297,9 @@ def test_training_beside_it_gives_results_in_the_place_of_proposals(panel: Panel
 
 
 def test_suggest_in_the_window(window: ModuleWindow, stand_in: Path) -> None:
-    for number, name in enumerate(NAMES):
-        load_scan(name, labeled=number == 0)
-    drawn = slicer.util.getFirstNodeByClassByName("vtkMRMLSegmentationNode", f"{NAMES[0]} segmentation")
-    export_segmentation(drawn, slicer.util.getNode(NAMES[0]), stand_in.parent / "result.seg.nrrd")
+    give_result(stand_in)
+    for name in NAMES[1:]:
+        load_scan(name, labeled=False)
     window.settle()
     window.click("suggestButton")
     assert window.ui.suggestButton.checked

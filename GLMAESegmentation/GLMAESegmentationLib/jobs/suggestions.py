@@ -125,6 +125,10 @@ class Suggestions:
         self._cases = CaseFolder(self._folder.cases)
         self._show(())
 
+    def toggle(self, choices: PanelChoices) -> None:
+        """Switch it on, or off."""
+        self.leave() if self.on else self.begin(choices)
+
     def leave(self) -> None:
         """Switch it off. Proposals stay; nothing else of it does."""
         if self._running is not None:

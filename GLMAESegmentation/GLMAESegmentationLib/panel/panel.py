@@ -22,22 +22,21 @@ from ..jobs.label_check import LabelCheck
 from ..jobs.suggestions import Suggestions
 from ..models.chosen import ChosenModel
 from ..models.library import ModelLibrary
-from ..scene.choices import TRAIN as TO_TRAIN
 from ..scene.choices import PanelChoices
 from ..scene.class_overview import drawn_classes
-from ..scene.labeling import segmentation_to_draw
+from ..scene.labeling import segmentation_to_draw, state_part
 from ..scene.region_box import put_around
-from ..scene.scan_choice import review_order, scan_to_preview, scans_to_propose, scans_to_segment, training_scans
+from ..scene.scan_choice import scan_to_preview, scans_to_propose, scans_to_segment, training_scans
 from ..scene.scan_table import Scan, scan_table
-from ..scene.scene_cases import PARTLY_ATTRIBUTE, find_cases
+from ..scene.scene_cases import find_cases
 from ..scene.segment_classes import class_table
 from ..scene.segment_voxels import VoxelCounts
-from ..scene.segmentation_import import Corrections, accept_result, is_result
 from ..scene.volume_table import add_table, as_csv, volume_rows
 from ..setup.set_up import SetUp
 from ..translation import tr as _
 from . import actions as action
 from .aliases import Aliases
+from .review import Review
 from .sentences import listed
 from .state import PanelState
 
@@ -82,31 +81,32 @@ class Panel:
         self._labels = LabelCheck(scene, self.jobs, start)
         self._suggestions = Suggestions(scene, self.jobs, start)
         self._improved = False  # a training has ended, whose model is to replace the proposals
-        self._counts, self._aliases, self._corrections = VoxelCounts(), Aliases(), Corrections()
+        self._counts, self._aliases = VoxelCounts(), Aliases()
+        self._review = Review(scene, lambda: self.choices)
         self._failure: Failure | None = None
         self._note = ""
         self._interrupted = InterruptedJobs(self.jobs, self.library)
         self._model = ChosenModel(self.library, lambda: self.choices)
         self._actions: dict[str, Callable[[Any], str | None]] = {  # they may give a sentence to show
-            action.SUGGEST: self._suggest,
+            action.SUGGEST: lambda value: self._suggestions.toggle(self.choices),
             action.LABEL: self._label,
             action.START_TRAINING: self._train,
-            action.CHECK_LABELS: self._check_labels,
+            action.CHECK_LABELS: lambda value: self._labels.begin(training_scans(self.state.scans), self.choices),
             action.STATE_PART: self._state_part,
             action.PREVIEW: self._preview,
-            action.PAUSE: self._pause,
-            action.STOP: self._stop,
-            action.CONTINUE: self._continue,
-            action.KEEP: self._keep,
-            action.DISCARD: self._discard,
+            action.PAUSE: lambda value: self._job.stop(),
+            action.STOP: lambda value: self._job.stop(keep=True),
+            action.CONTINUE: lambda value: self._job.resume(self._interrupted.take()),
+            action.KEEP: lambda value: self._job.resume(self._interrupted.take(), finish=True),
+            action.DISCARD: self._interrupted.discard,
             action.START_SEGMENTING: self._segment,
-            action.CANCEL: self._pause,
-            action.CANCEL_SCAN: self._cancel_scan,
+            action.CANCEL: lambda value: self._job.stop(),
+            action.CANCEL_SCAN: lambda value: self._job.cancel(self.selected),
             action.RETRY: self._retry,
             action.UNDO: self._undo,
             action.ACCEPT: self._accept,
-            action.CORRECT: self._correct,
-            action.END_DRAWING: self._end_drawing,
+            action.CORRECT: lambda value: self._draw(self._scan(value).result_id, self._scan(value).volume_id),
+            action.END_DRAWING: lambda value: self._draw("", ""),
             action.NEXT: lambda value: self._step(1),
             action.PREVIOUS: lambda value: self._step(-1),
             action.VOLUMES: self._volumes,
@@ -175,7 +175,7 @@ class Panel:
     def question(self, name: str) -> tuple[str, Any]:
         """What to ask before UNDO, DISCARD or DELETE, and what the question is about, to be given to `do`."""
         if name == action.UNDO:
-            nodes = self._undoable()
+            nodes = self._review.removable(self._job.results)
             text = _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays.")
             names = listed([node.GetName() for node in nodes])
             return text.format(n=len(nodes), names=names), tuple(node.GetID() for node in nodes)
@@ -259,7 +259,7 @@ class Panel:
             learned=self._interrupted.learned,
             failure=self._failure or self._set_up.failure or self._job.failure or self._suggestions.failure,
             suggest=self._suggestions.state,
-            undoable=len(self._results_left()),
+            undoable=len(self._review.left(self._job.results)),
             note=self._note or self._set_up.note or self._job.note,
         )
         return self.state
@@ -309,15 +309,12 @@ class Panel:
 
     # Clicks
 
-    def _suggest(self, value: Any) -> None:
-        self._suggestions.leave() if self._suggestions.on else self._suggestions.begin(self.choices)
-
     def _train(self, value: Any) -> None:
         title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
         self._job.train(training_scans(self.state.scans), self.choices, title)
 
     def _segment(self, value: Any) -> None:
-        self._adopt_corrected()
+        self._review.adopt_corrected()
         self.refresh()
         self._job.segment(scans_to_segment(self.state.scans, self.state.model), self.choices)
 
@@ -326,68 +323,31 @@ class Panel:
         again = {scan.volume_id for scan in self._job.queue.with_state("failed", "canceled")}
         self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
 
-    def _check_labels(self, value: Any) -> None:
-        self._labels.begin(training_scans(self.state.scans), self.choices)
-
-    def _state_part(self, value: Any) -> str:
-        scan = self._scan(None)
-        segmentation = self.scene.GetNodeByID(scan.segmentation_id)
-        if scan.partly:
-            segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
-            return _("What is not labeled in {scan} counts as background.").format(scan=scan.name)
-        segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
-        return _("Nothing is learned where {scan} is not labeled.").format(scan=scan.name)
-
     def _preview(self, value: Any) -> None:
         scan = scan_to_preview(self.state.scans, value or self.selected)
         self._job.ask_for_preview(scan, self.choices.region)
 
-    def _pause(self, value: Any) -> None:
-        self._job.stop()
-
-    def _stop(self, value: Any) -> None:
-        self._job.stop(keep=True)
-
-    def _cancel_scan(self, value: Any) -> None:
-        self._job.cancel(self.selected)
-
-    def _continue(self, value: Any) -> None:
-        self._job.resume(self._interrupted.take())
-
-    def _keep(self, value: Any) -> None:
-        self._job.resume(self._interrupted.take(), finish=True)
-
-    def _discard(self, folder: Path) -> None:
-        self._interrupted.discard(folder)
-
     def _undo(self, identifiers: Sequence[str]) -> None:
-        for node in self._undoable():
+        for node in self._review.removable(self._job.results):
             if node.GetID() in identifiers:
                 self.scene.RemoveNode(node)
-        self._adopt_corrected()
+        self._review.adopt_corrected()
         self._job.results, self._job.queue = [], None
 
     def _accept(self, value: Any) -> str:
         scan = self._scan(value)
-        order = [one.volume_id for one in review_order(self.state.scans)]
-        accept_result(self.scene.GetNodeByID(scan.result_id))
-        self.choices.set_role(scan.volume_id, TO_TRAIN)
-        self.choices.choose_label(scan.result_id, [scan.result_id, *(node for node, _name in scan.candidates)])
-        if scan.volume_id in order and len(order) > 1:  # on to the next
-            self.selected = order[(order.index(scan.volume_id) + 1) % len(order)]
+        self.selected = self._review.accept(self.state.scans, scan)
         return _("{scan} is used for training now. Review more results, or press Train.").format(scan=scan.name)
 
-    def _correct(self, value: Any) -> None:
-        scan = self._scan(value)
-        self._drawing = scan.result_id, scan.volume_id
-
-    def _end_drawing(self, value: Any) -> None:
-        self._drawing = ("", "")
+    def _draw(self, segmentation_id: str, volume_id: str) -> None:
+        self._drawing = segmentation_id, volume_id
 
     def _step(self, by: int) -> None:
-        order = [scan.volume_id for scan in review_order(self.state.scans)]
-        place = order.index(self.selected) + by if self.selected in order else min(0, by)
-        self.selected = order[place % len(order)]
+        self.selected = self._review.step(self.state.scans, self.selected, by)
+
+    def _state_part(self, value: Any) -> str:
+        scan = self._scan(None)
+        return state_part(self.scene.GetNodeByID(scan.segmentation_id), scan.name)
 
     def _volumes(self, value: Any) -> str:
         table = add_table(volume_rows(self.state.scans, self.scene), self.scene, _("Volumes of the structures"))
@@ -397,21 +357,9 @@ class Panel:
         scan = self._scan(value)
         volume = self.scene.GetNodeByID(scan.volume_id)
         drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
-        self._drawing = segmentation_to_draw(volume, drawn, self._class_table()).GetID(), scan.volume_id
+        self._draw(segmentation_to_draw(volume, drawn, self._class_table()).GetID(), scan.volume_id)
 
     # What the scene and the disk say
-
-    def _adopt_corrected(self, most: int | None = None) -> int:
-        """Results that the user has changed become labels; how many were looked at, `most` at a time."""
-        looked = 0
-        for node in [node for case in find_cases(self.scene) for node in case.results]:
-            if not self._corrections.known(node):
-                if looked == most:
-                    break
-                looked += 1
-            if self._corrections.corrected(node):
-                accept_result(node)
-        return looked
 
     def _trained(self, name: str) -> None:
         self._model.choose(name)
@@ -426,7 +374,7 @@ class Panel:
 
     def _look_at_labels(self) -> bool:
         """See what was corrected, count what was drawn; whether there was something."""
-        if self._adopt_corrected(most=1):
+        if self._review.adopt_corrected(most=1):
             return True
         for case in find_cases(self.scene, self.choices.labels, self.choices.channels):
             if case.segmentation is not None and self._counts.known(case.segmentation) is None:
@@ -443,11 +391,3 @@ class Panel:
     def _scan(self, volume_id: str | None) -> Scan:
         wanted = volume_id or self.selected
         return next(scan for scan in self.state.scans if scan.volume_id == wanted)
-
-    def _undoable(self) -> list[Any]:
-        """The results of the last segmentation that are still in the scene and were neither accepted nor corrected."""
-        return [node for node in self._results_left() if not self._corrections.corrected(node)]
-
-    def _results_left(self) -> list[Any]:
-        nodes = [self.scene.GetNodeByID(identifier) for identifier in self._job.results]
-        return [node for node in nodes if node is not None and is_result(node)]

@@ -9,6 +9,8 @@ import slicer
 
 from glmae.scans.classes import ClassTable
 
+from ..translation import tr as _
+from .scene_cases import PARTLY_ATTRIBUTE, is_partly_labeled
 from .segment_classes import segment_id_of
 from .segmentation_import import place_beside
 
@@ -22,6 +24,15 @@ def segmentation_to_draw(volume: Any, drawn: Any | None, classes: ClassTable) ->
     node = _new_segmentation(volume) if drawn is None else drawn
     _add_missing(node, classes.with_colors())
     return node
+
+
+def state_part(segmentation: Any, scan: str) -> str:
+    """Say that only the slices, or the box, that hold labels were looked at, or take it back; what follows from it."""
+    if is_partly_labeled(segmentation):
+        segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
+        return _("What is not labeled in {scan} counts as background.").format(scan=scan)
+    segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
+    return _("Nothing is learned where {scan} is not labeled.").format(scan=scan)
 
 
 def _new_segmentation(volume: Any) -> Any:

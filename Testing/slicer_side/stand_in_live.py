@@ -70,7 +70,7 @@ class Live:
     def fit(self, request: dict[str, Any]) -> None:
         say("progress", stage="fit", done=0, total=3, seconds_left=None, request="fit", id=request["id"])
         if behaviour() == "gpu full":
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise MemoryError("there is not enough memory for this request; close other programs or use a smaller scan")
         assert request["cases"]
         for case in request["cases"]:
             assert case in self.names(), case
@@ -103,8 +103,9 @@ class Live:
 def live(words: list[str]) -> int:
     """Answer until the input ends."""
     session = Live(words)
-    say("started", job="live", cases=len(session.names()), device="cpu")
-    say("info", message="Computing on the CPU.")
+    full = behaviour() == "gpu full"
+    say("started", job="live", cases=len(session.names()), device="cuda:0" if full else "cpu")
+    say("info", message="Computing on the GPU." if full else "Computing on the CPU.")
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:

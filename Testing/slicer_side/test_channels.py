@@ -12,7 +12,7 @@ from standins.pythonqt import unwrap
 
 from glmae.scans.cases import find_cases as cases_of_the_engine
 from GLMAESegmentationLib.jobs.case_folder import CaseFolder
-from GLMAESegmentationLib.jobs.training import write_labeled
+from GLMAESegmentationLib.jobs.case_writing import write_labeled
 from GLMAESegmentationLib.scene.choices import PanelChoices
 
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_057", "hippocampus_097")

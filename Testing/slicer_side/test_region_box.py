@@ -17,7 +17,7 @@ from glmae.scans.cases import find_cases
 from glmae.scans.image import read_image
 from glmae.scans.labels import read_label
 from GLMAESegmentationLib.jobs.case_folder import CaseFolder
-from GLMAESegmentationLib.jobs.training import boxes_of
+from GLMAESegmentationLib.jobs.case_writing import boxes_of
 from GLMAESegmentationLib.scene.region_box import region_box
 from GLMAESegmentationLib.scene.scene_cases import SceneCase
 

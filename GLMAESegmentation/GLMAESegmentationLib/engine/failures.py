@@ -102,20 +102,23 @@ def failure_words() -> dict[str, tuple[str, str, str]]:
     }
 
 
-def failure_of(event: Mapping[str, Any] | None, exit_status: int | None, log: Sequence[str]) -> Failure:
+def failure_of(
+    event: Mapping[str, Any] | None, exit_status: int | None, log: Sequence[str], device: str = ""
+) -> Failure:
     """The failure that a job ended with.
 
     Args:
         event: its last event, `failed`, if it came to sending one.
         exit_status: of the process; None when it could not be started or was ended by force.
         log: the lines that the process wrote beside its events.
+        device: what it computed on, as it said; "" while unknown.
     """
     tail = [line for line in log if line.strip()][-40:]
     name, message = (
         ("", "\n".join(tail)) if event is None else (str(event.get("name", "")), str(event.get("message", "")))
     )
     if name == "MemoryError":
-        return _failure("memory")
+        return _failure("memory" if device in ("", "cpu") else "gpu memory")
     for key, sign in _SIGNS:
         if found := re.search(sign, message):
             return _failure(key, found[1].split(".")[0] if found.groups() else "")

@@ -28,8 +28,6 @@ class JobProgress:
         warnings: what the user should know.
         loss: (step, loss) points of the training curve of the model itself.
         held_out: (fold, mean Dice of its held-out cases) points.
-        uncertainty: of the model about a finished case, 0-1: that of the structure that it is least sure of.
-        doubts: what the engine finds doubtful about a finished case, a sentence each; without it, it did not look.
         finished: the fields of the last event of a job that ended by itself.
         failed: the fields of the last event of a job that did not.
     """
@@ -45,8 +43,6 @@ class JobProgress:
     warnings: list[str] = field(default_factory=list)
     loss: list[tuple[float, float]] = field(default_factory=list)
     held_out: list[tuple[float, float]] = field(default_factory=list)
-    uncertainty: dict[str, float] = field(default_factory=dict)
-    doubts: dict[str, list[str]] = field(default_factory=dict)
     finished: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
 
@@ -68,8 +64,6 @@ class JobProgress:
             self._remark(kind, event)
         elif kind == "progress":
             self._progress(event)
-        elif kind == "case":
-            self._case(event)
         elif kind == "fold":
             self._fold_scored(event)
         elif kind == "estimate":
@@ -105,16 +99,11 @@ class JobProgress:
         if loss is not None and not fold:  # the models without some of the scans only give a dot each
             _add(self.loss, float(self.done), loss)
 
-    def _case(self, event: Mapping[str, Any]) -> None:
-        case, (uncertainty, doubts) = event.get("case"), certainty_of(event)
-        if isinstance(case, str) and uncertainty is not None:
-            self.uncertainty[case] = uncertainty
-        if isinstance(case, str) and doubts is not None:
-            self.doubts[case] = doubts
-
 
 def certainty_of(event: Mapping[str, Any]) -> tuple[float | None, list[str] | None]:
-    """What the engine says of a finished case: see `JobProgress.uncertainty` and `.doubts`; None where it does not."""
+    """What the engine says of a result: how unsure it is of the structure that it is least sure of, 0-1, and what is
+    doubtful, a sentence each; None where it does not say.
+    """
     shares, flags = event.get("uncertainty"), event.get("flags")
     known = (
         [share for value in shares.values() if (share := number(value)) is not None]

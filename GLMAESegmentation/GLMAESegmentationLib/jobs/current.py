@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from glmae.errors import GLMAEError, StorageError
+from glmae.errors import GLMAEError
 
 from ..engine.command import EngineCommand
-from ..engine.failures import Failure, failure_of, failure_of_error
+from ..engine.failures import Failure, failure_of_error
 from ..engine.process import EngineProcess
 from ..engine.progress import JobProgress
 from ..models.library import ModelLibrary
 from ..scene.choices import PanelChoices
 from ..scene.scan_table import Scan
-from ..translation import tr as _
-from .case_folder import CaseFolder
-from .folder import FAILED, FINISHED, SEGMENT, TRAIN, JobFolder
-from .label_findings import Finding, findings_of
-from .preview import TrainingPreview
-from .queue import CANCELED, QueuedScan, SegmentationQueue
+from .folder import SEGMENT, TRAIN, JobFolder
 from .running import RunningJob
-from .segmentation import cancel_scan, import_result, new_segmentation, queue_of, write_scans
-from .training import can_be_finished, keep_model, new_training, write_training_cases
+from .segmentation import Segmentation, cancel_scan, new_segmentation
+from .training import Training, can_be_finished, new_training
+
+
+class Job(Protocol):
+    """What the runner asks of each kind of job."""
+
+    def write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None) -> Iterator[int]:
+        """Write its scans and the engine's words into its folder; yields the number written after each."""
+
+    def resume(self, folder: JobFolder) -> None:
+        """Go on with one whose scans are written."""
+
+    def take(self, event: Mapping[str, Any], folder: JobFolder) -> None:
+        """Take in one event of its process."""
+
+    def end(self, folder: JobFolder, told_to_keep: bool) -> str:
+        """It is over, or was stopped; how, in a sentence."""
+
+    def fail(self, folder: JobFolder, failure: Failure) -> None:
+        """It has failed."""
+
+    def cancel(self) -> None:
+        """It was stopped before its process began."""
+
+    def scene_closed(self, under_way: bool) -> bool:
+        """The scene was closed; whether to stop."""
 
 
 class CurrentJob:
@@ -38,20 +57,15 @@ class CurrentJob:
         trained: called with the name of a model that was trained.
 
     Attributes:
+        training: the last or running one, and `segmentation` likewise.
         folder: of the job under way; None without one.
         progress: of the job under way, or the last one.
-        queue: of the segmentation under way, or the last one.
         failure: why the last job failed; None if it did not.
         note: how the last job ended.
         device_reason: what the engine last said about the device.
         memory: bytes that the last training took, and bytes that were free; None while unknown.
-        results: IDs of the segmentations that the last segmentation made.
-        scan_failures: why a scan could not be segmented, by the ID of its volume.
-        findings: what the engine finds odd about the labels of the last training.
         stopping: whether the job was asked to stop.
         finishing: whether the model of a stopped training is being made.
-        preview: of the training under way.
-        drawn: ID of the segmentation that is open for drawing, which nothing replaces.
     """
 
     def __init__(
@@ -62,23 +76,20 @@ class CurrentJob:
         start: Callable[[EngineCommand], EngineProcess],
         trained: Callable[[str], None],
     ) -> None:
+        self.training, self.segmentation = Training(scene, library, trained), Segmentation(scene, library)
         self.folder: JobFolder | None = None
         self.progress: JobProgress | None = None
-        self.queue: SegmentationQueue | None = None
         self.failure: Failure | None = None
         self.note = ""
         self.device_reason = ""
         self.memory: tuple[int, int] | None = None
-        self.results: list[str] = []
-        self.scan_failures: dict[str, str] = {}
-        self.findings: list[Finding] = []
         self.stopping, self.finishing = False, False
-        self.preview, self.drawn = TrainingPreview(), ""
-        self._scene, self._jobs, self._library, self._start, self._trained = scene, jobs, library, start, trained
+        self._kinds: dict[str, Job] = {TRAIN: self.training, SEGMENT: self.segmentation}
+        self._scene, self._jobs, self._library, self._start = scene, jobs, library, start
         self._running: RunningJob | None = None
         self._writing: Iterator[int] | None = None
         self._written = (0, 0)
-        self._files: list[tuple[str, Path]] = []
+        self._events: list[Mapping[str, Any]] = []
         self._log = ""
         self._keep = False
 
@@ -99,10 +110,7 @@ class CurrentJob:
 
     def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str) -> None:
         """Begin to train a model called `title` on labeled scans."""
-        folder = self._begin(new_training(self._jobs, choices, title))
-        self.findings = []
-        self._written = (0, len(scans))
-        self._writing = write_training_cases(folder, scans, self._scene, choices.region)
+        self._write(new_training(self._jobs, choices, title), scans, choices)
 
     def segment(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
         """Begin to segment scans with the chosen model.
@@ -111,14 +119,8 @@ class CurrentJob:
             ModelError: the model cannot be used.
         """
         self._library.card(choices.model)  # whether it can be used
-        model_folder = self._library.path(choices.model)
-        folder = self._begin(new_segmentation(self._jobs, choices.model, model_folder, choices.device, scans))
-        self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name, channels=scan.channels) for scan in scans)
-        self.results = []
-        for scan in scans:
-            self.scan_failures.pop(scan.volume_id, None)
-        self._written = (0, len(scans))
-        self._writing = write_scans(folder, self.queue, self._scene, choices.region)
+        model = self._library.path(choices.model)
+        self._write(new_segmentation(self._jobs, choices.model, model, choices.device, scans), scans, choices)
 
     def resume(self, folder: JobFolder, finish: bool = False) -> None:
         """Go on with an interrupted job, or, to `finish` a training, make the model of what it has learned.
@@ -127,11 +129,9 @@ class CurrentJob:
             ModelError: the model of a segmentation cannot be used any more.
             RequestError: the job's files are damaged.
         """
-        if folder.record.kind == SEGMENT:
-            self._library.card(str(folder.record.details["model"]))  # whether it can be used
-            self.queue = queue_of(folder, self._scene)
-            self.results = []
-        self._run(self._begin(folder), "--finish" if finish else "--resume")
+        self._kinds[folder.record.kind].resume(folder)
+        self._begin(folder)
+        self._run(folder, "--finish" if finish else "--resume")
         self.finishing = finish
 
     def stop(self, keep: bool = False) -> None:
@@ -145,8 +145,7 @@ class CurrentJob:
         if self._running is not None:
             self._running.stop()
         elif self.folder is not None:  # nothing but copies of scans was written yet
-            if self.queue is not None:
-                self.queue.close(CANCELED)
+            self._kinds[self.kind].cancel()
             self.folder.remove()
             self._close()
 
@@ -154,12 +153,12 @@ class CurrentJob:
         """Have a scan segmented by the training under way."""
         volumes = scan.volumes(self._scene)
         if self.folder is not None and volumes:
-            self.preview.ask(self.folder, volumes, region)
+            self.training.preview.ask(self.folder, volumes, region)
 
     def cancel(self, volume_id: str) -> None:
         """Take one waiting scan out of the queue."""
-        if self.folder is not None and self.queue is not None:
-            cancel_scan(self.folder, self.queue, volume_id)
+        if self.folder is not None:
+            cancel_scan(self.folder, self.segmentation.queue, volume_id)
 
     def tick(self) -> None:
         """Move on by one small piece."""
@@ -168,22 +167,17 @@ class CurrentJob:
         try:
             if self._writing is not None:
                 self._write_next()
-            elif self._files:
-                self._take_result(*self._files.pop(0))
             elif self._running is not None:
                 self._follow(self._running)
         except GLMAEError as error:
             self._fail(failure_of_error(error))
 
     def scene_closed(self) -> None:
-        """A training goes on; results of a segmentation have nowhere to go to any more."""
-        self.results, self.note, self.findings, self.failure = [], "", [], None
-        self.preview.remove(self._scene)
-        self.scan_failures.clear()
-        if self.kind == SEGMENT:
-            self.stop()
-        elif self.folder is None:
-            self.queue = None
+        """What was about its nodes is forgotten; a training goes on."""
+        self.note, self.failure = "", None
+        for kind, job in self._kinds.items():
+            if job.scene_closed(self.kind == kind):
+                self.stop()
 
     def leave(self) -> None:
         """Slicer quits or the module is reloaded: a running job is stopped; it can be gone on with the next time."""
@@ -191,14 +185,18 @@ class CurrentJob:
             self._running.leave()
         elif self.folder is not None:
             self.folder.remove()
-        self.preview.remove(self._scene)
+        self.training.preview.remove(self._scene)
         self.folder, self._running, self._writing = None, None, None
 
-    def _begin(self, folder: JobFolder) -> JobFolder:
+    def _write(self, folder: JobFolder, scans: Sequence[Scan], choices: PanelChoices) -> None:
+        self._begin(folder)
+        self._written = (0, len(scans))
+        self._writing = self._kinds[self.kind].write(folder, scans, choices.region)
+
+    def _begin(self, folder: JobFolder) -> None:
         self.folder, self._running, self._writing = folder, None, None
-        self.progress, self.stopping, self.failure, self.note, self._files = JobProgress(), False, None, "", []
+        self.progress, self.stopping, self.failure, self.note, self._events = JobProgress(), False, None, "", []
         self._keep, self.finishing = False, False
-        return folder
 
     def _run(self, folder: JobFolder, option: str = "") -> None:
         self._running = RunningJob(folder, self._start, option)
@@ -215,88 +213,39 @@ class CurrentJob:
             self._run(self.folder)
 
     def _follow(self, running: RunningJob) -> None:
-        for event in running.poll():
-            if event["event"] == "case" and self.queue is not None and self.kind == SEGMENT:
-                case, state = str(event.get("case")), str(event.get("state"))
-                self.queue.case_event(case, state, failure_of(event, None, []).reason if state == "failed" else "")
-                if state in ("done", "skipped") and event.get("file"):
-                    self._files.append((case, Path(str(event["file"]))))
-            elif event["event"] == "warning" and self.kind == TRAIN:
-                self.findings += findings_of(event, CaseFolder.read(running.job.cases).cases)
-            elif event["event"] == "preview":
-                self.preview.take(event, self._scene)
+        if not self._events:
+            self._events = [event for event in running.poll() if event["event"] != "progress"]
+        while self._events:
+            event = self._events.pop(0)
+            self._kinds[self.kind].take(event, running.job)
+            if event["event"] == "case":  # its result may be large
+                break
         self.device_reason = running.progress.device_reason or self.device_reason
         self.memory = running.progress.memory or self.memory
-        if running.ended and not self._files:
+        if running.ended and not self._events:
             self._end(running)
 
-    def _take_result(self, case: str, file: Path) -> None:
-        assert self.folder is not None
-        assert self.queue is not None
-        scan = self.queue.of_case(case)
-        if scan is None or scan.state == CANCELED:
-            return
-        progress = self.progress or JobProgress()
-        told = progress.doubts.get(case, ()), progress.uncertainty.get(case), self.drawn
-        node = import_result(self.folder, self.queue, case, file, self._scene, *told)
-        if node is not None:
-            self.results.append(node.GetID())
-
     def _end(self, running: RunningJob) -> None:
-        folder = running.job
+        folder, log = running.job, running.job.read_log()
         if running.failure is not None:
             self._fail(running.failure)
-        elif folder.record.kind == SEGMENT:
-            self._end_segmentation(folder)
-        elif folder.record.state == FINISHED:
-            log = folder.read_log()
-            name = keep_model(folder, self._library)
-            self._close(log)
-            self.note = _('The model "{name}" is ready. Press Segment.').format(name=name)
-            self._trained(name)
-        elif self._keep and can_be_finished(folder):
+        elif self._keep and running.stopped and can_be_finished(folder):
             self.resume(folder, finish=True)
         else:
             told = self._keep
-            self._close()
-            self.note = (
-                _("Stopped before there was anything to keep as a model. Press Continue to resume.")
-                if told
-                else _("Training paused. Progress is saved; press Continue to resume.")
-            )
-
-    def _end_segmentation(self, folder: JobFolder) -> None:
-        assert self.queue is not None
-        self.queue.close(CANCELED)
-        self._remember_failures()
-        log = folder.read_log()
-        folder.remove()  # the results are in the scene; what failed is tried anew
-        self._close(log)
-        self.note = self.queue.sentence
-        if self.results:
-            self.note += " " + _("Press Next to review them.")
+            self.note = self._kinds[self.kind].end(folder, told)
+            self._close(log)
 
     def _fail(self, failure: Failure) -> None:
         folder = self.folder
         assert folder is not None
-        if self.queue is not None and folder.record.kind == SEGMENT:
-            self.queue.close("failed", failure.sentence)
-            self._remember_failures()
         self.failure = failure
         log = "\n".join([folder.read_log(), failure.sentence])
-        if folder.record.words and folder.record.kind == TRAIN and (not failure.lasting or can_be_finished(folder)):
-            with suppress(StorageError):  # where the disk is full, the job is found by its age
-                folder.update(state=FAILED)
-        else:
-            folder.remove()
+        self._kinds[self.kind].fail(folder, failure)
         self._close(log)
 
     def _close(self, log: str | None = None) -> None:
         self._log = log if log is not None else self.log
-        self.folder, self._running, self._writing, self._files = None, None, None, []
+        self.folder, self._running, self._writing, self._events = None, None, None, []
         self.stopping, self.finishing = False, False
-        self.preview.remove(self._scene)
-
-    def _remember_failures(self) -> None:
-        for scan in self.queue.with_state("failed") if self.queue is not None else ():
-            self.scan_failures[scan.volume_id] = scan.note
+        self.training.preview.remove(self._scene)

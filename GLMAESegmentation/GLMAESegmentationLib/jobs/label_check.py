@@ -16,10 +16,10 @@ from ..scene.scan_table import Scan
 from ..scene.scene_cases import label_stamp
 from ..translation import tr as _
 from .case_folder import CaseFolder
+from .case_writing import write_labeled
 from .folder import CHECK, JobFolder, JobRecord
 from .label_findings import Finding, findings_of
 from .running import RunningJob
-from .training import write_labeled
 
 # Scans of more voxels are checked only when asked to: Slicer stands still while it writes such a label.
 SMALL_SCAN = 20_000_000

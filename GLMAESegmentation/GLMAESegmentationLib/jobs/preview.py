@@ -15,8 +15,8 @@ from ..scene.segment_voxels import segment_arrays
 from ..scene.segmentation_import import RESULT_ATTRIBUTE, import_segmentation
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
+from .case_writing import boxes_of
 from .folder import JobFolder
-from .training import boxes_of
 
 # In these stages the engine answers between two steps.
 STAGES = ("finetune", "cross-validation")

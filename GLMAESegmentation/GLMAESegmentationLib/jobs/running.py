@@ -63,9 +63,9 @@ class RunningJob:
         return self._process is None
 
     @property
-    def state(self) -> str:
-        """As in the job's record: RUNNING, STOPPED, FAILED or FINISHED."""
-        return self.job.record.state
+    def stopped(self) -> bool:
+        """Whether it ended because it was asked to."""
+        return self.job.record.state == STOPPED
 
     def poll(self) -> list[dict[str, Any]]:
         """Take in what came since the last call; the new events."""
@@ -129,7 +129,7 @@ class RunningJob:
         elif self.stopping or (progress.failed or {}).get("name") == Stopped.__name__:
             self._end(None)
         else:
-            self._end(failure_of(progress.failed, status, [*self._stream.other_lines, *self._lines]))
+            self._end(failure_of(progress.failed, status, [*self._stream.other_lines, *self._lines], progress.device))
 
     def _end(self, failure: Failure | None) -> None:
         self.failure, self._process = failure, None

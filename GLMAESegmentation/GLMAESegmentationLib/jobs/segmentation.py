@@ -1,25 +1,27 @@
-"""Segmenting as a job: writes the scans, says what the engine is to do, brings the results into the scene."""
+"""Segmenting: writes the scans, says what the engine is to do, brings the results into the scene."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glmae.errors import GLMAEError, RequestError
 
-from ..engine.failures import sentence
+from ..engine.failures import Failure, failure_of, sentence
+from ..engine.progress import certainty_of
+from ..models.library import ModelLibrary
 from ..scene.proposals import take_proposals_away
 from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, UNCERTAINTY_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
 from ..scene.segmentation_import import import_segmentation
 from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
+from .case_writing import boxes_of
 from .folder import SEGMENT, JobFolder, JobRecord
 from .queue import CANCELED, DONE, FAILED, QueuedScan, SegmentationQueue
-from .training import boxes_of
 
 
 def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, scans: Sequence[Scan]) -> JobFolder:
@@ -34,29 +36,112 @@ def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, sc
     return JobFolder.create(jobs, JobRecord(SEGMENT, title, details=details))
 
 
-def write_scans(job: JobFolder, queue: SegmentationQueue, scene: Any, region: Any | None) -> Iterator[int]:
-    """Write one scan of the queue after the other, then the engine's words; yields the number written after each.
+class Segmentation:
+    """A segmentation as a job: its queue of scans, and their results in the scene.
 
-    A scan that cannot be written fails by itself.
+    Args:
+        scene: the vtkMRMLScene.
+        library: the models.
 
-    Raises:
-        RequestError: none of them can be written.
+    Attributes:
+        queue: of the one under way, or the last one.
+        results: IDs of the segmentations that the last one made.
+        failures: why a scan could not be segmented, by the ID of its volume.
+        drawn: ID of the segmentation that is open for drawing, which nothing replaces.
     """
-    folder = CaseFolder(job.cases)
-    for number, scan in enumerate(queue.open, start=1):
-        volumes = tuple(scene.GetNodeByID(identifier) for identifier in scan.channels or (scan.volume_id,))
-        try:
-            if None in volumes:
-                raise RequestError(_("The scan is no longer in the scene."))
-            case = folder.add(SceneCase(volumes), boxes_of(region, volumes))
-            queue.update(scan.volume_id, case=case.name)
-        except GLMAEError as error:
-            queue.update(scan.volume_id, state=FAILED, note=str(error))
-        yield number
-    if not queue.open:
-        raise RequestError(_("No scan can be segmented; see the reasons in the list."))
-    words = ["segment", "--images", str(folder.images), "--out", str(job.out), *job.record.details["options"]]
-    job.update(words=tuple(words))
+
+    def __init__(self, scene: Any, library: ModelLibrary) -> None:
+        self._scene, self._library = scene, library
+        self.queue = SegmentationQueue()
+        self.results: list[str] = []
+        self.failures: dict[str, str] = {}
+        self.drawn = ""
+
+    def write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None) -> Iterator[int]:
+        """Write one scan after the other, then the engine's words; yields the number written after each.
+
+        A scan that cannot be written fails by itself.
+
+        Raises:
+            RequestError: none of them can be written.
+        """
+        self.queue = SegmentationQueue(QueuedScan(scan.volume_id, scan.name, channels=scan.channels) for scan in scans)
+        self.results = []
+        for scan in scans:
+            self.failures.pop(scan.volume_id, None)
+        return self._write(folder, region)
+
+    def _write(self, folder: JobFolder, region: Any | None) -> Iterator[int]:
+        cases = CaseFolder(folder.cases)
+        for number, scan in enumerate(self.queue.open, start=1):
+            volumes = tuple(self._scene.GetNodeByID(identifier) for identifier in scan.channels or (scan.volume_id,))
+            try:
+                if None in volumes:
+                    raise RequestError(_("The scan is no longer in the scene."))
+                case = cases.add(SceneCase(volumes), boxes_of(region, volumes))
+                self.queue.update(scan.volume_id, case=case.name)
+            except GLMAEError as error:
+                self.queue.update(scan.volume_id, state=FAILED, note=str(error))
+            yield number
+        if not self.queue.open:
+            raise RequestError(_("No scan can be segmented; see the reasons in the list."))
+        words = ["segment", "--images", str(cases.images), "--out", str(folder.out), *folder.record.details["options"]]
+        folder.update(words=tuple(words))
+
+    def resume(self, folder: JobFolder) -> None:
+        """Go on with an interrupted one in the scene as it is now.
+
+        Raises:
+            ModelError: its model cannot be used any more.
+            RequestError: its files are damaged.
+        """
+        self._library.card(str(folder.record.details["model"]))
+        self.queue, self.results = queue_of(folder, self._scene), []
+
+    def take(self, event: Mapping[str, Any], folder: JobFolder) -> None:
+        """Take in what the engine says of a scan; a result is put into the scene."""
+        if event["event"] != "case":
+            return
+        case, state = str(event.get("case")), str(event.get("state"))
+        self.queue.case_event(case, state, failure_of(event, None, []).reason if state == "failed" else "")
+        scan = self.queue.of_case(case)
+        if state in ("done", "skipped") and event.get("file") and scan is not None and scan.state != CANCELED:
+            uncertainty, doubts = certainty_of(event)
+            told = (doubts or (), uncertainty, self.drawn)
+            node = import_result(folder, self.queue, case, Path(str(event["file"])), self._scene, *told)
+            if node is not None:
+                self.results.append(node.GetID())
+
+    def end(self, folder: JobFolder, told_to_keep: bool) -> str:
+        """How it ended, in a sentence. Its results are in the scene; what failed is tried anew."""
+        self.queue.close(CANCELED)
+        self._remember()
+        folder.remove()
+        return " ".join(filter(None, (self.queue.sentence, _("Press Next to review them.") if self.results else "")))
+
+    def fail(self, folder: JobFolder, failure: Failure) -> None:
+        """What is not done has failed, all for this reason."""
+        self.queue.close(FAILED, failure.sentence)
+        self._remember()
+        folder.remove()
+
+    def cancel(self) -> None:
+        """It ends before it has begun."""
+        self.queue.close(CANCELED)
+
+    def forget(self) -> None:
+        """Its results were removed."""
+        self.queue, self.results = SegmentationQueue(), []
+
+    def scene_closed(self, under_way: bool) -> bool:
+        """Forget what was about nodes of the scene; whether to stop: results have nowhere to go to any more."""
+        self.results, self.failures = [], {}
+        if not under_way:
+            self.forget()
+        return under_way
+
+    def _remember(self) -> None:
+        self.failures.update((scan.volume_id, scan.note) for scan in self.queue.with_state(FAILED))
 
 
 def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:

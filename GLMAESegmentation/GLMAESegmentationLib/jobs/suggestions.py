@@ -26,10 +26,10 @@ from ..scene.scene_cases import SceneCase, label_stamp
 from ..scene.segmentation_import import import_segmentation
 from ..translation import tr as _
 from .case_folder import CaseFolder
+from .case_writing import boxes_of
 from .folder import SUGGEST, JobFolder, JobRecord
 from .running import RunningJob
 from .segmentation import describe_result
-from .training import boxes_of
 
 FIT, SEGMENT, AHEAD = "fit", "segment", "ahead"
 
@@ -98,8 +98,8 @@ class Suggestions:
         self._choices: object = None  # of the user, when it began
         self._written: dict[str, _Written] = {}
         self._seen: dict[str, object] = {}  # labels at the last look, written or not
-        self._fitted: object = None  # the labels of the last request to learn
-        self._round = 0  # how often that was done
+        self._fitted: dict[str, tuple[str, object]] = {}  # the labels of the last request to learn
+        self._round, self._labels = 0, 0  # how often that was done, and the last time with how many labels
         self._proposed: dict[str, int] = {}  # the round of each scan's proposal
         self._asked: tuple[int, str, str] | None = None  # number, kind and volume of the request under way
         self._ahead: tuple[int, str] | None = None
@@ -278,9 +278,11 @@ class Suggestions:
             self._end(failure)
 
     def _answer(self, kind: str, volume_id: str, event: Mapping[str, Any], ok: bool) -> None:
-        reason = "" if ok else failure_of(event, None, []).sentence
+        device = self._running.progress.device if self._running is not None else ""
+        reason = "" if ok else failure_of(event, None, [], device).sentence
         if kind == FIT:
-            self._round += ok
+            if ok:
+                self._round, self._labels = self._round + 1, len(self._fitted)
             self._problem = reason
             for one in self._written.values() if ok else ():
                 one.read = one.read or one.case in event.get("cases", ())
@@ -334,8 +336,8 @@ class Suggestions:
             stage=stage,
             scan=scan.name if scan is not None else names.get(volume_id, ""),
             fraction=progress.fraction if progress is not None and progress.total else None,
-            labels=len(self._fitted) if isinstance(self._fitted, dict) else 0,
-            proposed=sum(self._round > 0 and self._proposed.get(one.volume_id) == self._round for one in wanted),
+            labels=self._labels,
+            proposed=0 if stage == FIT else sum(self._proposed.get(one.volume_id) == self._round for one in wanted),
             wanted=len(wanted),
             problem=self._problem,
         )

@@ -1,21 +1,24 @@
-"""Training as a job: writes the labeled scans, says what the engine is to do, keeps the model."""
+"""Training: writes the labeled scans, says what the engine is to do, keeps the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glmae.errors import RequestError
+from glmae.errors import StorageError
 
+from ..engine.failures import Failure
 from ..models.library import ModelLibrary
 from ..scene.choices import BUDGET_MINUTES, PanelChoices
-from ..scene.region_box import Box, region_box
 from ..scene.scan_table import Scan
-from ..scene.scene_cases import SceneCase
 from ..translation import tr as _
 from .case_folder import CaseFolder
-from .folder import TRAIN, JobFolder, JobRecord
+from .case_writing import write_labeled
+from .folder import FAILED, FINISHED, TRAIN, JobFolder, JobRecord
+from .label_findings import Finding, findings_of
+from .preview import TrainingPreview
 
 
 def new_training(jobs: Path, choices: PanelChoices, title: str) -> JobFolder:
@@ -25,49 +28,75 @@ def new_training(jobs: Path, choices: PanelChoices, title: str) -> JobFolder:
     return JobFolder.create(jobs, JobRecord(TRAIN, title, details={"model": title, "options": options}))
 
 
-def write_training_cases(job: JobFolder, scans: Sequence[Scan], scene: Any, region: Any | None) -> Iterator[int]:
-    """Write one scan after the other, then the engine's words; yields the number written after each.
+class Training:
+    """A training as a job: its scans, what its events say, its model.
 
-    Raises:
-        RequestError: a scan was deleted meanwhile, or does not meet the region.
-        ScanError: a scan cannot be written.
+    Args:
+        scene: the vtkMRMLScene.
+        library: where the model goes.
+        trained: called with the name of a model.
+
+    Attributes:
+        findings: what the engine finds odd about the labels of the last one.
+        preview: of the one under way.
     """
-    folder = CaseFolder(job.cases)
-    yield from write_labeled(folder, scans, scene, region)
-    details = job.record.details
-    words = ["finetune", "--images", str(folder.images), "--labels", str(folder.labels), "--out", str(job.out)]
-    job.update(words=(*words, *details["options"]))
 
+    def __init__(self, scene: Any, library: ModelLibrary, trained: Callable[[str], None]) -> None:
+        self._scene, self._library, self._trained = scene, library, trained
+        self.findings: list[Finding] = []
+        self.preview = TrainingPreview()
 
-def write_labeled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region: Any | None) -> Iterator[int]:
-    """Write one labeled scan after the other; yields the number written after each.
+    def write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None) -> Iterator[int]:
+        """Write one scan after the other, then the engine's words; yields the number written after each.
 
-    Raises:
-        RequestError: a scan was deleted meanwhile, or does not meet the region.
-        ScanError: a scan cannot be written.
-    """
-    for number, scan in enumerate(scans, start=1):
-        volumes, segmentation = scan.volumes(scene), scene.GetNodeByID(scan.segmentation_id)
-        if not volumes or segmentation is None:
-            raise RequestError(_("{scan} is no longer in the scene; press Train again.").format(scan=scan.name))
-        folder.add(SceneCase(volumes, segmentation), boxes_of(region, volumes))
-        yield number
+        Raises:
+            RequestError: a scan was deleted meanwhile, or does not meet the region.
+            ScanError: a scan cannot be written.
+        """
+        self.findings = []
+        cases = CaseFolder(folder.cases)
+        yield from write_labeled(cases, scans, self._scene, region)
+        words = ["finetune", "--images", str(cases.images), "--labels", str(cases.labels), "--out", str(folder.out)]
+        folder.update(words=(*words, *folder.record.details["options"]))
 
+    def resume(self, folder: JobFolder) -> None:
+        """Nothing is needed to go on with a training."""
 
-def boxes_of(region: Any | None, volumes: Sequence[Any]) -> list[Box | None]:
-    """The part of each volume inside the region of interest; None for all of it.
+    def take(self, event: Mapping[str, Any], folder: JobFolder) -> None:
+        """Take in what the engine says."""
+        if event["event"] == "warning":
+            self.findings += findings_of(event, CaseFolder.read(folder.cases).cases)
+        elif event["event"] == "preview":
+            self.preview.take(event, self._scene)
 
-    Raises:
-        RequestError: nothing of one lies inside.
-    """
-    boxes = [None if region is None else region_box(region, volume) for volume in volumes]
-    if region is not None and None in boxes:
-        raise RequestError(
-            _('{scan} lies outside of "{region}"; move the region over it, or choose no region.').format(
-                scan=volumes[boxes.index(None)].GetName(), region=region.GetName()
-            )
-        )
-    return boxes
+    def end(self, folder: JobFolder, told_to_keep: bool) -> str:
+        """Keep the model, or what was learned so far; how it ended, in a sentence."""
+        self.preview.remove(self._scene)
+        if folder.record.state == FINISHED:
+            name = keep_model(folder, self._library)
+            self._trained(name)
+            return _('The model "{name}" is ready. Press Segment.').format(name=name)
+        if told_to_keep:
+            return _("Stopped before there was anything to keep as a model. Press Continue to resume.")
+        return _("Training paused. Progress is saved; press Continue to resume.")
+
+    def fail(self, folder: JobFolder, failure: Failure) -> None:
+        """What was learned stays, unless going on would end the same way."""
+        self.preview.remove(self._scene)
+        if folder.record.words and (not failure.lasting or can_be_finished(folder)):
+            with suppress(StorageError):  # where the disk is full, the job is found by its age
+                folder.update(state=FAILED)
+        else:
+            folder.remove()
+
+    def cancel(self) -> None:
+        """It ends before it has begun."""
+
+    def scene_closed(self, under_way: bool) -> bool:
+        """Forget what was about nodes of the scene; whether to stop."""
+        self.findings = []
+        self.preview.remove(self._scene)
+        return False
 
 
 def can_be_finished(job: JobFolder) -> bool:

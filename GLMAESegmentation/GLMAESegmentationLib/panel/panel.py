@@ -175,7 +175,7 @@ class Panel:
     def question(self, name: str) -> tuple[str, Any]:
         """What to ask before UNDO, DISCARD or DELETE, and what the question is about, to be given to `do`."""
         if name == action.UNDO:
-            nodes = self._review.removable(self._job.results)
+            nodes = self._review.removable(self._job.segmentation.results)
             text = _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays.")
             names = listed([node.GetName() for node in nodes])
             return text.format(n=len(nodes), names=names), tuple(node.GetID() for node in nodes)
@@ -194,7 +194,7 @@ class Panel:
             watched: whether the panel is on the screen and nothing is being drawn; else labels are left alone.
         """
         if self.busy:
-            self._job.drawn = self._drawing[0]
+            self._job.segmentation.drawn = self._drawing[0]
             self._job.tick()
             if not self.busy:
                 self._interrupted.look(None, at_once=True)
@@ -213,7 +213,9 @@ class Panel:
         choices = self.choices
         self._model.read()
         cases = find_cases(self.scene, choices.labels, choices.channels)
-        scans = scan_table(cases, choices, self._counts, {**self._suggestions.failures, **self._job.scan_failures})
+        scans = scan_table(
+            cases, choices, self._counts, {**self._suggestions.failures, **self._job.segmentation.failures}
+        )
         self._aliases.see(scan.name for scan in scans)
         if self.selected not in {scan.volume_id for scan in scans}:
             self.selected = ""
@@ -222,10 +224,11 @@ class Panel:
         region = choices.region
         checked = self._labels.holds(training_scans(scans), choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
+        findings = self._labels.findings if checked else self._job.training.findings
         self.state = PanelState(
             scans=tuple(scans),
             classes=tuple(drawn_classes(training_scans(scans), self.scene)),
-            findings=tuple(asked.findings),
+            findings=tuple(findings),
             checked=checked,
             checking_labels=self._labels.running,
             problem=self._labels.problem if checked else "",
@@ -249,17 +252,17 @@ class Panel:
             preparing=self._job.preparing,
             stopping=self._job.stopping,
             finishing=self._job.finishing,
-            preview=self._job.preview.sentence,
-            preview_asked=self._job.preview.asked,
-            preview_of=self._job.preview.node_id,
-            preview_scan=self._job.preview.volume_id,
+            preview=self._job.training.preview.sentence,
+            preview_asked=self._job.training.preview.asked,
+            preview_of=self._job.training.preview.node_id,
+            preview_scan=self._job.training.preview.volume_id,
             progress=None if self._job.progress is None else self._job.progress.copy(),
-            queue=() if self._job.queue is None else self._job.queue.scans,
+            queue=self._job.segmentation.queue.scans,
             interrupted=tuple(self._interrupted.titles),
             learned=self._interrupted.learned,
             failure=self._failure or self._set_up.failure or self._job.failure or self._suggestions.failure,
             suggest=self._suggestions.state,
-            undoable=len(self._review.left(self._job.results)),
+            undoable=len(self._review.left(self._job.segmentation.results)),
             note=self._note or self._set_up.note or self._job.note,
         )
         return self.state
@@ -319,8 +322,7 @@ class Panel:
         self._job.segment(scans_to_segment(self.state.scans, self.state.model), self.choices)
 
     def _retry(self, value: Any) -> None:
-        assert self._job.queue is not None
-        again = {scan.volume_id for scan in self._job.queue.with_state("failed", "canceled")}
+        again = {scan.volume_id for scan in self._job.segmentation.queue.with_state("failed", "canceled")}
         self._job.segment([scan for scan in self.state.scans if scan.volume_id in again], self.choices)
 
     def _preview(self, value: Any) -> None:
@@ -328,11 +330,11 @@ class Panel:
         self._job.ask_for_preview(scan, self.choices.region)
 
     def _undo(self, identifiers: Sequence[str]) -> None:
-        for node in self._review.removable(self._job.results):
+        for node in self._review.removable(self._job.segmentation.results):
             if node.GetID() in identifiers:
                 self.scene.RemoveNode(node)
         self._review.adopt_corrected()
-        self._job.results, self._job.queue = [], None
+        self._job.segmentation.forget()
 
     def _accept(self, value: Any) -> str:
         scan = self._scan(value)

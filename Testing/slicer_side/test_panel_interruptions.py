@@ -24,7 +24,7 @@ def training(window: ModuleWindow, stand_in: Path) -> ModuleWindow:
 
 def test_what_is_shown_while_training(training: ModuleWindow) -> None:
     ui = training.ui
-    assert ui.nextStepLabel.text.startswith("Training (")
+    assert training.panel.state.step == "job"
     assert ui.trainProgress.visible
     assert ui.curveLabel.visible
     assert ui.stopButton.enabled
@@ -91,7 +91,8 @@ def test_a_failure_is_shown_and_its_log_copied(window: ModuleWindow, stand_in: P
     ui = window.ui
     window.picture(Path(os.environ.get("GLMAE_SCREENSHOTS", stand_in.parent)) / "failed.png")
     assert ui.failureFrame.visible
-    assert ui.failureLabel.text.startswith("Out of GPU memory: ")
+    assert window.panel.state.failure.key == "gpu memory"
+    assert ui.failureLabel.text == window.panel.state.failure.sentence
     assert ui.trainButton.enabled
     window.click("copyLogButton")
     copied = window.qt.QApplication.clipboard().text()

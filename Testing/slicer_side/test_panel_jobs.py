@@ -48,7 +48,7 @@ def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: 
     follow(panel, lambda: len(panel.state.loss) > 1, 300)
     began = time.monotonic()
     panel.do(action.PAUSE)
-    assert panel.state.progress_sentence == "Stopping. Finished work is kept."
+    assert panel.state.stopping
     follow(panel)
     assert time.monotonic() - began < 5
     assert panel.state.failure is None
@@ -72,7 +72,7 @@ def test_stop_makes_the_model_of_what_was_learned_so_far(panel: Panel, scene: An
     panel.do(action.START_TRAINING)
     follow(panel, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 1)
     panel.do(action.STOP)
-    follow(panel, lambda: "Finishing" in panel.state.progress_sentence)
+    follow(panel, lambda: panel.state.finishing)
     assert panel.busy, panel.log
     assert action.STOP not in panel.state.enabled
     follow(panel)
@@ -89,7 +89,7 @@ def test_what_was_learned_before_a_pause_can_be_kept(panel: Panel, stand_in: Pat
     follow(panel, lambda: len(panel.state.loss) > 1)
     panel.do(action.PAUSE)
     follow(panel)
-    assert panel.state.next_step == "Training paused. Progress is saved; press Continue to resume."
+    assert panel.state.step == "note"
     assert {action.CONTINUE, action.KEEP, action.DISCARD} <= panel.state.enabled
     panel.do(action.KEEP)
     follow(panel)
@@ -103,7 +103,7 @@ def test_stop_before_anything_was_learned_says_so(panel: Panel, stand_in: Path) 
     next(panel.jobs.rglob("checkpoint.safetensors")).unlink()
     panel.do(action.STOP)
     follow(panel)
-    assert panel.state.next_step.startswith("Stopped before there was anything to keep as a model.")
+    assert panel.state.step == "note"
     assert action.CONTINUE in panel.state.enabled
     assert panel.state.models == ()
 
@@ -111,8 +111,7 @@ def test_stop_before_anything_was_learned_says_so(panel: Panel, stand_in: Path) 
 def test_progress_is_told_and_stopping_is_quick(panel: Panel, stand_in: Path) -> None:
     panel.do(action.START_TRAINING)
     follow(panel, lambda: len(panel.state.loss) > 3)
-    assert panel.state.progress_sentence.startswith("Training (")
-    assert "about 1 minute left" in panel.state.progress_sentence
+    assert (panel.state.progress.stage, panel.state.progress.seconds_left) == ("finetune", 60)
     assert "Computing on the CPU." in panel.state.train_details
     assert action.START_TRAINING not in panel.state.enabled
     panel.do(action.PAUSE)
@@ -142,23 +141,14 @@ def test_a_long_step_is_broken_off_and_what_was_learned_before_it_is_kept(panel:
     assert {action.CONTINUE, action.KEEP} <= panel.state.enabled
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "name", "words"),
-    [
-        ("crash", "The engine ended unexpectedly", "segmentation violation"),
-        ("gpu", "Out of GPU memory", "Processor (CPU)"),
-        ("disk", "No space on the disk", "Free some space"),
-    ],
-)
-def test_failures_have_a_name_a_cause_and_a_remedy(
-    panel: Panel, stand_in: Path, behaviour: str, name: str, words: str
-) -> None:
+@pytest.mark.parametrize(("behaviour", "key"), [("crash", "crashed"), ("gpu", "gpu memory"), ("disk", "disk full")])
+def test_failures_have_a_name_a_cause_and_a_remedy(panel: Panel, stand_in: Path, behaviour: str, key: str) -> None:
     stand_in.write_text(behaviour, encoding="utf-8")
     panel.do(action.START_TRAINING)
     follow(panel)
     assert panel.state.failure is not None
-    assert panel.state.failure.name == name
-    assert words in panel.state.failure.sentence
+    assert panel.state.failure.key == key
+    assert panel.state.failure.remedy
     assert panel.state.failure.sentence in panel.log
     assert action.COPY_LOG in panel.state.enabled
     assert action.START_TRAINING in panel.state.enabled
@@ -248,7 +238,7 @@ def test_a_disk_that_is_full_while_the_job_runs(
         panel.do(action.PAUSE)
         follow(panel)
     assert panel.state.failure is not None
-    assert panel.state.failure.name == "No space on the disk"
+    assert panel.state.failure.key == "disk full"
     (job,) = all_jobs(panel.jobs)
     os.utime(job.alive, (time.time() - 60,) * 2)
     assert new_panel(scene, tmp_path).state.interrupted == ("Anterior, Posterior",)

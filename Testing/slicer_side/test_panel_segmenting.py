@@ -44,7 +44,7 @@ def test_results_are_new_nodes_and_can_be_undone(panel: Panel) -> None:
     panel.do(action.START_SEGMENTING)
     follow(panel)
     assert queue(panel) == ["done"] * 3
-    assert panel.state.next_step.startswith("Segmented 3 of 3 scans. Press Next")
+    assert panel.state.step == "note"
     assert [node.GetName() for node in results()] == [f"{name} segmentation (GLMAE)" for name in NAMES]
     assert not list(panel.jobs.iterdir())
     panel.do(action.ACCEPT, panel.state.scans[0].volume_id)
@@ -153,7 +153,7 @@ def test_a_damaged_model_is_a_sentence(panel: Panel) -> None:
     (panel.library.path("Leber") / "weights.safetensors").write_bytes(b"x")
     panel.do(action.START_SEGMENTING)
     assert panel.state.failure is not None
-    assert panel.state.failure.name == "The model cannot be used"
+    assert panel.state.failure.key == "ModelError"
     assert not panel.busy
 
 

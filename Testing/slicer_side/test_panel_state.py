@@ -274,31 +274,33 @@ def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "status", "log", "name", "words"),
+    ("event", "status", "log", "key", "words"),
     [
-        (("MemoryError", "there is not enough memory"), 1, (), "Out of memory", "limit the scans to a region"),
-        (("StorageError", "x: the disk is full; free some space"), 1, (), "No space on the disk", "Free some space"),
-        (("ScanError", "case-01 is damaged; load it again"), 2, (), "A scan cannot be used", "case-01 is damaged"),
-        (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "The GPU cannot be used", "Processor (CPU)"),
-        (
-            None,
-            1,
-            ["ModuleNotFoundError: No module named 'monai.losses'"],
-            "A Python package is missing",
-            "monai is not",
-        ),
-        (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "Out of GPU memory", "Processor (CPU)"),
-        (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "The GPU cannot be used", "driver"),
-        (None, 1, ["OSError: [Errno 28] No space left on device"], "No space on the disk", "Free some space"),
-        (None, None, ["one", "two"], "The engine ended unexpectedly", "Its last lines: one / two"),
-        (None, 139, [], "The engine ended unexpectedly", "with status 139"),
+        (("MemoryError", "there is not enough memory"), 1, (), "memory", ""),
+        (("StorageError", "x: the disk is full; free some space"), 1, (), "disk full", ""),
+        (("ScanError", "case-01 is damaged; load it again"), 2, (), "ScanError", "case-01 is damaged"),
+        (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "gpu", ""),
+        (("Unforeseen", "x"), 2, (), "failed", "X."),
+        (None, 1, ["ModuleNotFoundError: No module named 'monai.losses'"], "package missing", "monai"),
+        (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "gpu memory", ""),
+        (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "gpu", ""),
+        (None, 1, ["OSError: [Errno 28] No space left on device"], "disk full", ""),
+        (None, None, ["one", "two"], "crashed", "one / two"),
+        (None, 139, [], "crashed", "139"),
     ],
 )
-def test_failures(event: Any, status: int | None, log: list[str], name: str, words: str) -> None:
+def test_failures(event: Any, status: int | None, log: list[str], key: str, words: str) -> None:
     fields = None if event is None else {"event": "failed", "name": event[0], "message": event[1]}
     failure = failure_of(fields, status, log)
-    assert failure.name == name
-    assert words in failure.sentence
+    assert failure.key == key
+    assert words in failure.cause
+    assert "{" not in failure.sentence
+
+
+def test_memory_that_is_short_on_a_gpu_is_the_gpus() -> None:
+    short = {"event": "failed", "name": "MemoryError", "message": "there is not enough memory"}
+    assert failure_of(short, 1, (), "cuda:0").key == "gpu memory"
+    assert failure_of(short, 1, (), "cpu").key == "memory"
 
 
 def test_the_queue() -> None:

@@ -29,7 +29,7 @@ class Checkpoint:
 
     Attributes:
         tensors: by name, on the CPU.
-        state: JSON-serialisable values.
+        state: JSON-serializable values.
     """
 
     tensors: dict[str, Tensor]
@@ -46,7 +46,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     Args:
         path: file to write.
         tensors: any device; no two may share memory.
-        state: JSON-serialisable values; floats are kept to the last bit.
+        state: JSON-serializable values; floats are kept to the last bit.
 
     Raises:
         StorageError: the file cannot be written.
@@ -80,7 +80,7 @@ def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimiser's moments as flat tensors `optimiser.PARAMETER.NAME`, and its groups as JSON values."""
+    """An optimizer's moments as flat tensors `optimiser.PARAMETER.NAME`, and its groups as JSON values."""
     content = optimiser.state_dict()
     tensors = {
         f"{OPTIMISER}{parameter}.{name}": torch.as_tensor(value)
@@ -106,7 +106,7 @@ def restore_optimiser(
     try:
         optimiser.load_state_dict({"state": state, "param_groups": groups})
     except (ValueError, KeyError) as error:
-        raise ModelError(f"the checkpoint's optimiser does not fit this network ({last_line(error)})") from error
+        raise ModelError(f"the checkpoint's optimizer does not fit this network ({last_line(error)})") from error
 
 
 def restore_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -21,7 +21,7 @@ class Events:
         self._sink, self._lock = sink, RLock()
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event; `fields` must be JSON-serialisable."""
+        """Send one event; `fields` must be JSON-serializable."""
         with self._lock:
             self._sink({"event": event, **fields})
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Wavelengths run from 2 pi to 2 pi x 30 tokens (our choice). With the 10,000 of arXiv 1706.03762, meant for long texts,
-# two thirds of the entries hardly change within a scan, and reconstruction is learnt later.
+# two thirds of the entries hardly change within a scan, and reconstruction is learned later.
 LONGEST = 30.0
 
 
 def sine_cosine_positions(width: int, grid: Sequence[int], patch_size: Sequence[int]) -> Tensor:
     """The position table of a grid of tokens, with a row of zeros for CLS in front.
 
-    A position is the centre of the patch, counted in the longest side of the patch, so that patches of 8 x 8 x 4 and
+    A position is the center of the patch, counted in the longest side of the patch, so that patches of 8 x 8 x 4 and
     8 x 8 x 8 voxels agree on where a voxel is. With cubic patches it is the index of the token. Of the `width` entries
     each axis gets width // 6 sines, then as many cosines, in the order I, J, K; the rest is zero.
 
@@ -45,7 +45,7 @@ def sine_cosine_positions(width: int, grid: Sequence[int], patch_size: Sequence[
 
 
 def interpolate_positions(table: Tensor, grid: Sequence[int], to_grid: Sequence[int]) -> Tensor:
-    """A learnt or foreign position table, resized trilinearly to another grid; the CLS row is kept.
+    """A learned or foreign position table, resized trilinearly to another grid; the CLS row is kept.
 
     Args:
         table: [1, 1 + tokens, width] for `grid`.

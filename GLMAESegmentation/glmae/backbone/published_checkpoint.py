@@ -28,7 +28,7 @@ from .presets import PRESETS, BackboneConfig
 from .vision_transformer import VisionTransformer
 from .weights import PROJECTION, write_weights
 
-# Where the weights lie, in the order in which they are looked for; DINO keeps the optimiser and the rest beside them.
+# Where the weights lie, in the order in which they are looked for; DINO keeps the optimizer and the rest beside them.
 LAYOUTS = ("student", "state_dict", "model")
 PREFIXES = ("module.backbone.", "backbone.", "module.", "")
 # The parts of pre-training that may stand beside the encoder: `head.mlp.0.weight`, `mask_token`, `decoder_blocks.0...`.
@@ -65,7 +65,7 @@ class PublishedEncoder:
     """What was read.
 
     Attributes:
-        config: the encoder's shape, recognised from its tensors.
+        config: the encoder's shape, recognized from its tensors.
         tensors: the encoder's weights by our names, as they are in the file.
         layout: the key that held them; empty for a bare file.
         prefix: what stood before the encoder's names.
@@ -85,7 +85,7 @@ def import_checkpoint(file: Path, out: Path, *, events: Events | None = None) ->
     Args:
         file: the checkpoint, a file written by torch.save.
         out: folder to make; an empty one is taken, anything else is left alone.
-        events: told what was recognised.
+        events: told what was recognized.
 
     Returns:
         The folder: weights.safetensors and, last, model.json.
@@ -109,7 +109,7 @@ def import_checkpoint(file: Path, out: Path, *, events: Events | None = None) ->
     events.started("import-checkpoint")
     sides = " x ".join(str(side) for side in config.patch_size)
     events.info(
-        f"Recognised {name}: {config.depth} blocks, {config.heads} heads, patches of {sides} voxels, "
+        f"Recognized {name}: {config.depth} blocks, {config.heads} heads, patches of {sides} voxels, "
         f"{config.channels} channel(s), positions for {' x '.join(str(side) for side in config.grid)} patches."
     )
     if encoder.other:
@@ -166,7 +166,7 @@ def _content(file: Path) -> Any:
     if not file.is_file():
         raise RequestError(f"{file} does not exist or is no file; choose the checkpoint that you downloaded")
     try:
-        # Mapped, so that the optimiser and the teacher of a large checkpoint are never read.
+        # Mapped, so that the optimizer and the teacher of a large checkpoint are never read.
         mapped = zipfile.is_zipfile(file)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle's protocols, no concern of the user

@@ -42,7 +42,7 @@ class VisionTransformer(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, cls_only: bool = False) -> Tensor:
-        """Normalised tokens, CLS first.
+        """Normalized tokens, CLS first.
 
         Args:
             x: [B, C, I, J, K]; each side a multiple of the patch.
@@ -67,7 +67,7 @@ class VisionTransformer(nn.Module):
 
         Args:
             x: [B, C, I, J, K]; each side a multiple of the patch.
-            after: blocks, 0-based, each at most once; the last block's map is normalised. Later blocks are not run.
+            after: blocks, 0-based, each at most once; the last block's map is normalized. Later blocks are not run.
 
         Returns:
             One [B, width, i, j, k] for each entry of `after`, in its order.
@@ -132,7 +132,7 @@ class PatchEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on normalised tokens and added to them."""
+    """Attention and MLP, each on normalized tokens and added to them."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ def patches(x: Tensor, patch_size: Sequence[int], keep: Tensor | None = None) ->
 
 
 def initialise(module: nn.Module) -> None:
-    """MAE's initialisation: Xavier uniform for linear layers and the patch projection, zero biases."""
+    """MAE's initialization: Xavier uniform for linear layers and the patch projection, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv3d):
             nn.init.xavier_uniform_(part.weight.view(len(part.weight), -1))

@@ -178,7 +178,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         StorageError: the file cannot be written.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # Serialised here and written by Python, because safetensors' own writer hides why the system refused.
+    # Serialized here and written by Python, because safetensors' own writer hides why the system refused.
     content = save(on_cpu, metadata=dict(header or {}))
     with whole_file(path) as temporary:
         temporary.write_bytes(content)

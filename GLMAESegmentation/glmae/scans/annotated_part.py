@@ -1,4 +1,4 @@
-"""A guess which part of a scan was labelled at all, from the shape of its labels; people confirm it, nobody else."""
+"""A guess which part of a scan was labeled at all, from the shape of its labels; people confirm it, nobody else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEWEST_SCANS = 3
 
 
 def guess_region(label: sitk.Image) -> Region | None:
-    """The slices, or the box, that seem to have been labelled; None where the labels look complete.
+    """The slices, or the box, that seem to have been labeled; None where the labels look complete.
 
     Slices: labels lie in single slices along one axis with empty ones between them, and are much wider than these are
     thick. Box: labels end abruptly along an axis, inside the image.

@@ -28,7 +28,7 @@ class Case:
         images: one file, DICOM series, or folder with one, for each channel; the first gives the grid.
         label: a label map or a Slicer segmentation.
         annotated: names of the classes that were drawn in this case; None: those that its label holds.
-        region: the part of the scan that was labelled; None: all of it.
+        region: the part of the scan that was labeled; None: all of it.
         classes: what the values of this case's label map mean; None: as in the table of the whole job.
         unknown: the value in this case's label map of voxels of which nothing is known.
         missing: places, among the channels of the job, of those that this case lacks; `images` are the others.
@@ -73,7 +73,7 @@ def usual_channels(cases: Sequence[Case]) -> tuple[tuple[str, ...], int]:
 
 
 def with_missing(cases: Sequence[Case]) -> list[Case]:
-    """The labelled ones among the cases know which of the usual channels they lack, if all that they have is usual."""
+    """The labeled ones among the cases know which of the usual channels they lack, if all that they have is usual."""
     labelled = [case for case in cases if case.label is not None]
     if len(labelled) < 2:
         return list(cases)

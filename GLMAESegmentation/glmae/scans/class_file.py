@@ -23,7 +23,7 @@ class ClassFile:
     Attributes:
         classes: the classes, in the order of the file; None where it leaves them to the labels.
         annotated: for some cases, the values of the classes that were drawn there.
-        region: for some cases, the part of the scan that was labelled.
+        region: for some cases, the part of the scan that was labeled.
         unknown: the value of voxels of which nothing is known.
     """
 
@@ -36,7 +36,7 @@ class ClassFile:
 def read_class_file(path: Path) -> ClassFile:
     """Read a class file; its form is in docs (`{"classes": [...], "annotated": {...}, "region": {...}}`).
 
-    Without `classes` it says of some cases which part was labelled, and the labels name the classes.
+    Without `classes` it says of some cases which part was labeled, and the labels name the classes.
 
     A dataset.json of Decathlon or nnU-Net is read, too: its `labels` name the classes, `ignore` the unknown part.
 

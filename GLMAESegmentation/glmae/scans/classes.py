@@ -1,4 +1,4 @@
-"""The structures that a model knows: their label values, names, colours and terminology."""
+"""The structures that a model knows: their label values, names, colors and terminology."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class ClassTable:
         return ClassTable(tuple(entry for number, entry in enumerate(self.classes, start=1) if number in kept))
 
     def with_colors(self) -> ClassTable:
-        """The same classes, with a distinct colour wherever none is given."""
+        """The same classes, with a distinct color wherever none is given."""
         free = iter(default_colors(len(self.classes), [entry.color for entry in self.classes if entry.color]))
         return ClassTable(
             tuple(entry if entry.color else dataclasses.replace(entry, color=next(free)) for entry in self.classes)
@@ -201,7 +201,7 @@ def merge(tables: Sequence[ClassTable]) -> ClassTable:
 
 
 def default_colors(count: int, taken: Sequence[tuple[float, float, float]] = ()) -> list[tuple[float, float, float]]:
-    """`count` colours (red, green, blue, 0-1) that differ from each other and from those `taken`."""
+    """`count` colors (red, green, blue, 0-1) that differ from each other and from those `taken`."""
     used, colors = list(taken), list[tuple[float, float, float]]()
     for number in itertools.count():
         if len(colors) == count:

@@ -34,8 +34,8 @@ class Geometry:
 
     Attributes:
         size: voxels along the index axes I, J, K.
-        spacing: distance of neighbouring voxel centres along I, J, K, mm.
-        origin: centre of voxel (0, 0, 0), LPS mm.
+        spacing: distance of neighboring voxel centers along I, J, K, mm.
+        origin: center of voxel (0, 0, 0), LPS mm.
         direction: 3x3 matrix, row by row; its columns are the unit vectors of I, J, K in LPS.
     """
 
@@ -74,7 +74,7 @@ class Geometry:
         return np.linalg.solve(self._matrix(), offset) / np.asarray(self.spacing)
 
     def corners(self) -> np.ndarray:
-        """The 8 corners of the box that the voxels fill (not their centres), LPS mm, [8, 3]; I varies slowest."""
+        """The 8 corners of the box that the voxels fill (not their centers), LPS mm, [8, 3]; I varies slowest."""
         edges = [(-0.5, size - 0.5) for size in self.size]
         return np.stack([self.point(corner) for corner in itertools.product(*edges)])
 
@@ -121,7 +121,7 @@ class Geometry:
         return Geometry(_triple(int(n) for n in size), self.spacing, origin, self.direction)
 
     def resized(self, spacing: Sequence[float]) -> Geometry:
-        """A grid of another spacing (mm) over the same box, with the same centre; at least one voxel along an axis."""
+        """A grid of another spacing (mm) over the same box, with the same center; at least one voxel along an axis."""
         extent = [n * old for n, old in zip(self.size, self.spacing, strict=True)]
         size = [max(1, round(length / new)) for length, new in zip(extent, spacing, strict=True)]
         first = [

@@ -96,7 +96,7 @@ def inspect_labels(
     events: Events | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[list[Finding], dict[str, str]]:
-    """Read each labelled scan once, and say what is odd about it by itself and beside the others.
+    """Read each labeled scan once, and say what is odd about it by itself and beside the others.
 
     Args:
         cases: of one job; those without a label are passed over.
@@ -163,7 +163,7 @@ def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> lis
     if shape.voxels < _FEW_VOXELS:
         found.append(
             f"case {case}: {name!r} has only {shape.voxels} voxels ({shape.voxels * grid.voxel_volume:.3g} mm3); it is "
-            "trained on as it is, but so few are seldom learnt well, and a score on them says little."
+            "trained on as it is, but so few are seldom learned well, and a score on them says little."
         )
     islands = [
         f"case {case}: {name!r} has {island.voxels} voxels far from all the rest, near voxel {list(island.index)}; "
@@ -185,7 +185,7 @@ def _empty_segments(
             "empty",
             "warning",
             f"case {case.name}: the segment {name!r} is empty; it counts as not drawn in this case, so nothing is "
-            "learnt about it here.",
+            "learned about it here.",
             (case.name,),
             (name,),
         )
@@ -209,10 +209,8 @@ def _guess(case: str, region: Region) -> Finding:
     if region.axis is not None:
         what = f"labels lie in {len(region.slices)} single slices along {'IJK'[region.axis]} only"
     else:
-        what = "labels end abruptly inside the scan, as if a box of it had been labelled"
-    message = (
-        f"case {case}: {what}; the rest counts as background, unless classes.json says what was labelled: {entry}."
-    )
+        what = "labels end abruptly inside the scan, as if a box of it had been labeled"
+    message = f"case {case}: {what}; the rest counts as background, unless classes.json says what was labeled: {entry}."
     return Finding("region", "guess", message, (case,), region=region)
 
 

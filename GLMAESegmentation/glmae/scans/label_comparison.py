@@ -33,7 +33,7 @@ _TELLING = re.compile(
 
 @dataclass(frozen=True)
 class CheckedLabel:
-    """What comparing needs to know of one labelled case.
+    """What comparing needs to know of one labeled case.
 
     Attributes:
         case: the case.
@@ -41,7 +41,7 @@ class CheckedLabel:
         digest: of its images, `cases.content_hash`.
         names: of its segments, as the file has them; empty for a label map.
         volumes: of the classes that it holds, by number, mm3.
-        guess: the part of it that seems to have been labelled; None where it looks complete, and where its region is
+        guess: the part of it that seems to have been labeled; None where it looks complete, and where its region is
             said.
     """
 
@@ -54,7 +54,7 @@ class CheckedLabel:
 
     @property
     def partial(self) -> bool:
-        """Whether only a part of it was labelled, or seems to be."""
+        """Whether only a part of it was labeled, or seems to be."""
         return self.case.region is not None or self.guess is not None
 
 
@@ -129,7 +129,7 @@ def _similar_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> list
         if not holders[one] or not holders[two] or set(holders[one]) & set(holders[two]) or not similar(first, second):
             continue
         message = (
-            f"{first!r} (in {_list(holders[one])}) and {second!r} (in {_list(holders[two])}) are learnt as two "
+            f"{first!r} (in {_list(holders[one])}) and {second!r} (in {_list(holders[two])}) are learned as two "
             "classes; if they are one, give it one name in all cases."
         )
         cases = (*holders[one], *holders[two])
@@ -174,7 +174,7 @@ def _missing_classes(checked: Sequence[CheckedLabel], classes: ClassTable) -> li
         )
         if unsaid:
             message = (
-                f"{name!r} is not labelled in {_list(unsaid)}; there it counts as not drawn, and nothing is learnt or "
+                f"{name!r} is not labeled in {_list(unsaid)}; there it counts as not drawn, and nothing is learned or "
                 "scored about it; where it is truly absent, list it under `annotated` in classes.json."
             )
             findings.append(Finding("absent", "note", message, unsaid, (name,)))

@@ -271,12 +271,12 @@ def _image(numbers: np.ndarray, grid: Geometry) -> sitk.Image:
 
 def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarray, events: Events) -> None:
     if not known.any():
-        raise ScanError(f"the mask in `region` of case {case.name} is empty; mark what was labelled, or remove it.")
+        raise ScanError(f"the mask in `region` of case {case.name} is empty; mark what was labeled, or remove it.")
     drawn = (numbers > 0) & (numbers != IGNORE)
     lost = int(np.count_nonzero(drawn & ~known))
     if lost:
         events.warning(
-            f"{path}: {lost} of {np.count_nonzero(drawn)} labelled voxels lie outside the `region` that classes.json "
+            f"{path}: {lost} of {np.count_nonzero(drawn)} labeled voxels lie outside the `region` that classes.json "
             "states for this case and are not used.",
             case=case.name,
             check="outside",

@@ -32,7 +32,7 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         if self.kind not in ("ct", "zscore"):
-            raise ValueError(f"the normalisation {self.kind!r} is not known")
+            raise ValueError(f"the normalization {self.kind!r} is not known")
 
     @staticmethod
     def window(low: float, high: float) -> Normalisation:
@@ -84,7 +84,7 @@ def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
 
 
 def air(normalisation: Normalisation) -> float | None:
-    """The normalised value up to which a voxel of a CT is certainly air; None for other scans, whose air is unknown."""
+    """The normalized value up to which a voxel of a CT is certainly air; None for other scans, whose air is unknown."""
     if normalisation.kind != "ct":
         return None
     return (max(normalisation.low, min(AIR_HU, normalisation.high)) - normalisation.mean) / normalisation.std

@@ -24,7 +24,7 @@ class Region:
 
     Attributes:
         axis: 0, 1 or 2 for slices along I, J or K.
-        slices: indices of the labelled slices along `axis`.
+        slices: indices of the labeled slices along `axis`.
         box: first and one past the last voxel along I, J, K.
         mask: an image that is not zero where the label was drawn.
         labelled: the slices, or the box, in which labels lie, as `annotated_part` finds them.

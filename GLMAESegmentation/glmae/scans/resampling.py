@@ -23,7 +23,7 @@ def resample(
     """The image on another grid.
 
     Where both grids have the same axes, the work is done in voxel coordinates rounded to 1e-6: then the same anatomy
-    gives the same numbers wherever and however the scan lies, and ties of nearest neighbours fall the same way.
+    gives the same numbers wherever and however the scan lies, and ties of nearest neighbors fall the same way.
 
     Args:
         image: 3D image. The result is float32 for linear interpolation, else of the image's type.

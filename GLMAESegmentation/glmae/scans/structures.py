@@ -33,7 +33,7 @@ class Structure:
 
     Attributes:
         volume: mm3.
-        place: its centre along the common axes (R, A, S unless scans lie askew), as a share (0-1) of the scan's box.
+        place: its center along the common axes (R, A, S unless scans lie askew), as a share (0-1) of the scan's box.
         pieces: connected parts (by faces, edges or corners) of at least 1 % of its voxels.
         largest: share of its voxels in the largest part.
         borders: the sides of the scan that it reaches: "L", "R", "P", "A", "I", "S".

@@ -52,7 +52,7 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class SpatialChange:
-    """Where a crop's voxels come from: x_source = matrix @ (x - middle of the crop) + displacement + centre.
+    """Where a crop's voxels come from: x_source = matrix @ (x - middle of the crop) + displacement + center.
 
     Attributes:
         matrix: [3, 3], from crop voxels to source voxels.
@@ -83,7 +83,7 @@ def random_spatial_change(
     Args:
         config: strengths.
         crop: size of the crop in voxels, [I, J, K].
-        spacing: voxel size in mm, [I, J, K]: rotations are rigid in millimetres, not in voxels.
+        spacing: voxel size in mm, [I, J, K]: rotations are rigid in millimeters, not in voxels.
         rng: source of randomness.
     """
     matrix = np.eye(3)
@@ -103,25 +103,25 @@ def random_spatial_change(
     )
 
 
-def source_coordinates(change: SpatialChange, centre: Tensor, crop: tuple[int, int, int]) -> Tensor:
-    """Source voxel coordinates of each crop voxel, [I, J, K, 3], computed where `centre` and `change` are.
+def source_coordinates(change: SpatialChange, center: Tensor, crop: tuple[int, int, int]) -> Tensor:
+    """Source voxel coordinates of each crop voxel, [I, J, K, 3], computed where `center` and `change` are.
 
     Args:
         change: the spatial change.
-        centre: source voxel under the middle of the crop, [3].
+        center: source voxel under the middle of the crop, [3].
         crop: size of the crop.
     """
-    axes = [torch.arange(side, dtype=torch.float32, device=centre.device) - (side - 1) / 2 for side in crop]
+    axes = [torch.arange(side, dtype=torch.float32, device=center.device) - (side - 1) / 2 for side in crop]
     # Axis by axis: several times faster than a product of matrices.
     i, j, k = (axis[:, None] * change.matrix[:, number] for number, axis in enumerate(axes))  # [side, 3] each
-    coordinates = i[:, None, None] + j[:, None] + (k + centre)  # [I, J, K, 3]
+    coordinates = i[:, None, None] + j[:, None] + (k + center)  # [I, J, K, 3]
     if change.displacement is not None:
         smooth = F.interpolate(change.displacement[None], size=crop, mode="trilinear", align_corners=True)[0]
         coordinates = coordinates + smooth.permute(1, 2, 3, 0)
     return coordinates
 
 
-def source_box(change: SpatialChange, centre: Tensor, crop: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def source_box(change: SpatialChange, center: Tensor, crop: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """The lowest and the highest source coordinates of a crop, [3] each.
 
     Displacements are interpolated linearly, so the extremes lie at the control points, or without any at the corners.
@@ -129,7 +129,7 @@ def source_box(change: SpatialChange, centre: Tensor, crop: tuple[int, int, int]
     points = 2 if change.displacement is None else change.displacement.shape[1]
     axes = [torch.linspace(-1, 1, points) * ((side - 1) / 2) for side in crop]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    found = (grid @ change.matrix.T + centre).flatten(0, 2)  # [points ** 3, 3]
+    found = (grid @ change.matrix.T + center).flatten(0, 2)  # [points ** 3, 3]
     if change.displacement is not None:
         found = found + change.displacement.flatten(1).T
     return found.amin(dim=0), found.amax(dim=0)
@@ -140,7 +140,7 @@ ONE_VALUE = 1e-3
 
 
 class IntensityChange:
-    """MONAI's random intensity transforms for one normalised crop, seeded per call; safe in several threads."""
+    """MONAI's random intensity transforms for one normalized crop, seeded per call; safe in several threads."""
 
     def __init__(self, config: AugmentationConfig) -> None:
         self._probability = config.intensity

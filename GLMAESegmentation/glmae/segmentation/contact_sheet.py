@@ -29,13 +29,13 @@ _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 
 def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: ClassTable) -> None:
-    """Write the axial, coronal and sagittal slices with the most labelled voxels, side by side, as a PNG.
+    """Write the axial, coronal and sagittal slices with the most labeled voxels, side by side, as a PNG.
 
     Args:
         path: the PNG.
         image: the scan.
         labels: label map with the values of `classes` on the same grid.
-        classes: for their colours.
+        classes: for their colors.
 
     Raises:
         StorageError: it cannot be written.
@@ -54,11 +54,11 @@ def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: C
         drawn, _ = _turned(numbers, grid, (down, across, along))
         area = areas[axes[2]] if grid.orientation[axes[2]] == along else areas[axes[2]][::-1]
         at = int(np.argmax(area)) if area.any() else len(area) // 2
-        grey = np.clip((view[:, :, at].astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+        gray = np.clip((view[:, :, at].astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
         height, width = (view.shape[axis] * grid.spacing[axes[axis]] for axis in range(2))
         scale = SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        shown = np.asarray(Image.fromarray((255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR))
+        shown = np.asarray(Image.fromarray((255 * gray).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR))
         kinds = drawn[:, :, at].astype(np.int32)
         kinds = np.asarray(Image.fromarray(kinds).resize(size, Image.Resampling.NEAREST))
         painted = Image.fromarray(_painted(shown, kinds, colors))
@@ -144,7 +144,7 @@ def _turned(voxels: np.ndarray, grid: Geometry, towards: Sequence[str]) -> tuple
 
 
 def _areas(numbers: np.ndarray) -> list[np.ndarray]:
-    """Labelled voxels in each slice across I, J and K, in one pass over [K, J, I]."""
+    """Labeled voxels in each slice across I, J and K, in one pass over [K, J, I]."""
     across = [np.zeros(side, dtype=np.int64) for side in reversed(numbers.shape)]
     for k, plane in enumerate(numbers):
         labelled = plane != 0
@@ -154,14 +154,14 @@ def _areas(numbers: np.ndarray) -> list[np.ndarray]:
     return across
 
 
-def _painted(grey: np.ndarray, numbers: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """The slice in grey, its classes tinted and with strong outlines: uint8 [height, width, 3]."""
+def _painted(gray: np.ndarray, numbers: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """The slice in gray, its classes tinted and with strong outlines: uint8 [height, width, 3]."""
     padded = np.pad(numbers, 1, mode="edge")
     edge = np.zeros(numbers.shape, dtype=bool)
     for rows, columns in ((slice(2, None), slice(1, -1)), (slice(1, -1), slice(2, None))):
         edge |= padded[rows, columns] != numbers
     strength = np.where(numbers > 0, np.where(edge, 0.9, 0.3), 0.0)[..., None]
-    return np.asarray(grey[..., None] * (1 - strength) + 255 * colors[numbers] * strength).astype(np.uint8)
+    return np.asarray(gray[..., None] * (1 - strength) + 255 * colors[numbers] * strength).astype(np.uint8)
 
 
 def _drawable(text: str) -> str:

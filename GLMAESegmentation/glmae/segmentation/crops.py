@@ -1,4 +1,4 @@
-"""Training crops from the labelled scans: where they are cut, and how every class gets its share."""
+"""Training crops from the labeled scans: where they are cut, and how every class gets its share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .augmentation import (
 )
 from .labeled_scan import LabelledScan
 
-# Enough positions to draw crop centres from, and few enough to keep for hundreds of classes.
+# Enough positions to draw crop centers from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
 # The share of the background crops that lie near the classes.
 NEAR_SHARE = 0.75
@@ -42,12 +42,12 @@ class CropSampler:
     """Draws batches of augmented crops. Everything random at step t follows from (seed, t) alone.
 
     Args:
-        scans: the labelled scans.
+        scans: the labeled scans.
         crop: size of a crop in voxels, [I, J, K].
         batch: crops in a batch.
-        foreground: share of the crops that are centred near a voxel of a class; the class is drawn first, each class
+        foreground: share of the crops that are centered near a voxel of a class; the class is drawn first, each class
             with the same probability however small it is, then a scan that holds it, then a voxel. Of the others, a
-            quarter lies anywhere and the rest `near`; in a partly labelled scan, near a voxel of which something is
+            quarter lies anywhere and the rest `near`; in a partly labeled scan, near a voxel of which something is
             known.
         augmentation: None for plain crops.
         seed: seed of the run.
@@ -90,37 +90,37 @@ class CropSampler:
         )
 
     def _crop(self, rng: np.random.Generator, number: int) -> tuple[Tensor, Tensor, int]:
-        index, centre = self._place(rng, number)
+        index, center = self._place(rng, number)
         scan = self._scans[index]
         change = IDENTITY
         if self._augmentation is not None:
             change = random_spatial_change(self._augmentation, self._crop_size, scan.spacing, rng)
-        image, target = cut(scan, centre, self._crop_size, change, self._device)
+        image, target = cut(scan, center, self._crop_size, change, self._device)
         if self._intensity is not None:
             image = self._intensity(image, seed=int(rng.integers(2**31)))
         return image, target, index
 
     def _place(self, rng: np.random.Generator, number: int) -> tuple[int, np.ndarray]:
-        """Scan and centre (source voxels) of the crop with this running number."""
+        """Scan and center (source voxels) of the crop with this running number."""
         # Golden-ratio steps spread the share evenly over the crops: 2 of any 3, not "each with 67 %".
         if self._drawable and (number * 0.6180339887498949) % 1.0 < self._foreground:
             wanted = self._drawable[rng.integers(len(self._drawable))]
             holders = self._holders[wanted - 1]
             index = holders[rng.integers(len(holders))]
-            centre = self._near(self._positions[index][wanted], rng)
+            center = self._near(self._positions[index][wanted], rng)
         else:
             index = self._usable[rng.integers(len(self._usable))]
             known = self._known[index]
             shape = self._scans[index].label.shape
             if known is None and self._near_classes is not None and rng.random() < NEAR_SHARE:
                 known = self._near_classes[index]
-            centre = self._near(known, rng) if known is not None and len(known) else rng.uniform(0, 1, 3) * shape
-        return index, _inside(centre, self._scans[index].label.shape, self._crop_size)
+            center = self._near(known, rng) if known is not None and len(known) else rng.uniform(0, 1, 3) * shape
+        return index, _inside(center, self._scans[index].label.shape, self._crop_size)
 
     def _near(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         jitter = rng.uniform(-0.25, 0.25, 3) * self._crop_size
-        centre: np.ndarray = positions[rng.integers(len(positions))] + jitter
-        return centre
+        center: np.ndarray = positions[rng.integers(len(positions))] + jitter
+        return center
 
 
 def crops_device(device: torch.device) -> torch.device:
@@ -130,7 +130,7 @@ def crops_device(device: torch.device) -> torch.device:
 
 def cut(
     scan: LabelledScan,
-    centre: np.ndarray,
+    center: np.ndarray,
     crop: tuple[int, int, int],
     change: SpatialChange,
     device: torch.device = CPU,
@@ -139,7 +139,7 @@ def cut(
 
     Beyond the scan's border the image goes on with its border values, and the target is `IGNORE`.
     """
-    middle = torch.as_tensor(centre, dtype=torch.float32)
+    middle = torch.as_tensor(center, dtype=torch.float32)
     coordinates = source_coordinates(change.to(device), middle.to(device), crop)  # [I, J, K, 3]
     lowest, highest = source_box(change, middle, crop)
     shape = torch.tensor(scan.label.shape)
@@ -163,12 +163,12 @@ def cut(
     return voxels, target.round().to(torch.uint8)
 
 
-def _inside(centre: np.ndarray, shape: Sequence[int], crop: Sequence[int]) -> np.ndarray:
-    """Move the centre so that the crop reaches over the border only where the scan is smaller than the crop."""
+def _inside(center: np.ndarray, shape: Sequence[int], crop: Sequence[int]) -> np.ndarray:
+    """Move the center so that the crop reaches over the border only where the scan is smaller than the crop."""
     shape_, half = np.asarray(shape, dtype=float), np.asarray(crop, dtype=float) / 2
     low, high = half - 0.5, shape_ - half - 0.5
     middle = (shape_ - 1) / 2
-    return np.where(low <= high, np.clip(centre, np.minimum(low, high), np.maximum(low, high)), middle)
+    return np.where(low <= high, np.clip(center, np.minimum(low, high), np.maximum(low, high)), middle)
 
 
 def _class_positions(scan: LabelledScan, seed: int) -> dict[int, np.ndarray]:

@@ -59,7 +59,7 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
     Args:
         path: `NAME.dcm`.
         labels: label map with the values of `classes`, on the grid of the series.
-        classes: each becomes a segment, with its colour and terminology.
+        classes: each becomes a segment, with its color and terminology.
         case: its first channel is a DICOM series with one file a slice.
 
     Raises:

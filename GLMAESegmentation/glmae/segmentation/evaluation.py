@@ -33,7 +33,7 @@ class Score:
         name: name of the class (`class` in report.json).
         dice: 2 |A and B| / (|A| + |B|), 0-1; None when both are empty.
         hd95_mm: the larger of the two directed 95 % surface distances, mm; None when either is empty.
-        volume_error: (predicted - labelled) / labelled volume; None when the label is empty.
+        volume_error: (predicted - labeled) / labeled volume; None when the label is empty.
     """
 
     case: str

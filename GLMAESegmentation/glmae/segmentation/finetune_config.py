@@ -28,7 +28,7 @@ class FinetuneConfig:
         head: segmentation head, a name in `heads.HEADS`.
         preset: backbone preset that is built when no pre-trained backbone is given.
         batch: crops in a step.
-        foreground: share of crops centred near a labelled voxel, drawn with equal probability over the classes.
+        foreground: share of crops centered near a labeled voxel, drawn with equal probability over the classes.
         start_steps: in which the head is fitted to the frozen backbone's maps before the training, see `instant_start`;
             some seconds. 0: it starts at random.
         rate: AdamW's peak learning rate for the head.
@@ -43,10 +43,10 @@ class FinetuneConfig:
         warm_up: share of the steps in which the rate rises linearly.
         clip: largest gradient norm.
         average: share of the last steps over which about the kept weights are averaged (exponentially).
-        location: whether a class is expected where the labelled scans show it, see `location_prior`.
+        location: whether a class is expected where the labeled scans show it, see `location_prior`.
         atlases: whether the labels of the training scans shape the results, see `atlas_fusion`.
         augmentation: random changes of the crops.
-        seed: of initialisation, crops and augmentation.
+        seed: of initialization, crops and augmentation.
     """
 
     crop: tuple[int, int, int]

@@ -108,7 +108,7 @@ def finetune(
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an unfinished run in `out`.
-        finish: take no further step in an unfinished run, but write the model of what it has learnt so far.
+        finish: take no further step in an unfinished run, but write the model of what it has learned so far.
         preparation: spacing and intensities; None: planned from the scans.
         settings: fields of `FinetuneConfig` to use instead of the planned ones.
         events: where to report to.

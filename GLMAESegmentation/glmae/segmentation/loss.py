@@ -87,7 +87,7 @@ def _summed(values: Tensor, index: Tensor, channels: int) -> Tensor:
 def _coarser(target: Tensor, size: Sequence[int]) -> Tensor:
     """[B, I, J, K] at another size: the nearest voxel, or where that is not known, one beside it that is.
 
-    Single labelled slices would be lost to the coarser resolutions otherwise.
+    Single labeled slices would be lost to the coarser resolutions otherwise.
     """
     for axis, side in enumerate(size, start=1):
         scale, last = target.shape[axis] / side, target.shape[axis] - 1

@@ -94,7 +94,7 @@ def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparati
         raise ValueError("its channels do not fit each other")
     for channel in preparation.normalisation:
         if not all(math.isfinite(value) for value in (channel.low, channel.high, channel.mean, channel.std)):
-            raise ValueError("a normalisation holds a value that is no number")
+            raise ValueError("a normalization holds a value that is no number")
 
 
 def load_model(folder: Path, device: torch.device) -> Model:

@@ -20,7 +20,7 @@ _PARTS_VOXELS = 2**25
 
 
 def single_pieces(fingerprint: Fingerprint | None, classes: ClassTable) -> list[int]:
-    """The classes, 1..n, that were one piece wherever a training case was labelled all over.
+    """The classes, 1..n, that were one piece wherever a training case was labeled all over.
 
     Of a class that was only drawn in part nothing is known, nor of any in models of earlier versions.
     """

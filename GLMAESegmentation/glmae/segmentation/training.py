@@ -1,4 +1,4 @@
-"""The training loop of fine-tuning: crops, loss, optimiser, averaged weights, checkpoints."""
+"""The training loop of fine-tuning: crops, loss, optimizer, averaged weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MOST_SKIPPED = 20
 
 
 class Training:
-    """Network, optimiser and averaged weights of one run, and the steps on them.
+    """Network, optimizer and averaged weights of one run, and the steps on them.
 
     Args:
         network: to be trained.

@@ -153,7 +153,7 @@ def test_imported_encoder_equals_a_plain_transformer(file, weights, tmp_path):
         np.testing.assert_allclose(backbone(scan).numpy(), plain_encoder(weights, scan, table, 3), atol=1e-4)
 
     messages = " ".join(event.get("message", "") for event in events)
-    assert "Recognised ViT-Ti: 12 blocks, 3 heads, patches of 4 x 4 x 4 voxels" in messages
+    assert "Recognized ViT-Ti: 12 blocks, 3 heads, patches of 4 x 4 x 4 voxels" in messages
     assert "decoder_blocks, decoder_pos_embed, head, mask_token" in messages
     card = read_model(out, "backbone").content
     assert card["imported"]["layout"] == "student"

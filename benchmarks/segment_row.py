@@ -32,10 +32,11 @@ from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import prepare_image, prepared_grid
 from glmae.scans.restoring import restore_classes, restore_labels
-from glmae.segmentation.class_slabs import probability_slabs
+from glmae.segmentation.class_slabs import class_slabs
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.model import Model, load_model
 from glmae.segmentation.network import SegmentationNetwork
+from glmae.segmentation.scan_maps import scan_maps
 
 UNETR_PATCH = (96, 96, 96)
 UNETR_FEATURES = 48
@@ -132,7 +133,7 @@ def _ours(asked: Measurement, model: Model, network: _Counted, windows: int) -> 
     # MONAI's is warm, too, when its best batch has been found.
     noise = np.random.default_rng(0).normal(size=(len(model.preparation.normalisation), *crop)).astype(np.float32)
     for _ in range(2):
-        list(probability_slabs(network, noise, crop, device))
+        list(class_slabs(network, scan_maps(network, noise, crop, device), device))
     network.each.clear()
     began = time.perf_counter()
     (case,) = find_images([Path(asked.image)])

@@ -109,9 +109,10 @@ def test_it_is_the_same_as_after_our_own_network():
     from peers.post_processing import PostProcessing
 
     from glmae.segmentation.atlas_fusion import AtlasFusion
-    from glmae.segmentation.class_slabs import class_probabilities
-    from glmae.segmentation.crops import LabelledScan
+    from glmae.segmentation.class_slabs import class_slabs
+    from glmae.segmentation.labeled_scan import LabelledScan
     from glmae.segmentation.location_prior import LocationPrior
+    from glmae.segmentation.scan_maps import scan_maps
 
     class Known(nn.Module):
         """Its maps are the probabilities."""
@@ -135,10 +136,16 @@ def test_it_is_the_same_as_after_our_own_network():
     location, atlases = LocationPrior.of([scan]), AtlasFusion.of([scan], (1, 2, 3))
     assert atlases is not None
     priors = [location.on(image, spacing)]
-    first = class_probabilities(Known(), plain, (48, 48, 48), CPU, priors=priors)
+    maps = scan_maps(Known(), plain, (48, 48, 48), CPU)
+
+    def weighed(priors: list) -> np.ndarray:
+        slabs = class_slabs(Known(), maps, CPU, priors)
+        return np.concatenate([slab.probabilities() for slab in slabs], axis=-1, dtype=np.float32)
+
+    first = weighed(priors)
     moved = atlases.on(first.argmax(axis=0).astype(np.uint8), spacing)
     assert moved is not None
-    expected = class_probabilities(Known(), plain, (48, 48, 48), CPU, priors=[*priors, moved])
+    expected = weighed([*priors, moved])
     ours = PostProcessing(location, atlases, (1, 2, 3)).weighed(plain, image, spacing)
     np.testing.assert_allclose(ours, expected, atol=5e-3)
     assert np.abs(ours - first).max() > 0.05, "the labels change something"

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..backend_cpu import channels_last
 from ..devices import autocast
 from .network import SegmentationNetwork
-from .scan_maps import ScanMaps, Size, scan_maps
+from .scan_maps import ScanMaps
 
 # What a slab may take, and its thickness in tokens; a head sees so many tokens along the other axes at a time.
 SLAB_BYTES, SLAB_TOKENS, BLOCK_TOKENS = 400_000_000, 8, 12
@@ -139,39 +139,6 @@ def class_numbers(
     """The most probable class of each voxel, [I, J, K] uint8; arguments as of `class_slabs`."""
     slabs = class_slabs(network, maps, device, priors, on_block)
     return np.concatenate([slab.winners()[0] for slab in slabs], axis=-1)
-
-
-def probability_slabs(
-    network: SegmentationNetwork,
-    image: np.ndarray,
-    crop: Size,
-    device: torch.device,
-    *,
-    air: Sequence[float | None] = (),
-    priors: Sequence[Prior] = (),
-    windows: int | None = None,
-    on_window: Callable[[], None] | None = None,
-) -> Iterator[Slab]:
-    """`scan_maps`, and the `class_slabs` of these."""
-    maps = scan_maps(network, image, crop, device, air=air, windows=windows, on_window=on_window)
-    return class_slabs(network, maps, device, priors, on_window)
-
-
-def class_probabilities(
-    network: SegmentationNetwork,
-    image: np.ndarray,
-    crop: Size,
-    device: torch.device,
-    on_window: Callable[[], None] | None = None,
-    priors: Sequence[Prior] = (),
-) -> np.ndarray:
-    """All slabs of `probability_slabs` in one array, for small scans.
-
-    Returns:
-        [n+1, I, J, K] float32; background first; sums to one over the classes.
-    """
-    slabs = probability_slabs(network, image, crop, device, priors=priors, on_window=on_window)
-    return np.concatenate([slab.probabilities() for slab in slabs], axis=-1, dtype=np.float32)
 
 
 def _size(maps: ScanMaps) -> list[int]:

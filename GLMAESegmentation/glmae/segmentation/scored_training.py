@@ -14,12 +14,12 @@ from ..errors import RequestError
 from ..job import Job
 from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule
-from .class_slabs import class_probabilities
+from .class_slabs import class_numbers
 from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores, plan_folds
 from .failed_training import check_training
 from .labelled_cases import LabelledCases, checking
 from .preview import Previews
-from .scan_maps import OVERLAP
+from .scan_maps import OVERLAP, scan_maps
 from .training import Training
 
 # Of the minutes, at most: for segmenting a training scan at the end, and of the rest for segmenting held-out ones.
@@ -143,7 +143,7 @@ def _scan_seconds(labelled: LabelledCases, training: Training) -> float:
     window = np.zeros((training.network.backbone.config.channels, *crop), dtype=np.float32)
     for _ in range(2):  # the first one also allocates memory and chooses kernels
         began = time.monotonic()
-        class_probabilities(training.network, window, crop, device)
+        class_numbers(training.network, scan_maps(training.network, window, crop, device), device)
     seconds = time.monotonic() - began
     shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
     return 1.3 * seconds * float(np.mean([_windows(shape, crop) for shape in shapes])) + SECONDS_A_SCAN

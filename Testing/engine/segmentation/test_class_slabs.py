@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from voxelwise import Counted, Voxelwise
+from voxelwise import Counted, Voxelwise, class_probabilities
 
 from glmae.backbone.presets import BackboneConfig
 from glmae.segmentation import class_slabs as module
-from glmae.segmentation.class_slabs import Slab, class_probabilities, class_slabs, probability_slabs
+from glmae.segmentation.class_slabs import Slab, class_slabs
 from glmae.segmentation.network import SegmentationNetwork
-from glmae.segmentation.scan_maps import ScanMaps
+from glmae.segmentation.scan_maps import ScanMaps, scan_maps
 
 CPU = torch.device("cpu")
 TOKEN = 8
@@ -122,7 +122,7 @@ def test_many_classes_have_thinner_slabs(monkeypatch):
 
     monkeypatch.setattr(module, "SLAB_BYTES", 2 * 200 * 16 * 16 * 20)
     image = np.random.default_rng(0).normal(size=(1, 16, 16, 96)).astype(np.float32)
-    slabs = [slab.end - slab.start for slab in probability_slabs(Many(), image, (16, 16, 16), CPU)]
+    slabs = [slab.end - slab.start for slab in class_slabs(Many(), scan_maps(Many(), image, (16, 16, 16), CPU), CPU)]
     assert slabs == [64, 16, 16]
 
 
@@ -153,7 +153,7 @@ def test_the_winner_is_the_most_probable_class_and_of_equal_ones_the_first(class
 def test_the_network_is_not_run_again_for_the_classes():
     image = np.random.default_rng(0).normal(size=(1, 16, 16, 80)).astype(np.float32)
     counted = Counted(Voxelwise())
-    slabs = list(probability_slabs(counted, image, (16, 16, 16), CPU))
+    slabs = list(class_slabs(counted, scan_maps(counted, image, (16, 16, 16), CPU), CPU))
     assert len(slabs) == 2
     assert counted.seen == 9
 

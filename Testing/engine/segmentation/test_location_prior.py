@@ -11,13 +11,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from torch import Tensor
-from voxelwise import Voxelwise
+from voxelwise import Voxelwise, class_probabilities
 
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.class_slabs import class_probabilities
 from glmae.segmentation.crops import CropSampler, LabelledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune

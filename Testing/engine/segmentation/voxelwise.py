@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from glmae.segmentation.class_slabs import class_slabs
+from glmae.segmentation.scan_maps import scan_maps
 
 
 class Voxelwise(nn.Module):
@@ -45,3 +49,9 @@ class Counted(nn.Module):
 
     def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return list(self.network.logits(maps))
+
+
+def class_probabilities(network, image, crop, device, priors=()) -> np.ndarray:
+    """Class probabilities of a small scan [C, I, J, K] in one array, [n+1, I, J, K] float32."""
+    slabs = class_slabs(network, scan_maps(network, image, crop, device), device, priors)
+    return np.concatenate([slab.probabilities() for slab in slabs], axis=-1, dtype=np.float32)

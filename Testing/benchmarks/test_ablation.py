@@ -6,7 +6,7 @@ import importlib
 import json
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003")
 
 
@@ -33,16 +34,14 @@ def sets(tmp_path: Path) -> Path:
     return tmp_path / "my sets"
 
 
-def run(sets: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / "ablation.py"), "--data", str(sets), "--sets", "tiny"]
-    command += ["--labels", "1", "--seeds", "0", "--variants", "scratch", "mae_steps", "glmae"]
-    command += ["--pretrain-minutes", "0.05", "--steps", "4"]
-    command += ["--out", str(tmp_path / "ablation.json"), "--work", str(tmp_path / "work")]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+def run(script: Script, sets: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    words = ["--data", sets, "--sets", "tiny", "--labels", "1", "--seeds", "0"]
+    words += ["--variants", "scratch", "mae_steps", "glmae", "--pretrain-minutes", "0.02", "--steps", "4"]
+    return script("ablation", *words, "--out", tmp_path / "ablation.json", "--work", tmp_path / "work")
 
 
-def test_variants_differ_in_pretraining_only(sets: Path, tmp_path: Path) -> None:
-    first = run(sets, tmp_path)
+def test_variants_differ_in_pretraining_only(script: Script, sets: Path, tmp_path: Path) -> None:
+    first = run(script, sets, tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     rows = {row["variant"]: row for row in json.loads((tmp_path / "ablation.json").read_text("utf-8"))["rows"]}
     assert list(rows) == ["scratch", "mae_steps", "glmae"]
@@ -53,7 +52,7 @@ def test_variants_differ_in_pretraining_only(sets: Path, tmp_path: Path) -> None
     assert all(0 <= row["probe_dice"] <= 1 for row in rows.values())
     cards = [json.loads(file.read_text("utf-8")) for file in sorted((tmp_path / "work" / "tiny").glob("*/model.json"))]
     assert [card["pretraining"]["weights"]["global_local"] for card in cards] == [0.1, 0.0]
-    again = run(sets, tmp_path)
+    again = run(script, sets, tmp_path)
     assert (again.returncode, again.stdout) == (0, ""), again.stderr
 
 
@@ -69,7 +68,7 @@ def test_only_variants_with_consistencies_keep_volumes_apart(monkeypatch: pytest
     }
 
 
-def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
+def test_gains_are_of_pairs_and_are_written_with_a_plot(script: Script, tmp_path: Path) -> None:
     same = {"device": "cpu", "threads": 1, "pretrain_minutes": 5.0, "finetune_steps": 150, "test_scans": 8}
     dice = {  # by seed; the last pair is not there
         ("scratch", 1): [0.50, 0.60, 0.70],
@@ -87,8 +86,7 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
     odd = rows[0] | {"finetune_steps": 9, "dice": 0.0}  # of another setting: not compared with the others
     results = tmp_path / "ablation.json"
     results.write_text(json.dumps({"machine": {}, "rows": [odd, *rows]}), encoding="utf-8")
-    command = [sys.executable, str(BENCHMARKS / "plot_ablation.py"), "--results", str(results), "--out", str(tmp_path)]
-    subprocess.run(command, check=True)
+    assert script("plot_ablation", "--results", results, "--out", tmp_path).returncode == 0
     text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
     assert "| glmae | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in text
     assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) |" in text
@@ -97,7 +95,7 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
 
     steps = [row | {"variant": row["variant"].replace("glmae", "mae_steps"), "probe_dice": 0.2} for row in rows]
     (tmp_path / "ablation_steps.json").write_text(json.dumps({"machine": {}, "rows": steps}), encoding="utf-8")
-    subprocess.run(command, check=True)
+    assert script("plot_ablation", "--results", results, "--out", tmp_path).returncode == 0
     first, second = (tmp_path / "ablation.md").read_text(encoding="utf-8").split("## At equal steps")
     assert first.strip() == text.strip()
     assert "| mae_steps | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in second
@@ -106,7 +104,7 @@ def test_gains_are_of_pairs_and_are_written_with_a_plot(tmp_path: Path) -> None:
 
     empty = tmp_path / "empty.json"
     empty.write_text('{"rows": []}', encoding="utf-8")
-    refused = subprocess.run([*command[:3], str(empty)], capture_output=True, text=True, check=False)
+    refused = script("plot_ablation", "--results", empty)
     assert refused.returncode == 2
     assert "run benchmarks/ablation.py first" in refused.stderr
 

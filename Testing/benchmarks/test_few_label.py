@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
 
 
@@ -39,19 +41,18 @@ def sets(tmp_path: Path) -> Path:
     return tmp_path / "my sets"
 
 
-def run(data: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / "few_label.py"), "--data", str(data), "--out", str(out)]
-    command += ["--device", "cpu", "--minutes", "0.03", "--labels", "1", "--seeds", "0", *words]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+def run(script: Script, data: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    common = ("--data", data, "--out", out, "--device", "cpu", "--minutes", "0.03", "--labels", "1", "--seeds", "0")
+    return script("few_label", *common, *words)
 
 
-def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
+def test_rows_are_complete_and_made_once(script: Script, sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "few_label.json"
     methods = ["glmae_scratch", "dynunet", "dynunet_mean_teacher"]
     words = ["--sets", "tiny", "--threads", "1", "--keep", str(tmp_path / "kept"), "--methods", *methods]
     if hasattr(os, "sched_getaffinity"):
         words += ["--cores", str(min(os.sched_getaffinity(0)))]
-    first = run(sets, out, *words)
+    first = run(script, sets, out, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     content = json.loads(out.read_text(encoding="utf-8"))
     machine = content["machine"]["cpu, 1 thread"]
@@ -76,14 +77,7 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     assert all((folder / "predictions" / f"{NAMES[3]}.nii.gz").exists() for folder in kept.values())
     assert (kept["glmae_scratch"] / "model" / "model.json").exists()
     words_of_flags = ["--data", str(sets), "--kept", str(tmp_path / "kept"), "--out", str(tmp_path / "flags.json")]
-    flags = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "flags.py"), *words_of_flags],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
+    flags = script("flags", *words_of_flags)
     assert flags.returncode == 0, flags.stderr
     (scored,) = json.loads((tmp_path / "flags.json").read_text(encoding="utf-8"))["rows"]
     assert (scored["set"], scored["method"], scored["test_scans"]) == ("tiny", "glmae_scratch", 1)
@@ -94,21 +88,14 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     # One row is lost: only that one is made again.
     lost = content["rows"].pop(0)
     out.write_text(json.dumps(content), encoding="utf-8")
-    again = run(sets, out, *words)
+    again = run(script, sets, out, *words)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("\n") == 1
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert rows[:2] == content["rows"]
     assert (rows[2]["method"], len(rows)) == (lost["method"], 3)
 
-    page = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "plot_few_label.py"), "--results", str(out), "--out", str(tmp_path / "docs")],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
+    page = script("plot_few_label", "--results", out, "--out", tmp_path / "docs")
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "docs" / "few_label.md").read_text(encoding="utf-8")
     for row in rows:
@@ -118,19 +105,26 @@ def test_rows_are_complete_and_made_once(sets: Path, tmp_path: Path) -> None:
     assert {"few_label_labels.png", "few_label_minutes.png"} <= {file.name for file in (tmp_path / "docs").iterdir()}
 
     complete = out.read_bytes()
-    nothing = run(sets, out, "--sets", "tiny", "--threads", "1", "--methods", "glmae_scratch", "dynunet")
+    nothing = run(script, sets, out, "--sets", "tiny", "--threads", "1", "--methods", "glmae_scratch", "dynunet")
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert out.read_bytes() == complete
 
 
-def test_a_wrong_request_is_one_line_and_runs_nothing(sets: Path, tmp_path: Path) -> None:
+def test_a_wrong_request_is_one_line_and_runs_nothing(script: Script, sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "few_label.json"
     asked = (("--methods", "no such"), ("--sets", "missing"), ("--threads", "2", "--cores", "0", "1", "2"))
     for words in (*asked, ("--tuning", "--out", "")):
         words = words if words[-1] else ("--tuning", "--out", str(BENCHMARKS / "results" / "few_label.json"))
-        result = run(sets, out, *words)
+        result = run(script, sets, out, *words)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
     assert not out.exists()
+
+
+def test_it_is_a_script_too(sets: Path, tmp_path: Path) -> None:
+    """As on the command line, in a process and a folder of its own."""
+    command = [sys.executable, str(BENCHMARKS / "few_label.py"), "--data", str(sets), "--methods", "no such"]
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
 
 
 def test_a_partial_grid_is_balanced(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

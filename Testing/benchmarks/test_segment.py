@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
+Script = Callable[..., subprocess.CompletedProcess[str]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "GLMAESegmentation")}
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
 
@@ -135,15 +137,12 @@ def test_the_memory_of_a_row_is_not_that_of_the_program_that_started_it() -> Non
     assert 50 < float(told.stdout) < 1400
 
 
-def run(data: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / "segment.py"), "--data", str(data), "--device", "cpu", "--steps", "2"]
-    command += ["--work", str(folder / "work"), "--out", str(folder / "segment.json"), *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False, env=ENVIRONMENT
-    )
+def run(script: Script, data: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    common = ("--data", data, "--device", "cpu", "--steps", "2", "--work", folder / "work")
+    return script("segment", *common, "--out", folder / "segment.json", *words)
 
 
-def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
+def test_rows_are_complete_and_made_once(script: Script, tmp_path: Path) -> None:
     data = tmp_path / "my sets" / "headneck_ct"
     for kind in ("images", "labels"):
         (data / kind).mkdir(parents=True)
@@ -155,11 +154,11 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
 
     words = ("--cases", "headneck", "--methods", "monai_same_network")
-    first = run(data.parent, tmp_path, *words)
+    first = run(script, data.parent, tmp_path, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     kept = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))["rows"]
     # Only what is missing is measured.
-    again = run(data.parent, tmp_path, *words, "glmae")
+    again = run(script, data.parent, tmp_path, *words, "glmae")
     assert (again.returncode, again.stdout.count("\n")) == (0, 1), again.stderr
     content = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))
     rows = content["rows"]
@@ -180,22 +179,14 @@ def test_rows_are_complete_and_made_once(tmp_path: Path) -> None:
     assert rows[:-1] == kept
 
     out = tmp_path / "segment.json"
-    page = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "plot_segment.py"), "--results", str(out), "--out", str(tmp_path / "docs")],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-        env=ENVIRONMENT,
-    )
+    page = script("plot_segment", "--results", out, "--out", tmp_path / "docs")
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "docs" / "segment.md").read_text(encoding="utf-8")
     assert text.count("| headneck | ") == len(rows)
     assert (tmp_path / "docs" / "segment_cpu.png").stat().st_size > 10_000
 
 
-def test_a_wrong_request_is_one_line_and_runs_nothing(tmp_path: Path) -> None:
-    result = run(tmp_path, tmp_path)
+def test_a_wrong_request_is_one_line_and_runs_nothing(script: Script, tmp_path: Path) -> None:
+    result = run(script, tmp_path, tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
     assert not (tmp_path / "work").exists()

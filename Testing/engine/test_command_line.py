@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_nothing_half_written(sample_scans, trained_model, tm
 
 def test_settings_from_the_command_line(few_scans, tmp_path, capfd):
     words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--device", "cpu")
-    words += ("--backbone", "none", "--steps", 1, "--out", tmp_path / "model")
+    words += ("--backbone", "none", "--steps", 1, "--out", tmp_path / "model", "--setting", "start_steps=20")
     assert run(*words, "--setting", "speed=9") == 2
     assert "speed" in capfd.readouterr().err
     assert not (tmp_path / "model").exists()
@@ -132,7 +132,7 @@ def test_ctrl_c_stops_with_130_and_resume_finishes(few_scans, tmp_path):
 
     out = tmp_path / "model"
     words = ["finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--out", out, "--events"]
-    words += ["--backbone", "none", "--steps", "12", "--device", "cpu"]
+    words += ["--backbone", "none", "--steps", "12", "--device", "cpu", "--setting", "start_steps=20"]
     command = [*SCRIPT, *map(str, words)]
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"LC_ALL": "C"}

@@ -1,7 +1,8 @@
 """The documentation does what it says: its `sh` blocks run on the bundled scans, its links lead somewhere.
 
-In a block only lines that begin with `glmae` or `python -m glmae...` may stand. `--minutes` becomes one step. Words in
-capitals are folders; each page starts with the same ones. A JSON block after `<!-- file: PATH -->` is written there.
+In a block only lines that begin with `glmae` or `python -m glmae...` may stand. `--minutes` becomes one step, after a
+short fit of the head. Words in capitals are folders; each page starts with the same ones. A JSON block after
+`<!-- file: PATH -->` is written there.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         if "--minutes" in words:
             at = words.index("--minutes")
             words = [*words[:at], "--steps", "1", *words[at + 2 :]]
+        if words[1] == "finetune" and "--finish" not in words:
+            words = [*words, "--setting", "start_steps=20"]
         takes_device = words[1] in ("finetune", "segment", "pretrain")
         return main([*words[1:], *(["--device", "cpu"] if takes_device else [])])
     assert words[:3] == ["python", "-m", "glmae.set_up_check"], f"not a command of this project: {words}"
@@ -84,8 +87,8 @@ def test_commands_run(page: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 
 def received_model(folder: Path) -> Path:
     """A page may begin with a model that somebody else has sent."""
-    words = ["finetune", "--images", "SCANS", "--labels", "LABELS", "--out", "SENT", "--steps", "1", "--device", "cpu"]
-    assert main(words) == 0
+    words = ["glmae", "finetune", "--images", "SCANS", "--labels", "LABELS", "--out", "SENT", "--steps", "1"]
+    assert run(words, pytest.MonkeyPatch()) == 0
     return folder / "SENT"
 
 

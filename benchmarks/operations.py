@@ -9,8 +9,7 @@ import math
 
 from glmae.backbone.presets import BackboneConfig
 from glmae.pretraining.configuration import PretrainConfig
-from glmae.pretraining.decoder import MLP_RATIO
-from glmae.pretraining.masking import masked_count
+from glmae.pretraining.gl_mae import MLP_RATIO, masked_count
 
 
 def block(tokens: int, width: int, hidden: int, asking: int | None = None) -> int:

@@ -20,8 +20,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from glmae.devices import autocast
 from glmae.pretraining.configuration import PretrainConfig
-from glmae.pretraining.losses import consistency_loss, normalise_patches, teacher_distribution, updated_centre
-from glmae.pretraining.projector import Projector
+from glmae.pretraining.gl_mae import (
+    Projector,
+    consistency_loss,
+    normalise_patches,
+    teacher_distribution,
+    updated_centre,
+)
 
 
 class Views(Dataset):

@@ -16,7 +16,7 @@ class LossWeights:
     """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
     The paper does not give them; they are our choice. Two terms are our extensions, off unless asked for or planned
-    (`planned_config`): `spread` keeps the CLS tokens of a batch's volumes apart (`losses.spread_loss`), which takes a
+    (`planned_config`): `spread` keeps the CLS tokens of a batch's volumes apart (`gl_mae.spread_loss`), which takes a
     batch of many; `dense` (`dense_consistency`) takes two thirds of the steps of a CPU.
     """
 

@@ -1,6 +1,8 @@
 """GL-MAE (Zhuang et al., arXiv 2306.08913, IEEE TMI 2025): the paper's algorithm in its order and with its symbols.
 
-Written from the description of the method. What the paper leaves open is a field of `PretrainConfig`.
+Written from the description of the method. What the paper leaves open is a field of `PretrainConfig`. First the
+algorithm (`GLMAE`), then its parts: masks, decoder, projector, losses. All losses are computed in float32, within
+autocast too.
 """
 
 from __future__ import annotations
@@ -11,23 +13,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..backbone.vision_transformer import VisionTransformer, patches, token_grid
+from ..backbone.positions import sine_cosine_positions
+from ..backbone.presets import BackboneConfig
+from ..backbone.vision_transformer import NORM_EPSILON, Block, VisionTransformer, initialise, patches, token_grid
 from .configuration import PretrainConfig
-from .decoder import Decoder
 from .dense_consistency import DenseConsistency
 from .dense_views import DensePairs
-from .losses import (
-    consistency_loss,
-    normalise_patches,
-    reconstruction_loss,
-    spread_loss,
-    teacher_distribution,
-    updated_centre,
-)
-from .masking import random_masks
-from .projector import Projector
+
+MLP_RATIO = 4.0
+PATCH_EPSILON, SPREAD_EPSILON = 1e-6, 1e-4
 
 
 @dataclass(frozen=True)
@@ -256,3 +253,177 @@ def _assembled(flat: Tensor, like: Tensor, patch_size: tuple[int, int, int]) -> 
     grid = token_grid(like, like.shape[1], patch_size)
     cells = flat.unflatten(2, (like.shape[1], *patch_size)).unflatten(1, grid)  # [B, i, j, k, C, patch]
     return cells.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(like.shape)
+
+
+def masked_count(tokens: int, ratio: float) -> int:
+    """How many of `tokens` patches are masked: the nearest to `ratio`, with at least one masked and one visible."""
+    if tokens < 2:
+        raise ValueError(f"a view of {tokens} patch cannot be masked; it needs at least two")
+    return min(max(round(tokens * ratio), 1), tokens - 1)
+
+
+def random_masks(generators: Sequence[torch.Generator], views: int, tokens: int, ratio: float) -> tuple[Tensor, Tensor]:
+    """Draw which patches stay visible, each set of patches with equal probability.
+
+    Args:
+        generators: one CPU generator for each of B volumes.
+        views: views V of each volume.
+        tokens: patches N of a view.
+        ratio: share that is masked, 0-1.
+
+    Returns:
+        Indices of the visible patches, int64 [B * V, N - M], and of the masked ones, [B * V, M]; both ascending.
+    """
+    order = torch.cat([torch.rand(views, tokens, generator=generator).argsort(dim=1) for generator in generators])
+    visible = tokens - masked_count(tokens, ratio)
+    return order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values
+
+
+class Decoder(nn.Module):
+    """Visible tokens to predicted voxels of every patch."""
+
+    decoder_pos_embed: Tensor
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.decoder_width
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.register_buffer("decoder_pos_embed", sine_cosine_positions(width, config.grid, config.patch_size))
+        self.decoder_embed = nn.Linear(config.width, width)
+        self.decoder_blocks = nn.ModuleList(
+            Block(width, config.decoder_heads, MLP_RATIO) for _ in range(config.decoder_depth)
+        )
+        self.decoder_norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.decoder_pred = nn.Linear(width, config.patch_voxels)
+        self._tables: dict[tuple[tuple[int, int, int], torch.device], Tensor] = {}
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        initialise(self)
+
+    def forward(self, tokens: Tensor, keep: Tensor, grid: tuple[int, int, int], asked: Tensor) -> Tensor:
+        """Predict some patches from the visible ones.
+
+        Args:
+            tokens: encoder output [B, 1 + n, width], CLS first.
+            keep: which patches the tokens 1..n are, [B, n].
+            grid: patches along I, J, K; N in all.
+            asked: indices [B, M] of the patches to predict.
+
+        Returns:
+            [B, M, C * patch voxels], values in the order of `patches`.
+        """
+        visible = self.decoder_embed(tokens)  # [B, 1 + n, decoder width]
+        count = grid[0] * grid[1] * grid[2]
+        filled = self.mask_token.to(visible.dtype).expand(len(visible), count, -1)
+        places = keep[:, :, None].expand(-1, -1, visible.shape[2])
+        filled = torch.cat([visible[:, :1], filled.scatter(1, places, visible[:, 1:])], dim=1)
+        filled = filled + self._positions(grid)  # [B, 1 + N, decoder width]
+        for block in self.decoder_blocks:
+            filled = block(filled)
+        places = 1 + asked[:, :, None].expand(-1, -1, visible.shape[2])
+        predicted: Tensor = self.decoder_pred(self.decoder_norm(filled.gather(1, places)))
+        return predicted
+
+    def _positions(self, grid: tuple[int, int, int]) -> Tensor:
+        if grid == tuple(self.config.grid):
+            return self.decoder_pos_embed
+        key = (grid, self.decoder_pos_embed.device)
+        if key not in self._tables:
+            table = sine_cosine_positions(self.config.decoder_width, grid, self.config.patch_size)
+            self._tables[key] = table.to(self.decoder_pos_embed)
+        return self._tables[key]
+
+
+class Projector(nn.Module):
+    """Three linear layers, a unit-length bottleneck, and cosine similarities to the prototypes.
+
+    Args:
+        width: length of a token.
+        hidden: width of the two hidden layers.
+        bottleneck: length of the vector that is compared with the prototypes.
+        prototypes: number of prototypes K.
+    """
+
+    def __init__(self, *, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        # Only its direction counts: it is scaled to unit rows in forward().
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.prototypes)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """[B, width] -> similarities in -1..1, [B, K]."""
+        bottleneck = self.mlp(cls)
+        with torch.autocast(cls.device.type, enabled=False):
+            # In half precision, the temperature of 0.04 would magnify the rounding 25 times.
+            return F.linear(F.normalize(bottleneck.float(), dim=-1), F.normalize(self.prototypes, dim=-1))
+
+
+def reconstruction_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over the masked patches (arXiv 2111.06377), both [B, M, D]."""
+    return F.mse_loss(predicted.float(), target.float())
+
+
+def normalise_patches(patches: Tensor) -> Tensor:
+    """Each patch [..., D] with mean 0 and variance 1, as MAE's targets; a constant patch becomes zero."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return (patches - mean) / (variance + PATCH_EPSILON).sqrt()
+
+
+def teacher_distribution(similarities: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """The teacher's centred and sharpened choice of prototypes.
+
+    Args:
+        similarities: [..., K], from the teacher's projector.
+        centre: [K], the running mean of such similarities.
+        temperature: the lower, the sharper.
+
+    Returns:
+        Probabilities [..., K].
+    """
+    return F.softmax((similarities.float() - centre) / temperature, dim=-1)
+
+
+def consistency_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy between each teacher view and each student view of the same volume (arXiv 2104.14294).
+
+    Unlike DINO, pairs of the same view count: the student's is masked, so they are not trivial.
+
+    Args:
+        student: similarities [B, V, K] of V masked views.
+        teacher: probabilities [B, P, K] of P complete global views, without gradient.
+        temperature: of the student's softmax.
+    """
+    # Cross-entropy is linear in the teacher, so the mean over all P x V pairs is that with the mean teacher.
+    mean_teacher = teacher.mean(dim=1, keepdim=True)  # [B, 1, K]
+    return -(mean_teacher * F.log_softmax(student.float() / temperature, dim=-1)).sum(dim=-1).mean()
+
+
+def updated_centre(centre: Tensor, similarities: Tensor, momentum: float) -> Tensor:
+    """The running mean [K] of the teacher's similarities [..., K] after one more batch."""
+    return centre * momentum + similarities.float().flatten(0, -2).mean(dim=0) * (1 - momentum)
+
+
+def spread_loss(cls: Tensor) -> Tensor:
+    """How close the volumes of a batch lie to one another: KoLeo (Sablayrolles et al., arXiv 1806.03198; DINOv2).
+
+    The mean of -log of the distance to the nearest other volume, between CLS tokens of unit length. It rises without
+    bound as they become the same for every volume, which nothing else in the loss forbids.
+
+    Args:
+        cls: of V views of B volumes, B at least 2, [B, V, width]. Views with the same number are compared.
+    """
+    points = F.normalize(cls.float().transpose(0, 1), dim=-1)  # [V, B, width]
+    # Near collapse, bfloat16 rounds the cosines of all volumes to the same few numbers.
+    with torch.no_grad(), torch.autocast(cls.device.type, enabled=False):
+        similar = points @ points.transpose(1, 2)
+        similar.diagonal(dim1=1, dim2=2).fill_(-2.0)
+        nearest = similar.argmax(dim=-1)[..., None].expand_as(points)
+    distance = (points - points.gather(1, nearest)).square().sum(dim=-1)
+    return -0.5 * (distance + SPREAD_EPSILON**2).log().mean()

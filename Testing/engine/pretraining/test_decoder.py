@@ -2,7 +2,7 @@ import torch
 from sample_scans import small_backbone
 
 from glmae.backbone.presets import preset
-from glmae.pretraining.decoder import Decoder
+from glmae.pretraining.gl_mae import Decoder
 
 
 def test_base_has_the_published_names_and_shapes():

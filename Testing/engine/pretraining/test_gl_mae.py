@@ -9,8 +9,7 @@ from sample_scans import small_config
 
 from glmae.backbone.vision_transformer import patches
 from glmae.pretraining.configuration import LossWeights
-from glmae.pretraining.gl_mae import GLMAE
-from glmae.pretraining.masking import random_masks
+from glmae.pretraining.gl_mae import GLMAE, random_masks
 
 PLAIN_MAE = LossWeights(local_reconstruction=0, global_reconstruction=1, global_global=0, global_local=0)
 

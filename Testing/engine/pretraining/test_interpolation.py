@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glmae.pretraining.interpolation import cut_one_by_one
+from glmae.pretraining.views import cut_one_by_one
 
 
 def sampled(regions, boxes, jitter, side):

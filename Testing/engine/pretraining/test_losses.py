@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmae.pretraining.losses import (
+from glmae.pretraining.gl_mae import (
     consistency_loss,
     normalise_patches,
     reconstruction_loss,

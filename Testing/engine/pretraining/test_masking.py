@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glmae.pretraining.masking import masked_count, random_masks
+from glmae.pretraining.gl_mae import masked_count, random_masks
 
 
 def generators(*seeds):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmae.pretraining.projector import Projector
+from glmae.pretraining.gl_mae import Projector
 
 
 @pytest.mark.parametrize("autocast", [False, True])

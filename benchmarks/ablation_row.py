@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for research
+
 from data_set import read_data_set
 from few_label_row import score
 from linear_probe import linear_probe
@@ -28,6 +31,7 @@ from glmae.model_folder import read_model
 from glmae.pretraining.image_files import pretrain_images
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
+from research.dense_consistency import dense_consistency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,8 @@ def pretrain(asked: Pretraining) -> dict[str, Any]:
         minutes=asked.minutes,
         steps=asked.steps,
         device=asked.device,
-        settings={"weights": asked.weights},
+        settings={"weights": {name: weight for name, weight in asked.weights.items() if name != "dense"}},
+        further=dense_consistency(asked.weights.get("dense", 0.0)),
         resume=True,
     )
     return {}

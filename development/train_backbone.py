@@ -36,6 +36,7 @@ from glmae.scans.fingerprint import measure  # noqa: E402
 from glmae.scans.image import read_channels  # noqa: E402
 from glmae.scans.preparation import plan_preparation, prepare_image  # noqa: E402
 from glmae.terminal import terminal  # noqa: E402
+from research.dense_consistency import dense_consistency  # noqa: E402
 from research.synthetic_volumes import SyntheticScans  # noqa: E402
 
 # Scan voxels as in fine-tuning on a CPU; real scans are a quarter of what is seen, each set half of that.
@@ -103,6 +104,7 @@ def main() -> int:
     settings: dict[str, Any] = {
         name: json.loads(value) for name, _, value in (s.partition("=") for s in options.setting)
     }
+    dense = settings.get("weights", {}).pop("dense", 0.0)
     made = synthetic_scans(options.synthetic, options.seed)
     scans, counts = list(made), {"synthetic": len(made)}
     for name in SETS:
@@ -121,6 +123,7 @@ def main() -> int:
         card={"data": counts},
         events=terminal(),
         pictures=True,
+        further=dense_consistency(dense),
     )
     (folder / "reconstructions.png").unlink(missing_ok=True)  # slices of scans that are not ours to show
     weights = read_weights(folder / WEIGHTS)

@@ -44,8 +44,9 @@ class SideStreams:
             return
         reader = torch.cuda.current_stream(self._device)
         for value in vars(batch).values():
-            if isinstance(value, Tensor) and value.is_cuda:
-                value.record_stream(reader)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Tensor) and part.is_cuda:
+                    part.record_stream(reader)
 
 
 def batches_ahead(

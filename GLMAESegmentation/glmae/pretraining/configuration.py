@@ -15,9 +15,8 @@ from ..files import last_line
 class LossWeights:
     """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
-    The paper does not give them; they are our choice. Two terms are our extensions, off unless asked for or planned
-    (`planned_config`): `spread` keeps the CLS tokens of a batch's volumes apart (`gl_mae.spread_loss`), which takes a
-    batch of many; `dense` (`dense_consistency`) takes two thirds of the steps of a CPU.
+    The paper does not give them; they are our choice. `spread` is our extension, off unless asked for or planned
+    (`planned_config`): it keeps the CLS tokens of a batch's volumes apart (`gl_mae.spread_loss`), which takes many.
     """
 
     local_reconstruction: float = 1.0
@@ -25,7 +24,6 @@ class LossWeights:
     global_global: float = 0.1
     global_local: float = 0.1
     spread: float = 0.0
-    dense: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +44,6 @@ class PretrainConfig:
         stretch: largest ratio of the magnifications of two axes, where a scan is smaller than a view (our choice).
         intensity_jitter: each view's contrast is multiplied by up to exp(+-jitter) and its brightness shifted by up to
             +-jitter standard deviations (our choice).
-        dense_view: side of the views of the dense consistency, voxels (our choice).
-        dense_places: places that are compared in a pair of them (our choice).
-        dense_temperature: of their similarities (our choice; SAM's is 0.5, SimCLR's 0.1).
         hidden: width of the projectors' hidden layers.
         bottleneck: length of the vectors that the prototypes are compared with.
         prototypes: DINO's 65,536 for base; fewer for the small presets, which see few volumes (our choice).
@@ -67,7 +62,7 @@ class PretrainConfig:
         batch: volumes in a step.
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
             teacher, as in DINO; in the small presets, made for minutes to hours, the student, which a teacher of this
-            momentum trails, and whose tokens the trunk learns to read with the dense consistency).
+            momentum trails, and whose tokens the trunk of the shipped backbone has learned to read).
         seed: of initialisation, views and masks.
     """
 
@@ -82,9 +77,6 @@ class PretrainConfig:
     local_scale: tuple[float, float] = (0.6, 1.5)
     stretch: float = 1.5
     intensity_jitter: float = 0.1
-    dense_view: int = 48
-    dense_places: int = 384
-    dense_temperature: float = 0.1
     hidden: int = 2048
     bottleneck: int = 256
     prototypes: int = 65536

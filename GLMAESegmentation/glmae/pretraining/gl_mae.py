@@ -20,8 +20,7 @@ from ..backbone.positions import sine_cosine_positions
 from ..backbone.presets import BackboneConfig
 from ..backbone.vision_transformer import NORM_EPSILON, Block, VisionTransformer, initialise, patches, token_grid
 from .configuration import PretrainConfig
-from .dense_consistency import DenseConsistency
-from .dense_views import DensePairs
+from .further_term import MakeTerm
 
 MLP_RATIO = 4.0
 PATCH_EPSILON, SPREAD_EPSILON = 1e-6, 1e-4
@@ -37,7 +36,7 @@ class Losses:
     global_global: Tensor | None
     global_local: Tensor | None
     spread: Tensor | None = None
-    dense: Tensor | None = None
+    further: Tensor | None = None
 
     def terms(self) -> dict[str, Tensor]:
         """The scalars that were computed, by name, without gradient."""
@@ -64,11 +63,12 @@ class GLMAE(nn.Module):
 
     Args:
         config: network, views, weights of the four terms.
+        further: makes a further term for a backbone.
     """
 
     centre: Tensor
 
-    def __init__(self, config: PretrainConfig) -> None:
+    def __init__(self, config: PretrainConfig, further: MakeTerm | None = None) -> None:
         super().__init__()
         self.config = config
         self.student = VisionTransformer(config.backbone)
@@ -82,16 +82,14 @@ class GLMAE(nn.Module):
             self.teacher = VisionTransformer(config.backbone)
             self.teacher_projector = self._projector()
             self.reset_teacher()
-        self.dense_consistency: DenseConsistency | None = None
-        if config.weights.dense > 0:
-            self.dense_consistency = DenseConsistency(config.backbone, config.dense_temperature)
+        self.further = None if further is None else further(config.backbone)
 
     def forward(
         self,
         global_views: Tensor | None,
         local_views: Tensor | None,
         generators: Sequence[torch.Generator],
-        dense_pairs: DensePairs | None = None,
+        further: Sequence[Tensor] = (),
         teacher_views: Tensor | None = None,
     ) -> Losses:
         """One step's losses. In training mode the centre moves on.
@@ -100,7 +98,7 @@ class GLMAE(nn.Module):
             global_views: [B, p, C, G, G, G]; may be None where no term needs them.
             local_views: [B, q, C, L, L, L]; may be None where no term needs them.
             generators: one CPU generator for each of the B volumes, for the masks.
-            dense_pairs: two views of each volume; may be None where the dense consistency is off.
+            further: what the further term has read of the volumes, stacked.
             teacher_views: the global views as the teacher sees them, for volumes in two appearances (our choice, after
                 anatomix, arXiv 2411.02372), [B, p, C, G, G, G]; None: as the student.
         """
@@ -143,12 +141,8 @@ class GLMAE(nn.Module):
         if config.weights.spread > 0 and globals_.cls is not None and len(globals_.cls) > 1:
             spread = spread_loss(globals_.cls)
 
-        # Our extension: the same consistency place by place, for the student and the convolutional trunk.
-        dense = None
-        if self.dense_consistency is not None:
-            if dense_pairs is None:
-                raise ValueError("the dense consistency needs pairs of views")
-            dense = self.dense_consistency(self.student, dense_pairs)
+        # Whatever else is asked for.
+        further_term: Tensor | None = None if self.further is None else self.further(self.student, *further)
 
         # 5. The loss is the weighted sum of the terms.
         terms = {
@@ -157,9 +151,11 @@ class GLMAE(nn.Module):
             "global_global": global_global,
             "global_local": global_local,
             "spread": spread,
-            "dense": dense,
         }
         weighted = [getattr(weights, name) * term for name, term in terms.items() if term is not None]
+        if self.further is not None and further_term is not None:
+            weighted.append(self.further.weight * further_term)
+        terms["further"] = further_term
         return Losses(total=torch.stack(weighted).sum(), **terms)
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left
 from .configuration import PretrainConfig, planned_config
+from .further_term import MakeTerm
 from .pretrain import pretrain
 from .ranks import RankLost, joined
 
@@ -41,6 +42,7 @@ def pretrain_images(
     resume: bool = False,
     preparation: Preparation | None = None,
     settings: Mapping[str, Any] | None = None,
+    further: MakeTerm | None = None,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -60,6 +62,7 @@ def pretrain_images(
         resume: go on with an unfinished run in `out`.
         preparation: spacing and intensities; None: planned from the scans.
         settings: fields of `PretrainConfig` to use instead of the preset's.
+        further: makes a further term of the loss.
         events: where to report to.
         should_stop: asked after every scan and every step; True stops the run, resumable.
 
@@ -117,6 +120,7 @@ def pretrain_images(
                 events=events,
                 ranks=ranks,
                 pictures=True,
+                further=further,
             )
         except RESUMABLE:
             raise

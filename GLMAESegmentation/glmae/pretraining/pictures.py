@@ -18,7 +18,7 @@ from .views import Scans, cut_views, read_neighbourhoods
 LOSSES, RECONSTRUCTIONS = "losses.png", "reconstructions.png"
 PANELS = {
     "reconstruction: mean squared error": ("local_reconstruction", "global_reconstruction"),
-    "consistency: cross-entropy": ("global_global", "global_local", "dense"),
+    "consistency: cross-entropy": ("global_global", "global_local", "further"),
 }
 # Volumes that are shown, and points that a curve is thinned to.
 VOLUMES, POINTS = 3, 400

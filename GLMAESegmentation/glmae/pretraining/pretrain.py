@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..backbone.weights import TRUNK, write_weights
+from ..backbone.weights import write_weights
 from ..devices import choose_device, precision
 from ..errors import RequestError, Stopped
 from ..events import Events, silent
@@ -26,6 +25,7 @@ from ..run_folder import RunFolder
 from ..schedule import Schedule
 from ..side_streams import SideStreams
 from .configuration import PretrainConfig
+from .further_term import MakeTerm
 from .ranks import RankLost, Ranks
 from .run import COLUMNS, Pace, Run
 from .views import Neighbourhoods, Scans, read_neighbourhoods
@@ -57,6 +57,7 @@ def pretrain(
     checkpoint_seconds: float = 60.0,
     ranks: Ranks | None = None,
     pictures: bool = False,
+    further: MakeTerm | None = None,
 ) -> Path:
     """Pre-train a backbone.
 
@@ -76,6 +77,7 @@ def pretrain(
             losses are those of one process with the same batch. None: this one alone.
         pictures: whether to draw losses and reconstructions, in the folder `unfinished` during the run and with the
             result (see `pictures`). They show slices of the scans.
+        further: makes a further term of the loss.
 
     Returns:
         The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json, and the pictures.
@@ -107,6 +109,7 @@ def pretrain(
             checkpoint=folder.checkpoint if folder.checkpoint.exists() else None,
             ranks=ranks,
             events=events,
+            further=further,
         )
         if run.schedule.done:
             events.info(f"Going on after step {run.schedule.done}.")
@@ -164,7 +167,7 @@ def _train(
         orders = _orders(run, stop=False, save=False)
         while not orders.finished:
             batch = next(coming).result()
-            streams.hand_over(batch.dense_pairs)
+            streams.hand_over(batch)
             run.step(batch, orders.pace)
             orders = _orders(run, stop=should_stop(), save=time.monotonic() - saved >= checkpoint_seconds)
             saving = orders.save or orders.stop
@@ -206,8 +209,10 @@ def _orders(run: Run, stop: bool, save: bool) -> _Orders:
 
 def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighbourhoods:
     if run.device.type != "cuda":  # Apple's, too: some of them cannot resample in 3D
-        return read_neighbourhoods(run.config, scans, step, run.volumes)
-    return streams.run(lambda: read_neighbourhoods(run.config, scans, step, run.volumes, run.device)).pinned()
+        return read_neighbourhoods(run.config, scans, step, run.volumes, further=run.model.further)
+    return streams.run(
+        lambda: read_neighbourhoods(run.config, scans, step, run.volumes, run.device, run.model.further)
+    ).pinned()
 
 
 def _draw(run: Run, scans: Scans, folder: Path) -> float:
@@ -238,17 +243,14 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
     model, schedule = run.model, run.schedule
     kept = "teacher" if run.config.output == "teacher" and model.teacher is not None else "student"
     encoder = model.teacher if kept == "teacher" and model.teacher is not None else model.student
-    trunk: dict[str, Tensor] = {}
-    if model.dense_consistency is not None:
-        model.dense_consistency.trunk.rescale_kernels()
-        trunk = model.dense_consistency.trunk.state_dict()
-    beside = {**model.decoder.state_dict(), **{TRUNK + name: tensor for name, tensor in trunk.items()}}
-    write_weights(out / WEIGHTS, {**encoder.state_dict(), **beside})
+    further = {} if model.further is None else model.further.weights()
+    write_weights(out / WEIGHTS, {**encoder.state_dict(), **model.decoder.state_dict(), **further})
     rows = [[None if math.isnan(value) else value for value in row] for row in run.history]
     write_json(out / HISTORY, {"columns": list(COLUMNS), "rows": rows})
     content = {
         "backbone": run.config.backbone.to_json(),
         "pretraining": run.config.to_json(),
+        "further_term": None if model.further is None else model.further.settings(),
         "kept": kept,
         "scans": scans,
         "seed": run.config.seed,

@@ -17,11 +17,12 @@ from ..events import Events
 from ..schedule import Schedule
 from .compilation import compile_blocks
 from .configuration import PretrainConfig
+from .further_term import MakeTerm
 from .gl_mae import GLMAE
 from .ranks import Ranks, watched
 from .views import Neighbourhoods, cut_views
 
-TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "spread", "dense")
+TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "spread", "further")
 COLUMNS = ("step", *TERMS, "rate", "momentum")
 
 
@@ -50,6 +51,7 @@ class Run:
         checkpoint: to go on from; None: from the start.
         ranks: the processes that share the work.
         events: where progress goes.
+        further: makes a further term of the loss.
 
     Raises:
         ModelError: the checkpoint is damaged or does not fit.
@@ -65,12 +67,13 @@ class Run:
         checkpoint: Path | None,
         ranks: Ranks,
         events: Events,
+        further: MakeTerm | None = None,
     ) -> None:
         self.config, self.device, self.schedule, self.ranks = config, device, schedule, ranks
         self.volumes = ranks.share(config.batch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.model = GLMAE(config)
+            self.model = GLMAE(config, further)
         if config.weights.local_reconstruction == config.weights.global_reconstruction == 0:
             self.model.decoder.requires_grad_(False)
         self.model.to(device)
@@ -126,9 +129,9 @@ class Run:
             cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, sides[1])
             local_views = cut.to(self.device)
 
-        pairs = None if batch.dense_pairs is None else batch.dense_pairs.moved(lambda part: part.to(self.device))
+        further = [part.to(self.device) for part in batch.further]
         with autocast(self.device):
-            losses = self._network(global_views, local_views, batch.generators, pairs, teacher_views)
+            losses = self._network(global_views, local_views, batch.generators, further, teacher_views)
         self.optimiser.zero_grad(set_to_none=True)
         with watched():
             # Gradients are averaged over the processes, whose shares may differ by a volume.

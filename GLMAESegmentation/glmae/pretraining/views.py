@@ -18,12 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .configuration import PretrainConfig
-from .dense_views import CPU, TWO_APPEARANCES, DensePairs, dense_pair
+from .further_term import FurtherTerm
 
 # A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
+# Of a scan that exists in two appearances, student and teacher see different ones in this share of the volumes.
+TWO_APPEARANCES = 0.7
 # Purposes of random streams.
-ORDER, VIEWS, MASKS, DENSE, ANCHORS = 0, 1, 2, 3, 4
+ORDER, VIEWS, MASKS, FURTHER, ANCHORS = 0, 1, 2, 3, 4
+CPU = torch.device("cpu")
 
 
 class Scans(Protocol):
@@ -52,7 +55,7 @@ class ScanList:
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """What is read from the scans for one step, on the CPU; of a GPU's, the dense pairs are there already.
+    """What is read from the scans for one step, on the CPU; of a GPU's, what the further term reads is there already.
 
     Attributes:
         regions: [B, C, I, J, K]; smaller ones are continued at their border.
@@ -61,7 +64,7 @@ class Neighbourhoods:
         global_jitter: contrast and brightness of each view, float32 [B, p, 2].
         local_jitter: the same for local views, [B, q, 2].
         generators: for the masks, one a volume.
-        dense_pairs: for the dense consistency; None where it is off.
+        further: what the further term has read, if there is one.
         anchors: the same regions as the teacher sees them, pictured in another way where a scan is there in two
             appearances; None where student and teacher see the same.
     """
@@ -72,14 +75,14 @@ class Neighbourhoods:
     global_jitter: Tensor
     local_jitter: Tensor
     generators: list[torch.Generator]
-    dense_pairs: DensePairs | None = None
+    further: tuple[Tensor, ...] = ()
     anchors: Tensor | None = None
 
     @property
     def bytes(self) -> int:
         """Of memory, without the few numbers of the boxes."""
         beside = 0 if self.anchors is None else self.anchors.nbytes
-        return self.regions.nbytes + beside + (0 if self.dense_pairs is None else self.dense_pairs.views.nbytes)
+        return self.regions.nbytes + beside + sum(part.nbytes for part in self.further)
 
     def pinned(self) -> Neighbourhoods:
         """The same in memory that a GPU reads while the host goes on."""
@@ -97,7 +100,7 @@ class Neighbourhoods:
             global_jitter=move(self.global_jitter),
             local_jitter=move(self.local_jitter),
             generators=self.generators,
-            dense_pairs=None if self.dense_pairs is None else self.dense_pairs.moved(move),
+            further=tuple(move(part) for part in self.further),
             anchors=None if self.anchors is None else move(self.anchors),
         )
 
@@ -120,6 +123,7 @@ def read_neighbourhoods(
     step: int,
     volumes: Sequence[int] | None = None,
     device: torch.device = CPU,
+    further: FurtherTerm | None = None,
 ) -> Neighbourhoods:
     """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
 
@@ -128,14 +132,15 @@ def read_neighbourhoods(
         scans: prepared scans.
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
-        device: where the pairs of the dense consistency are cut; all else is read on the CPU.
+        device: where `further` reads; all else is read on the CPU.
+        further: a further term of the loss.
     """
-    regions, anchors, boxes, jitters, pairs = [], [], [], [], []
+    regions, anchors, boxes, jitters, parts = [], [], [], [], []
     backbone = config.backbone
     volumes = range(config.batch) if volumes is None else volumes
     for volume in volumes:
         index = scan_of(config.seed, step * config.batch + volume, len(scans))
-        appearances = _appearances(scans, index) if config.weights.dense > 0 or config.uses_teacher else None
+        appearances = _appearances(scans, index) if further is not None or config.uses_teacher else None
         image = scans.image(index) if appearances is None else appearances[0]
         random = generator(config.seed, step, volume, VIEWS)
         box = _neighbourhood(config, image, random)
@@ -150,9 +155,8 @@ def read_neighbourhoods(
                 _boxes(config.local_views, backbone.local_view, config.local_scale, sides, random),
             )
         )
-        if config.weights.dense > 0:
-            seed = [config.seed & (2**64 - 1), step, volume, DENSE]
-            pairs.append(dense_pair(appearances, image, config.dense_view, config.dense_places, seed, device))
+        if further is not None:
+            parts.append(further.read(image, appearances, [config.seed & (2**64 - 1), step, volume, FURTHER], device))
         jitters.append(
             (
                 _jitter(config.global_views, config.intensity_jitter, random),
@@ -166,7 +170,7 @@ def read_neighbourhoods(
         global_jitter=torch.stack([pair[0] for pair in jitters]),
         local_jitter=torch.stack([pair[1] for pair in jitters]),
         generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
-        dense_pairs=DensePairs(*map(torch.stack, zip(*pairs, strict=True))) if pairs else None,
+        further=tuple(map(torch.stack, zip(*parts, strict=True))),
         anchors=None if all(map(operator.is_, anchors, regions)) else torch.from_numpy(_stacked(anchors)),
     )
 

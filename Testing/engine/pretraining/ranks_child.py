@@ -6,6 +6,7 @@ KILLED is RANK:STEP or none, DENSE the weight of the dense consistency.
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,17 +15,23 @@ from sample_scans import sample_scans, small_config
 from glmae import devices
 from glmae.errors import GLMAEError
 from glmae.events import json_lines
-from glmae.pretraining.configuration import LossWeights, PretrainConfig
+from glmae.pretraining.configuration import PretrainConfig
 from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.ranks import joined, left
 from glmae.stop_signals import StopSignals
+from research.dense_consistency import DenseConsistency
 
 BATCH = 3  # one process gets one volume, the other two
 
 
-def ranks_config(dense: float = 0.0) -> PretrainConfig:
-    """The paper's four terms, and the dense consistency where it is asked for."""
-    return small_config(batch=BATCH, weights=LossWeights(dense=dense))
+def ranks_config() -> PretrainConfig:
+    """The paper's four terms."""
+    return small_config(batch=BATCH)
+
+
+def dense(weight: float) -> partial[DenseConsistency] | None:
+    """The dense consistency, a term from outside with weights of its own, where it is asked for."""
+    return partial(DenseConsistency, weight=weight, side=32, places=64) if weight else None
 
 
 def exact() -> None:
@@ -54,7 +61,7 @@ if __name__ == "__main__":
         try:
             with joined("cpu") as ranks:
                 pretrain(
-                    ranks_config(float(sys.argv[4])),
+                    ranks_config(),
                     sample_scans(),
                     Path(sys.argv[1]),
                     steps=int(sys.argv[2]),
@@ -63,6 +70,7 @@ if __name__ == "__main__":
                     checkpoint_seconds=0.0,
                     events=events,
                     ranks=ranks,
+                    further=dense(float(sys.argv[4])),
                 )
         except GLMAEError as error:
             if not error.told:

@@ -44,5 +44,4 @@ def small_backbone(**changes):
 def small_config(**changes) -> PretrainConfig:
     heads = {"hidden": 32, "bottleneck": 16, "prototypes": 40}
     small = {"backbone": small_backbone(), "batch": 2, "local_views": 3, "learning_rate": 1e-3}
-    small |= {"dense_view": 32, "dense_places": 64}
     return replace(pretrain_config("tiny"), **(heads | small | changes))

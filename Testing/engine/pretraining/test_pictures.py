@@ -16,7 +16,7 @@ from glmae.pretraining import pretrain as job
 from glmae.pretraining.pictures import LOSSES, RECONSTRUCTIONS, draw_losses, draw_pictures, reconstructed
 from glmae.pretraining.pretrain import pretrain
 from glmae.pretraining.ranks import Ranks
-from glmae.pretraining.run import Run
+from glmae.pretraining.run import COLUMNS, Run
 from glmae.schedule import Schedule
 
 
@@ -72,10 +72,11 @@ def test_what_is_visible_is_the_original_and_what_is_masked_is_predicted(run):
 def test_curves_hold_the_terms_that_were_computed(tmp_path, monkeypatch):
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (figures.append(self), path.touch()))
-    rows = [[step, 3.0, 1 / step, 2 / step, math.nan, 4.0, 1e-3, 0.99] for step in range(1, 1001)]
+    rows = [[step, 3.0, 1 / step, 2 / step, math.nan, 4.0, math.nan, 5.0, 1e-3, 0.99] for step in range(1, 1001)]
+    assert len(rows[0]) == len(COLUMNS)
     draw_losses(tmp_path / LOSSES, rows)
     curves = {line.get_label(): line.get_xydata() for axes in figures[0].axes for line in axes.lines}
-    assert set(curves) == {"local-reconstruction", "global-reconstruction", "global-local", "dense"}
+    assert set(curves) == {"local-reconstruction", "global-reconstruction", "global-local", "further"}
     first = curves["local-reconstruction"][0]
     np.testing.assert_allclose(first, [2.0, (1 + 1 / 2 + 1 / 3) / 3])
 

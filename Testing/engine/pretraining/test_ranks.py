@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks_child import exact, ranks_config
+from ranks_child import dense, exact, ranks_config
 from sample_scans import sample_scans
 
 from glmae import devices
@@ -43,15 +43,15 @@ def history(out):
 
 
 def environment(**more):
-    engine = str(HERE.parents[2] / "GLMAESegmentation")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([engine, str(HERE)]), "OMP_NUM_THREADS": "1", **more}
+    paths = [HERE.parents[2] / "GLMAESegmentation", HERE.parents[2], HERE]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1", **more}
 
 
 def events(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def both_processes(out, steps, dense):
+def both_processes(out, steps, weight):
     """What two processes that share a run printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,7 +59,7 @@ def both_processes(out, steps, dense):
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     both = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "ranks_child.py"), str(out), str(steps), "none", str(dense)],
+            [sys.executable, str(HERE / "ranks_child.py"), str(out), str(steps), "none", str(weight)],
             env=environment(**address, RANK=str(rank)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -87,7 +87,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, alone):
 
 def test_with_the_dense_consistency_too(tmp_path):
     # Three steps: from then on its instance norms of few voxels magnify the rounding of another order of sums.
-    pretrain(ranks_config(1.0), sample_scans(), tmp_path / "one", steps=3, device="cpu")
+    pretrain(ranks_config(), sample_scans(), tmp_path / "one", steps=3, device="cpu", further=dense(1.0))
     both_processes(tmp_path / "two", 3, 1.0)
     np.testing.assert_allclose(history(tmp_path / "two"), history(tmp_path / "one"), rtol=1e-4)
 

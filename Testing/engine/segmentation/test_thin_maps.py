@@ -17,6 +17,7 @@ from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.training import Training
+from research.dense_consistency import dense_consistency
 
 CPU = torch.device("cpu")
 
@@ -77,7 +78,15 @@ def test_whatever_is_trained_on_a_cpu_is_guarded():
     Training(network, FinetuneConfig(crop=(16, 16, 16)), [scan], Schedule(1), CPU)
     assert not unguarded(network)
 
-    config = pretrain_config("tiny").changed({"weights": {"dense": 1.0}})
-    run = Run(config, CPU, Schedule(1, None), checkpoint=None, ranks=Ranks(), events=silent())
-    assert any(isinstance(part, Convolution) for part in run.model.dense_consistency.modules())
+    further = dense_consistency(1.0)
+    run = Run(
+        pretrain_config("tiny"),
+        CPU,
+        Schedule(1, None),
+        checkpoint=None,
+        ranks=Ranks(),
+        events=silent(),
+        further=further,
+    )
+    assert any(isinstance(part, Convolution) for part in run.model.further.modules())
     assert not unguarded(run.model)

@@ -1,4 +1,10 @@
-"""Pairs of views for the dense consistency: the same anatomy turned, magnified and pictured differently.
+"""Dense consistency: our extension of GL-MAE to every place of a scan, and to the convolutional trunk.
+
+The consistencies of the paper compare one CLS token a view. Here the features of one place of the anatomy are to agree
+in a wide and in a close view of it that are turned, magnified and pictured differently, and to differ from those of
+other places of the same volume: InfoNCE (arXiv 1807.03748) between places, as in SAM (Yan et al., arXiv 2012.02383)
+and, with synthetic anatomy in two appearances, in anatomix (arXiv 2411.02372). `development/train_backbone.py` made the
+shipped backbone with it; by the ablation it gives nothing in minutes of a CPU.
 
 What is random at a step is a function of (seed, step, volume), as for the other views.
 """
@@ -6,15 +12,26 @@ What is random at a step is a function of (seed, step, volume), as for the other
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glmae.backbone.presets import BackboneConfig
+from glmae.backbone.trunk import Trunk
+from glmae.backbone.vision_transformer import VisionTransformer
+from glmae.backbone.weights import TRUNK
+from glmae.pretraining.further_term import FurtherTerm
+from glmae.pretraining.views import CPU, TWO_APPEARANCES
+
+HIDDEN, LENGTH = (128, 256), 64
+# Of the views: side in voxels, places that are compared in a pair, temperature of their similarities (SAM's is 0.5,
+# SimCLR's 0.1). All our choice.
+SIDE, PLACES, TEMPERATURE = 48, 384, 0.1
 # All our choice. Angles about each axis in radians, and the range of log magnification, of the wide and the close view.
 TURNS, MAGNIFICATIONS = (0.2, 0.35), ((-0.1, 0.4), (-0.4, 0.2))
 STRETCH = 0.1
@@ -23,28 +40,76 @@ SHIFT = 0.3
 # Places so many voxels from a view's edge are used, those in air only now and then.
 EDGE, AIR, CANDIDATES = 2, 0.05, 6
 TRIES, LEAST_DEVIATION = 10, 0.15
-# Of a scan that exists in two appearances, both are seen in this share of the pairs, and of the volumes by student and
-# teacher.
-TWO_APPEARANCES = 0.7
 CONTRAST, BRIGHTNESS, NOISE, CURVE_PIECES = 0.3, 0.3, 0.2, 6
-CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class DensePairs:
-    """Two views of each of B volumes, and places that both show.
+def dense_consistency(weight: float) -> partial[DenseConsistency] | None:
+    """What makes the term for a backbone (`further` of `pretrain`); None where its weight is zero."""
+    return partial(DenseConsistency, weight=weight) if weight else None
 
-    Attributes:
-        views: the wide and the close one, float32 [B, 2, C, S, S, S].
-        places: the same n places in each, in the coordinates of `grid_sample` (-1 to 1; K, J, I), [B, 2, n, 3].
+
+class DenseConsistency(FurtherTerm):
+    """The trunk, and what its maps are compared through.
+
+    Args:
+        backbone: of the student.
+        weight: of the term in the loss.
+        side: of the views, voxels.
+        places: that are compared in a pair of them.
     """
 
-    views: Tensor
-    places: Tensor
+    def __init__(self, backbone: BackboneConfig, weight: float = 1.0, side: int = SIDE, places: int = PLACES) -> None:
+        super().__init__(weight)
+        self.side, self.places = side, places
+        self.trunk = Trunk(backbone.channels, backbone)
+        self.fine_projector = _projector(self.trunk.fine_width, HIDDEN[0])
+        self.coarse_projector = _projector(self.trunk.coarse_width, HIDDEN[1])
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> DensePairs:
-        """The same elsewhere."""
-        return DensePairs(move(self.views), move(self.places))
+    def read(
+        self,
+        image: np.ndarray,
+        appearances: tuple[np.ndarray, np.ndarray] | None,
+        seed: list[int],
+        device: torch.device,
+    ) -> tuple[Tensor, ...]:
+        """The pair of a volume, see `dense_pair`."""
+        return dense_pair(appearances, image, self.side, self.places, seed, device)
+
+    def forward(self, student: VisionTransformer, *parts: Tensor) -> Tensor:
+        """The loss of a batch, the mean over its volumes; a scalar.
+
+        Args:
+            student: the transformer.
+            parts: the wide and the close view of each of B volumes, complete, nothing masked, [B, 2, C, S, S, S]; and
+                n places that both show, in the coordinates of `grid_sample` (-1 to 1; K, J, I), [B, 2, n, 3].
+        """
+        views, places = parts
+        x = views.flatten(0, 1)  # [B * 2, C, S, S, S]
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        maps = self.trunk(x, student.features(x, self.trunk.after))
+        fine = self._contrast(maps.fine, self.fine_projector, places)
+        return fine + self._contrast(maps.coarse, self.coarse_projector, places)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trunk's, which fine-tuning starts from."""
+        self.trunk.rescale_kernels()
+        return {TRUNK + name: tensor for name, tensor in self.trunk.state_dict().items()}
+
+    def settings(self) -> dict[str, Any]:
+        """As stored in model.json."""
+        return {"name": "dense", "weight": self.weight, "side": self.side, "places": self.places}
+
+    def _contrast(self, features: Tensor, projector: nn.Module, places: Tensor) -> Tensor:
+        """InfoNCE between the places [B, 2, n, 3] of the two views whose maps are `features` [B * 2, C, i, j, k]."""
+        grid = places.flatten(0, 1)[:, :, None, None]  # [B * 2, n, 1, 1, 3]
+        with torch.autocast(features.device.type, enabled=False):
+            at = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        vectors = projector(at[..., 0, 0].transpose(1, 2))  # [B * 2, n, LENGTH]
+        with torch.autocast(features.device.type, enabled=False):
+            wide, close = F.normalize(vectors.float(), dim=-1).unflatten(0, (-1, 2)).unbind(1)  # [B, n, LENGTH] each
+            similar = wide @ close.transpose(1, 2) / TEMPERATURE  # [B, n, n]
+            same = torch.arange(similar.shape[1], device=similar.device).expand(len(similar), -1)
+            return (F.cross_entropy(similar, same) + F.cross_entropy(similar.transpose(1, 2), same)) / 2
 
 
 def dense_pair(
@@ -66,7 +131,7 @@ def dense_pair(
         device: where the views are cut and changed.
 
     Returns:
-        Views [2, C, S, S, S] and places [2, n, 3], see `DensePairs`; on `device`.
+        Views [2, C, S, S, S] and places [2, n, 3], see `DenseConsistency.forward`; on `device`.
     """
     random = np.random.default_rng(seed)
     first, second = image, image
@@ -162,3 +227,7 @@ def _bent(x: Tensor, random: np.random.Generator) -> Tensor:
     bent = heights[piece] + (heights[piece + 1] - heights[piece]) * (position - piece)
     # Not where all is one value, nor where values are not finite.
     return torch.where((high - low >= 1e-3) & torch.isfinite(high - low), bent, x)
+
+
+def _projector(incoming: int, hidden: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(incoming, hidden), nn.GELU(), nn.Linear(hidden, LENGTH))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glmae.pretraining.configuration import LossWeights, pretrain_config
-from glmae.pretraining.dense_views import dense_pair
+from glmae.pretraining.configuration import pretrain_config
 from glmae.pretraining.views import ScanList, read_neighbourhoods
+from research.dense_consistency import dense_consistency, dense_pair
 from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 200
@@ -26,7 +26,7 @@ def sampled(views, places):
 
 @pytest.mark.parametrize("shape", [(60, 50, 70), (30, 20, 26)])
 def test_the_places_of_both_views_are_the_same_places_of_the_scan(shape, monkeypatch):
-    monkeypatch.setattr("glmae.pretraining.dense_views._pictured", lambda view, random: view)
+    monkeypatch.setattr("research.dense_consistency._pictured", lambda view, random: view)
     for seed in range(5):
         views, places = dense_pair(None, coordinates(shape), SIDE, PLACES, [seed])
         assert views.shape == (2, 3, SIDE, SIDE, SIDE)
@@ -60,12 +60,11 @@ def test_a_scan_of_one_value_gives_views_all_the_same():
 
 @pytest.mark.parametrize(("weight", "there"), [(1.0, True), (0.0, False)])
 def test_they_are_made_only_where_the_term_is_on(weight, there):
-    config = pretrain_config("tiny", weights=LossWeights(dense=weight))
+    config, make = pretrain_config("tiny"), dense_consistency(weight)
     scans = ScanList([np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)])
-    batch = read_neighbourhoods(config, scans, 0)
-    assert (batch.dense_pairs is not None) == there
-    if batch.dense_pairs is not None:
-        assert batch.dense_pairs.views.shape[:2] == (config.batch, 2)
+    batch = read_neighbourhoods(config, scans, 0, further=None if make is None else make(config.backbone))
+    assert (len(batch.further) == 2) == there
+    assert all(part.shape[:2] == (config.batch, 2) for part in batch.further)
 
 
 def test_pairs_are_made_on_the_device_asked_for_without_waiting_for_it():

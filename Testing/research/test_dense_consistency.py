@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from glmae.backbone.presets import preset
 from glmae.backbone.vision_transformer import VisionTransformer
-from glmae.pretraining.dense_consistency import DenseConsistency
-from glmae.pretraining.dense_views import DensePairs, dense_pair
+from research.dense_consistency import DenseConsistency, dense_pair
 from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 64
@@ -18,7 +17,7 @@ SIDE, PLACES = 32, 64
 
 def parts():
     torch.manual_seed(0)
-    return VisionTransformer(preset("tiny")), DenseConsistency(preset("tiny"), 0.1)
+    return VisionTransformer(preset("tiny")), DenseConsistency(preset("tiny"))
 
 
 def pairs(count=2):
@@ -26,7 +25,7 @@ def pairs(count=2):
     made = [
         dense_pair(scans.appearances(number), scans.image(number), SIDE, PLACES, [number]) for number in range(count)
     ]
-    return DensePairs(torch.stack([views for views, _ in made]), torch.stack([places for _, places in made]))
+    return torch.stack([views for views, _ in made]), torch.stack([places for _, places in made])
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -64,7 +63,7 @@ def test_transformer_and_trunk_learn_from_it():
     optimiser = torch.optim.AdamW([*student.parameters(), *dense.parameters()], lr=2e-3)
     losses = []
     for _ in range(15):
-        loss = dense(student, batch)
+        loss = dense(student, *batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -78,6 +77,6 @@ def test_transformer_and_trunk_learn_from_it():
 def test_the_loss_of_a_batch_is_the_mean_over_its_volumes():
     student, dense = parts()
     batch = pairs()
-    each = [dense(student, DensePairs(batch.views[n : n + 1], batch.places[n : n + 1])) for n in range(2)]
-    torch.testing.assert_close(dense(student, batch), torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
+    each = [dense(student, *(part[n : n + 1] for part in batch)) for n in range(2)]
+    torch.testing.assert_close(dense(student, *batch), torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
     assert not np.isclose(float(each[0]), float(each[1]))

@@ -1,12 +1,11 @@
 """Several processes that train one network together, as torchrun starts them, on one machine or on many.
 
 torchrun numbers them ("rank") and tells each its number in the environment. The first one decides and writes; all
-compute their share of each batch. Words travel over gloo on the CPU, gradients over NCCL between GPUs.
+compute their share of each batch. Gradients are averaged over NCCL between GPUs, everything else over gloo on the CPU.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -80,14 +79,16 @@ class Ranks:
             except GLMAEError as error:
                 failure = error
                 content = {"failure": str(error), "exit_status": error.exit_status}
+        told = [content]
         with watched():
-            content = _told(content, self.first)
+            dist.broadcast_object_list(told, device=torch.device("cpu"))
+        content = told[0]
         if failure is not None:
             raise failure
         if "failure" in content:
-            told = GLMAEError(content["failure"])
-            told.exit_status = content["exit_status"]
-            raise told
+            heard = GLMAEError(content["failure"])
+            heard.exit_status = content["exit_status"]
+            raise heard
         return content["result"]
 
     def agreed(self, values: Sequence[float], stop: bool) -> tuple[list[float], bool]:
@@ -195,16 +196,6 @@ def watched() -> Iterator[None]:
 def _processes() -> int:
     """How many torchrun started; without torchrun, this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _told(content: dict[str, Any], first: bool) -> dict[str, Any]:
-    text = bytearray(json.dumps(content).encode())
-    length = torch.tensor([len(text)])
-    dist.broadcast(length, 0)
-    letters = torch.frombuffer(text, dtype=torch.uint8) if first else torch.empty(int(length), dtype=torch.uint8)
-    dist.broadcast(letters, 0)
-    received: dict[str, Any] = json.loads(letters.numpy().tobytes())
-    return received
 
 
 def _told_before(store: dist.Store) -> bool:

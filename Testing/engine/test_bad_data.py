@@ -110,6 +110,10 @@ def test_one_bad_scan_does_not_stop_the_others(sample_scans, trained_model, tmp_
     assert "a cut off.nii.gz" in capsys.readouterr().err
 
 
+# Of a run that is to succeed, whatever its model is worth.
+BRIEF = ("--backbone", "none", "--steps", 1, "--setting", "start_steps=20")
+
+
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda function: function.__name__)
 def test_bad_data_is_one_line_that_names_the_file_and_leaves_nothing(spoil, few_scans, tmp_path, capfd):
     named = spoil(few_scans)
@@ -137,7 +141,7 @@ def test_a_case_named_without_label_or_without_image(few_scans, tmp_path, capfd)
 def test_an_image_without_label_is_simply_not_trained_on(few_scans, tmp_path):
     (few_scans / "labels" / "hippocampus_003.nii.gz").unlink()
     words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--device", "cpu")
-    assert run(*words, "--backbone", "none", "--steps", 1, "--out", tmp_path / "model") == 0
+    assert run(*words, *BRIEF, "--out", tmp_path / "model") == 0
     card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert len(card["training_cases"]) == 2
 
@@ -148,6 +152,6 @@ def test_a_label_that_is_a_fraction_of_a_voxel_off_is_resampled_with_a_warning(f
     label.SetOrigin([x + 0.4 for x in label.GetOrigin()])
     sitk.WriteImage(label, str(path))
     words = ("finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--device", "cpu")
-    assert run(*words, "--backbone", "none", "--steps", 1, "--out", tmp_path / "model") == 0
+    assert run(*words, *BRIEF, "--out", tmp_path / "model") == 0
     warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning:")]
     assert any(path.name in line for line in warnings)

@@ -58,7 +58,7 @@ def run(*words):
 run("pretrain", "--images", root / "more", "--out", root / "backbone", "--steps", 1, "--device", "cpu")
 run("finetune", "--images", root / "images", "--labels", root / "labels",
     "--backbone", root / "backbone", "--steps", 2, "--device", "cpu",
-    "--out", root / "model")
+    "--setting", "start_steps=20", "--out", root / "model")
 run("segment", "--model", root / "model", "--images", root / "more", "--out", root / "results", "--device", "cpu")
 run("evaluate", "--predictions", root / "results", "--labels", root / "truth", "--out", root / "report.json")
 """

@@ -114,7 +114,7 @@ def test_several_channels(few_scans, tmp_path):
         backbone="none",
         steps=2,
         device="cpu",
-        settings={"crop": (24, 32, 24)},
+        settings={"crop": (24, 32, 24), "start_steps": 20},
     ).folder
     events: list[dict] = []
     assert segment(model=model, images=[images], out=tmp_path / "out", device="cpu") == []

@@ -35,7 +35,7 @@ def train(folder: Path, out: Path, events: list[dict] | None = None, steps: int 
         backbone="none",
         steps=steps,
         device="cpu",
-        settings={"crop": (24, 32, 24), "batch": 1},
+        settings={"crop": (24, 32, 24), "batch": 1, "start_steps": 20},
         events=recorded([] if events is None else events),
     ).folder
 

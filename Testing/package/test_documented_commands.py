@@ -93,9 +93,8 @@ def received_model(folder: Path) -> Path:
 
 
 def test_there_are_commands_to_run() -> None:
-    assert {"command_line", "tutorial", "partial_labels", "share_a_model", "pretraining", "troubleshooting"} <= {
-        page.stem for page in WITH_COMMANDS
-    }
+    wanted = {"command_line", "label_well", "read_the_score", "partial_labels", "share_a_model", "pretraining"}
+    assert wanted | {"troubleshooting"} <= {page.stem for page in WITH_COMMANDS}
 
 
 BESIDE_PROGRAMS = [REPOSITORY / folder / "README.md" for folder in ("benchmarks", "research")]
@@ -138,7 +137,7 @@ def test_what_is_not_run_is_spelt_as_the_programs_are(page: Path) -> None:
 
 def test_what_is_not_run_is_looked_at() -> None:
     lines = [line for page in EVERY_PAGE for line in code(page)]
-    assert sum("glmae " in line for line in lines) > 40
+    assert sum("glmae " in line for line in lines) > 30
     assert sum("python benchmarks/" in line for line in lines) > 8
     assert len(options_of("finetune")) > 12
 

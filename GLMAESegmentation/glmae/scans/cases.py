@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import DicomSeries
 from .labels import classes_in
-from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scans_below, scans_in
+from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scan_of_file, scans_below, scans_in
 from .segmentation_file import is_segmentation
 
 # What people add to the name of a case for its label.
@@ -110,7 +111,7 @@ def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | 
     """
     cases: dict[str, Case] = {}
     for path in _listed(paths):
-        here = scans_below(path, events or silent()) if path.is_dir() else {scan_name(path): (path,)}
+        here = scans_below(path, events or silent()) if path.is_dir() else scan_of_file(path)
         for name, files in here.items():
             other = cases.get(name)
             if other is not None and list(map(_place, other.images)) == list(map(_place, files)):
@@ -239,9 +240,9 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
             if not line.strip():
                 continue
             path = given.parent / line.strip()
-            path = path if path.exists() else Path(line.strip())
-            if not path.exists():
-                raise RequestError(f"{given}, line {number}: {line.strip()} does not exist; correct the list.")
+            path = path if os.path.exists(path) else Path(line.strip())
+            if not os.path.exists(path):
+                raise RequestError(f"{given}, line {number}: {line.strip()[:200]} does not exist; correct the list.")
             found.append(path)
     return found
 

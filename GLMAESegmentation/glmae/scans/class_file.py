@@ -50,7 +50,7 @@ def read_class_file(path: Path) -> ClassFile:
         raise RequestError(f"{path} does not exist; give an existing class file or none.") from error
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not valid JSON ({error}); correct it or remove it.") from error
     try:
         return _parse(content, path.parent)

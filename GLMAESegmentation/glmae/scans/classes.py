@@ -70,14 +70,14 @@ class SegmentClass:
         value, name = content.get("value"), content.get("name")
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_VALUE:
             raise ValueError(f"the class value {value!r} is not a whole number from 1 to {LARGEST_VALUE}")
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not tidy(name):
             raise ValueError(f"the class with value {value} has no `name`")
         terminology = content.get("terminology")
         if terminology is not None and not isinstance(terminology, str):
             raise ValueError(f"the `terminology` of {name!r} is not text")
         if not has_utf8_name(name + (terminology or "")):
             raise ValueError(f"the class with value {value} has a name that is not UTF-8")
-        return SegmentClass(value, " ".join(name.split()), _color(content.get("color"), name), terminology or None)
+        return SegmentClass(value, tidy(name), _color(content.get("color"), name), terminology or None)
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,11 @@ def default_colors(count: int, taken: Sequence[tuple[float, float, float]] = ())
             used.append(color)
             colors.append(color)
     return colors
+
+
+def tidy(name: str) -> str:
+    """A name in one line: control characters and runs of white space as one space."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", name).split())
 
 
 def plain_name(name: str) -> str:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..files import check_name, decoded, has_utf8_name, itk_path, last_line, may_read, shown
-from .multi_frame import read_frames
+from .multi_frame import read_frames, unreadable
 from .slice_stack import stack_order
 
 _POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
@@ -64,6 +64,17 @@ def holds_dicom(folder: Path) -> bool:
     return any(is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
 
 
+def modality_of(file: Path) -> str:
+    """`CT`, `SEG`, ... of any DICOM file; empty where it does not say, or is none."""
+    import pydicom  # here, because little else needs it
+
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"], force=True)
+        return str(header.get("Modality") or "").strip()
+    except Exception:  # whatever a damaged file makes of it
+        return ""
+
+
 def series_files(source: Path | DicomSeries) -> list[Path]:
     """The files of a series, along the normal of its slices; in no order where they hold frames.
 
@@ -96,8 +107,12 @@ def _slices(source: Path | DicomSeries) -> _Slices:
     check_name(folder)
     if not may_read(folder):
         raise ScanError(f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
-    found = list(series_in(folder).values())
-    series = [files for files in found if len(found) == 1 or _modality(files[0]) not in NO_SCANS]
+    series = [files for files in series_in(folder).values() if modality_of(files[0]) not in NO_SCANS]
+    if not series and holds_dicom(folder):
+        raise ScanError(
+            f"{folder} holds DICOM files, but none with a picture that is a scan and can be read; export the series "
+            "again as CT or MR images."
+        )
     if not series:
         raise ScanError(f"{folder} holds no DICOM series; give a folder with one series, or an image file.")
     if len(series) > 1:
@@ -113,6 +128,8 @@ def read_series(source: Path | DicomSeries) -> sitk.Image:
         ScanError: see `series_files`; or a file cannot be read.
     """
     slices = _slices(source)
+    for file in slices.files:
+        _check_pixels(file)
     if slices.framed:
         return read_frames(str(source), slices.files)
     reader = sitk.ImageSeriesReader()
@@ -124,10 +141,30 @@ def read_series(source: Path | DicomSeries) -> sitk.Image:
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
-        raise ScanError(f"{source} cannot be read as DICOM ({last_line(error)}); export the series again.") from error
+        raise unreadable(str(source), slices.files[0], error) from error
     for key in image.GetMetaDataKeys():
         image.EraseMetaData(key)
     return image
+
+
+def _check_pixels(file: Path) -> None:
+    """Refuse a picture that ends too soon: its reader takes for the rest whatever lies in memory.
+
+    Raises:
+        ScanError: it has fewer bytes than its size says.
+    """
+    import pydicom
+
+    wanted = ["PixelData", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"]
+    try:
+        data = pydicom.dcmread(file, specific_tags=wanted, defer_size=256, force=True)
+        pixels = data.get_item("PixelData", keep_deferred=True)
+        size = data.Rows * data.Columns * int(data.get("NumberOfFrames") or 1) * data.BitsAllocated // 8
+        short = data.get("SamplesPerPixel", 1) == 1 and pixels.length < size
+    except Exception:  # its reader knows better what is wrong
+        return
+    if short:
+        raise ScanError(f"{file} is incomplete, the end of its picture is missing; copy or export it again.")
 
 
 def _ordered_slices(name: str, files: list[Path]) -> _Slices:
@@ -149,6 +186,8 @@ def _ordered_slices(name: str, files: list[Path]) -> _Slices:
         np.array([_numbers(header, _SPACING, 2) if tag(header, _SPACING) else [0.0, 0.0] for header in headers]),
         [(tag(header, _INSTANCE), file.name) for header, file in zip(headers, files, strict=True)],
     )
+    if any("," in tag(header, key) for header in headers for key in _WANTED):
+        return _Slices(files, framed=True)  # GDCM does not read such numbers
     return _Slices([files[index] for index in order], len({header.GetPixelID() for header in headers}) == 1)
 
 
@@ -182,22 +221,15 @@ def tag(header: sitk.ImageFileReader, key: str) -> str:
     return decoded(header.GetMetaData(key)).strip(" \0") if header.HasMetaDataKey(key) else ""
 
 
-def _modality(file: Path) -> str:
-    try:
-        return tag(read_dicom_header(file), _MODALITY)
-    except ScanError:
-        return ""
-
-
 def _numbers(header: sitk.ImageFileReader, key: str, count: int) -> list[float]:
     """The numbers of a tag.
 
     Raises:
-        ScanError: they are not `count` numbers in DICOM's spelling.
+        ScanError: they are not `count` numbers; a comma in one, which DICOM does not know, is a point.
     """
     text = tag(header, key)
     try:
-        numbers = [float(part) for part in text.split("\\")]
+        numbers = [float(part) for part in text.replace(",", ".").split("\\")]
     except ValueError:
         numbers = []
     if len(numbers) != count or not np.isfinite(numbers).all():

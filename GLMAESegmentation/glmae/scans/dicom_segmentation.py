@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..files import check_name, last_line
 from .classes import SegmentClass
-from .dicom import is_dicom
+from .dicom import is_dicom, modality_of
 from .geometry import Geometry
 
 # Slicer's form of a segment's codes; the lists that they were picked from are not in the file.
@@ -20,15 +20,7 @@ _LISTS = ("Segmentation category and type - DICOM master list", "Anatomic codes 
 
 def is_dicom_segmentation(path: Path) -> bool:
     """Whether a file is a DICOM segmentation, by its modality."""
-    import pydicom  # here, because little else needs it
-
-    if not is_dicom(path):
-        return False
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"], force=True)
-        return str(header.get("Modality", "")).strip() == "SEG"
-    except Exception:  # whatever a damaged file makes of it
-        return False
+    return is_dicom(path) and modality_of(path) == "SEG"
 
 
 def read_dicom_segmentation(path: Path) -> tuple[list[SegmentClass], sitk.Image]:

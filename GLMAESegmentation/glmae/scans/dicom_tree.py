@@ -14,8 +14,10 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..files import has_utf8_name, shown
-from .dicom import NO_SCANS, DicomSeries, is_dicom, read_dicom_header, tag
+from .dicom import NO_SCANS, DicomSeries, is_dicom, modality_of, read_dicom_header, tag
 
+# What holds labels, but is no scan.
+LABELS = frozenset({"SEG", "RTSTRUCT"})
 _Key = tuple[str, ...]
 
 
@@ -27,12 +29,14 @@ class DicomTree:
         series: name -> series, in the order of the names.
         passed_over: sentences about what is no scan.
         unreadable: sentences about what may be one, but cannot be read.
+        labels: segmentations and contours.
         others: files that are no DICOM, and dead links.
     """
 
     series: dict[str, DicomSeries]
     passed_over: tuple[str, ...]
     unreadable: tuple[str, ...]
+    labels: tuple[Path, ...]
     others: tuple[Path, ...]
 
 
@@ -42,7 +46,7 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
     A series is what has one study, series and series number, and one size of its slices: identifiers alone do not tell,
     as some programs give one to several series. Its files may lie in several folders; where these hold slices of one
     place, they are several series all the same. It is called after its files' folder, seen from `root`, and where
-    several lie in one, by its number, too.
+    several lie in one, by its number, too; one of a single file after that.
 
     Args:
         root: the names are relative to it; files that lie directly in it are called like it.
@@ -51,18 +55,27 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
     """
     groups: dict[_Key, list[tuple[Path, str]]] = defaultdict(list)
     headers: dict[_Key, sitk.ImageFileReader] = {}
-    passed_over, unreadable, misnamed, others = [], 0, 0, []
+    passed_over, unreadable, misnamed = [], 0, 0
+    labels: list[Path] = []
+    others: list[Path] = []
     for file in (*files, *(file for folder in folders for file in _files_below(folder))):
         if not is_dicom(file):
             others.append(file)
+            continue
+        if file.name.upper() == "DICOMDIR":  # the list of an archive
             continue
         if not has_utf8_name(file):
             misnamed += 1
             continue
         try:
             header = read_dicom_header(file)
-        except ScanError:  # a report, or damaged; a gap in its series will be found when that is read
-            unreadable += 1
+        except ScanError:  # contours, a report, or damaged; a gap in its series will be found when that is read
+            modality = modality_of(file)
+            if modality in NO_SCANS:
+                passed_over.append(f"{file} ({modality}): no scan by its modality")
+                labels += [file] if modality in LABELS else []
+            else:
+                unreadable += 1
             continue
         key = _key(header)
         groups[key].append((file, tag(header, "0020|0032")))
@@ -85,6 +98,7 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
             reason = _no_scan(header, series)
             if reason:
                 passed_over.append(f"{series}: {reason}")
+                labels += together if series.modality in LABELS else []
             else:
                 found[_base(series.folder, root)].append((key, series))
     named: dict[str, DicomSeries] = {}
@@ -92,13 +106,21 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
         numbers = [series.number for _, series in members_here]
         for key, series in members_here:
             name = base
-            if len(members_here) > 1:
+            if len(members_here) > 1 and len(series.files) == 1:
+                folder = series.folder.relative_to(root)
+                name = shown("_".join([*folder.parts, file_stem(series.files[0])]))
+            elif len(members_here) > 1:
                 name += f" series {re.sub('[^0-9]', '', series.number) or 'x'}"
-            if numbers.count(series.number) > 1:
+            if name in named or (numbers.count(series.number) > 1 and len(series.files) > 1):
                 # Not the identifier itself, which leads to the patient.
                 name += " " + hashlib.sha256("\n".join(key).encode()).hexdigest()[:6]
             named[name] = series
-    return DicomTree(dict(sorted(named.items())), tuple(passed_over), tuple(lost), tuple(others))
+    return DicomTree(dict(sorted(named.items())), tuple(passed_over), tuple(lost), tuple(labels), tuple(others))
+
+
+def file_stem(file: Path) -> str:
+    """The name of a DICOM file without its ending; a number is none."""
+    return file.stem if file.suffix.lower() in (".dcm", ".dicom", ".ima") else file.name
 
 
 def _apart(members: Sequence[tuple[Path, str]]) -> list[list[Path]]:

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
+from .file_header import content_under_name
 from .geometry import Geometry
 
 FREESURFER_ENDINGS = (".mgz", ".mgh")
@@ -86,7 +87,10 @@ def _parsed(path: Path, content: bytes) -> FreeSurferHeader:
     version, *sides, frames, kind, _, placed = _HEADER.unpack_from(content)[:8]
     numbers = np.array(_HEADER.unpack_from(content)[8:], dtype=float)
     if version != 1 or kind not in _TYPES or min(sides) < 1 or math.prod(sides) > 2**40:
-        raise ScanError(f"{path} is no FreeSurfer volume, or is damaged; copy or export it again.")
+        what = (
+            content_under_name(path, "FreeSurfer") or "is no FreeSurfer volume, or is damaged; copy or export it again"
+        )
+        raise ScanError(f"{path} {what}.")
     if frames != 1:
         raise ScanError(f"{path} holds {frames} volumes; save the one that is meant.")
     if not placed or not np.isfinite(numbers).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +14,10 @@ from ..errors import ScanError
 from ..events import Events, silent
 from ..files import check_name, has_utf8_name, itk_path, last_line, may_read
 from .dicom import DicomSeries, read_series
-from .file_header import check_stated_size, content_under_name, missing_data_file
+from .file_header import check_stated_size, check_voxels, content_under_name, is_metaimage, missing_data_file
 from .freesurfer import FREESURFER_ENDINGS, is_freesurfer, read_freesurfer
 from .geometry import Geometry
-from .nifti import has_voxel_size, is_nifti, is_whole, non_finite, two_places
+from .nifti import check_header, has_voxel_size, is_nifti, is_whole, non_finite, two_places
 from .resampling import resample
 
 ITK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -29,6 +31,7 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _SLANTED = 3e-3
 _FEW_VALUES = 8
 _LARGEST_VOXEL, _SMALLEST_SCAN = 100.0, 1.0  # mm
+_READERS = ("NiftiImageIO", "NrrdImageIO", "MetaImageIO")
 _WIDE = {sitk.sitkFloat64, sitk.sitkInt64, sitk.sitkUInt64, sitk.sitkUInt32}
 
 
@@ -61,8 +64,6 @@ def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.I
             f"{path} is a colour or vector image ({image.GetNumberOfComponentsPerPixel()} values a voxel); "
             "convert it to one grey value a voxel."
         )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise ScanError(f"{path} holds complex numbers; export the magnitude image.")
     if min(image.GetSize()) < 2:
         raise ScanError(f"{path} is only {'x'.join(map(str, image.GetSize()))} voxels, a flat picture; give a 3D scan.")
     check_unit(str(path), image.GetSize(), image.GetSpacing())
@@ -125,11 +126,17 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_path(path))
     if path.suffix.lower() in (".mha", ".mhd"):
+        if not is_metaimage(path):
+            raise _unreadable(path, RuntimeError("not a recognized header"))
         reader.SetImageIO("MetaImageIO")  # it would not be found for an ending in capitals
+    elif path.name.lower().endswith((".nii", ".nii.gz")):
+        check_header(path)
     try:
         reader.ReadImageInformation()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
+    if reader.GetImageIOFromFileName(reader.GetFileName()) not in _READERS and not reader.GetImageIO():
+        raise _unreadable(path, RuntimeError("not a recognized header"))
     return reader
 
 
@@ -178,6 +185,8 @@ def _load(path: Path, events: Events) -> sitk.Image:
         )
     if header.GetDimension() < 3:
         raise ScanError(f"{path} is a 2D picture; give a 3D scan.")
+    if "complex" in (kind := sitk.GetPixelIDValueAsString(header.GetPixelID())):
+        raise ScanError(f"{path} holds complex numbers; export the magnitude image, or another with one real number.")
     check_stated_size(path)
     if missing_data_file(path):
         raise _unreadable(path, RuntimeError())
@@ -188,12 +197,16 @@ def _load(path: Path, events: Events) -> sitk.Image:
             raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
         if twice := two_places(header):
             events.warning(f"{path}: {twice}.", file=str(path), check="geometry")
+    one = sitk.Image([1] * len(size), header.GetPixelID(), header.GetNumberOfComponents() if "vector" in kind else 0)
+    check_voxels(path, math.prod(size) * header.GetNumberOfComponents() * one.GetSizeOfPixelComponent())
     try:
         image = header.Execute()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
     if image.GetDimension() > 3:
         image = image[(slice(None), slice(None), slice(None), *([0] * (image.GetDimension() - 3)))]
+    if "vector" in kind and image.GetNumberOfComponentsPerPixel() == 1:
+        image = sitk.VectorIndexSelectionCast(image, 0)
     # Headers carry names and dates of birth at times; nothing of that may reach what is written later.
     keys = image.GetMetaDataKeys()
     if any(not has_utf8_name(key) for key in keys):  # these cannot be named to the library
@@ -218,13 +231,14 @@ def _check_file(path: Path) -> None:
         raise ScanError(f"{path} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
     if path.stat().st_size == 0:
         raise ScanError(f"{path} is empty; copy or export it again.")
-    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), "")
-    if ending and path.name[-len(ending) :] not in (ending, ending.upper()):
-        raise ScanError(f"{path} has an ending of small and capital letters, which is not read; rename it to {ending}.")
 
 
 def _unreadable(path: Path, error: BaseException) -> ScanError:
     text = str(error)
+    if "Refusing to change spacing" in text or re.search(r"spacing \(.*\) invalid", text):
+        return ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
+    if "determinant" in text:
+        return ScanError(f"{path} has axes in its header that lie in one plane; save it again.")
     if "orthonormal" in text:
         return ScanError(f"{path} has slanted axes (such as a gantry tilt); resample it to a rectangular grid first.")
     kinds = {".nr": "NRRD", ".nh": "NRRD", ".mh": "MetaImage"}
@@ -238,7 +252,10 @@ def _unreadable(path: Path, error: BaseException) -> ScanError:
         )
     if "Unable to determine ImageIO" in text or "not a recognized" in text:
         return ScanError(f"{path} is not an image of the kind its name says, or is damaged; export the scan again.")
-    return ScanError(f"{path} is damaged or incomplete ({last_line(error)}); copy or export it again.")
+    reason = (
+        f" ({last_line(error)})" if "Reason:" not in text else ""
+    )  # there the system's last error, of something else
+    return ScanError(f"{path} cannot be read{reason}; copy or export it again.")
 
 
 def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events) -> sitk.Image:

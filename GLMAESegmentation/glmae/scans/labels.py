@@ -183,6 +183,12 @@ def _from_segmentation(
         image = image if same else resample(image, grid, sitk.sitkNearestNeighbor)
         voxels = sitk.GetArrayViewFromImage(image)
         present = set(_values(path, image))
+        if strange := present - {segment.label for segment in segmentation.segments if segment.layer == layer}:
+            events.warning(
+                f"{path} holds the value {min(strange)}, which none of its segments has; its voxels are background.",
+                case=case.name,
+                check="names",
+            )
         for segment in segmentation.segments:
             if segment.layer != layer or segment.label not in present:
                 continue

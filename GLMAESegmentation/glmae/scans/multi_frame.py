@@ -1,8 +1,9 @@
-"""DICOM with all slices in one file: enhanced CT and MR, legacy converted, reconstructed nuclear medicine."""
+"""DICOM that GDCM does not read alone: all slices in one file (enhanced, legacy converted, nuclear), commas in numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..files import itk_path, last_line
 from .slice_stack import stack_grid, stack_order
 
 _AGAIN = "export the series again as CT or MR images"
+_NUMBERS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
+# Transfer syntaxes without compression of the voxels.
+_PLAIN = tuple(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2"))
 
 
 def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
@@ -32,15 +36,16 @@ def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
     try:
         for file in files:
             dataset = pydicom.dcmread(file, force=True, defer_size=4096)
+            points = _with_points(dataset)
             frames.append(_frames(name, dataset))
-            voxels.append(_voxels(file, dataset, frames[-1][3]))
+            voxels.append(_voxels(file, dataset, frames[-1][3], points))
             thickness = float(dataset.get("SliceThickness") or thickness)
         positions, orientations, spacings, _ = map(np.concatenate, zip(*frames, strict=True))
         stack = np.concatenate(voxels)
     except ScanError:
         raise
     except Exception as error:  # whatever a damaged file makes of its numbers and sequences
-        raise ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.") from error
+        raise unreadable(name, file, error) from error
     if stack.ndim != 3 or len(stack) != len(positions):
         raise ScanError(f"{name} has several values a voxel (a color picture?); convert it to one gray value a voxel.")
     order = stack_order(name, positions, orientations, spacings, kind="frame")
@@ -49,19 +54,68 @@ def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
     return image
 
 
-def _voxels(file: Path, dataset: Any, scales: np.ndarray) -> np.ndarray:
+def frame_order(name: str, dataset: Any) -> np.ndarray:
+    """The frames of a file in the order of `read_frames`.
+
+    Raises:
+        ScanError: see `read_frames`.
+    """
+    try:
+        return stack_order(name, *_frames(name, dataset)[:3], kind="frame")
+    except (ValueError, TypeError) as error:
+        raise ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.") from error
+
+
+def unreadable(name: str, file: Path, error: Exception) -> ScanError:
+    """What is said where the pictures of a series cannot be read: also that they are packed in a way that is not known.
+
+    Args:
+        name: of the series.
+        file: one of its files.
+        error: what its reader said.
+    """
+    import pydicom
+
+    with suppress(Exception):
+        syntax = pydicom.dcmread(file, stop_before_pixels=True, force=True).file_meta.TransferSyntaxUID
+        if syntax not in _PLAIN:
+            return ScanError(
+                f"{name} is compressed in a way that is not read ({syntax.name}), or damaged; decompress it, or load "
+                "it in Slicer and save the volume."
+            )
+    return ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.")
+
+
+def _with_points(dataset: Any) -> bool:
+    """Put points in the numbers of a slice that were written with commas; whether there were any."""
+    from pydicom.dataelem import RawDataElement
+
+    found = False
+    for key in _NUMBERS:
+        element = dataset.get_item(key)
+        if isinstance(element, RawDataElement) and b"," in (element.value or b""):
+            dataset[element.tag] = element._replace(value=element.value.replace(b",", b"."))
+            found = True
+    return found
+
+
+def _voxels(file: Path, dataset: Any, scales: np.ndarray, commas: bool) -> np.ndarray:
     """The voxels [frames, rows, columns] with slope and intercept of each frame applied."""
-    if (scales == scales[0]).all():
+    if (scales == scales[0]).all() and not commas:
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(itk_path(file), imageIO="GDCMImageIO"))
         return voxels if voxels.ndim > 2 else voxels[None]
-    # GDCM gives all frames the slope of the first.
-    stored = dataset.pixel_array.astype(np.float32)
+    # GDCM gives all frames the slope of the first, and does not know commas.
+    stored = dataset.pixel_array.astype(np.float32).reshape(len(scales), dataset.Rows, dataset.Columns)
     return np.asarray(stored * scales[:, :1, None] + scales[:, 1:, None], dtype=np.float32)
 
 
 def _frames(name: str, dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of each frame: position [n, 3], orientation [n, 6], spacing [n, 2], slope and intercept [n, 2]."""
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count == 1 and dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient"):
+        scale = [float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)]
+        spacing = dataset.get("PixelSpacing") or [0, 0]
+        return _arrays([[dataset.ImagePositionPatient, dataset.ImageOrientationPatient, spacing, scale]])
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         return _nuclear(name, dataset, count)
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [None]))

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import itertools
 import math
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import ScanError
+from .packed import beginning, size_in, unpacked
+
 _FLOATS = {"16": "f4", "64": "f8"}
-_BLOCK = 1 << 22
+# The numbers of types of voxels that the library knows.
+_TYPES = {2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1792, 2304}
 _METER, _MICROMETER = 1, 3
+
+
+def check_header(path: Path) -> None:
+    """Refuse a `.nii` or `.nii.gz` for what its header says, where the library would not say why, or would not at all.
+
+    Raises:
+        ScanError: it states no size, a type of voxels that is not read, or a place that is no number.
+    """
+    start = beginning(path, 348)
+    if len(start) < 348 or 348 not in (int.from_bytes(start[:4], order) for order in ("little", "big")):
+        return  # no NIfTI: whoever reads it finds out what it is
+    order = _byte_order(start)
+    sides = np.frombuffer(start[40:56], f"{order}i2")
+    kind = int(np.frombuffer(start[70:72], f"{order}i2")[0])
+    codes = np.frombuffer(start[252:256], f"{order}i2")
+    qform, sform = np.split(np.frombuffer(start[256:328], f"{order}f4"), [6])
+    if not 1 <= sides[0] <= 7 or sides[1 : sides[0] + 1].min() < 1:
+        raise ScanError(f"{path} states no size in its header; save it again.")
+    if kind not in _TYPES:
+        raise ScanError(
+            f"{path} holds voxels of a type that is not read (number {kind} of NIfTI's); save it as 16-bit integers or "
+            "32-bit floats."
+        )
+    for code, numbers in zip(codes, (qform, sform), strict=True):
+        if code > 0 and not np.isfinite(numbers).all():
+            raise ScanError(f"{path} has no numbers where its header should say where it lies; save it again.")
+    if codes[0] <= 0 < codes[1] and not sform.reshape(3, 4)[:, :3].any(axis=0).all():
+        raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
 
 
 def is_nifti(header: sitk.ImageFileReader) -> bool:
@@ -35,10 +65,7 @@ def is_whole(header: sitk.ImageFileReader) -> bool:
         file.seek(-4, 2)
         if int.from_bytes(file.read(4), "little") == wanted % 2**32:
             return True
-    try:
-        return sum(map(len, _blocks(path))) >= wanted
-    except (EOFError, zlib.error):
-        return False
+    return size_in(path, 0, packed=True) >= wanted
 
 
 def non_finite(header: sitk.ImageFileReader) -> np.ndarray:
@@ -49,7 +76,7 @@ def non_finite(header: sitk.ImageFileReader) -> np.ndarray:
     start, count = _layout(header)
     size = np.dtype(kind).itemsize
     found, rest, done, order = [], b"", -start, "<"
-    for block in _blocks(Path(header.GetFileName())):
+    for block in unpacked(Path(header.GetFileName())):
         if done == -start:
             order = _byte_order(block)
         skip = min(len(block), max(0, -done))
@@ -68,34 +95,6 @@ def _layout(header: sitk.ImageFileReader) -> tuple[int, int]:
     """Where the voxels begin in the file, and how many numbers there are."""
     sides = [max(1, int(header.GetMetaData(f"dim[{axis}]"))) for axis in range(1, 8)]
     return int(float(header.GetMetaData("vox_offset"))), math.prod(sides)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """What a file holds, unpacked; what lies behind the last packed part is none of it."""
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            file.seek(0)
-            while block := file.read(_BLOCK):
-                yield block
-            return
-        file.seek(0)
-        unpacker = zlib.decompressobj(wbits=31)
-        rest = file.read(_BLOCK)
-        while True:
-            block = unpacker.decompress(rest, _BLOCK)
-            if block:
-                yield block
-            if unpacker.eof:
-                rest = unpacker.unused_data + file.read(_BLOCK)
-                if rest[:2] != b"\x1f\x8b":
-                    return
-                unpacker = zlib.decompressobj(wbits=31)
-                continue
-            rest = unpacker.unconsumed_tail
-            if not rest and len(block) < _BLOCK:
-                rest = file.read(_BLOCK)
-                if not rest:
-                    raise EOFError
 
 
 def two_places(header: sitk.ImageFileReader) -> str | None:
@@ -126,7 +125,7 @@ def has_voxel_size(header: sitk.ImageFileReader) -> bool:
 
 def _pixdim(header: sitk.ImageFileReader) -> np.ndarray:
     """A sign and the sizes of a voxel as they are in the file; the library corrects those that it gives."""
-    start = next(_blocks(Path(header.GetFileName())))
+    start = next(unpacked(Path(header.GetFileName())))
     return np.frombuffer(start[76:92], dtype=f"{_byte_order(start)}f4").astype(float)
 
 

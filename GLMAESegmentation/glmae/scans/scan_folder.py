@@ -10,7 +10,7 @@ from ..events import Events
 from ..files import has_utf8_name, may_read, shown
 from .dicom import DicomSeries, holds_dicom, is_dicom
 from .dicom_segmentation import is_dicom_segmentation
-from .dicom_tree import find_series
+from .dicom_tree import file_stem, find_series
 from .image import SEGMENTATION_ENDINGS, image_ending
 from .unread import warn_passed_over, why_unread
 
@@ -42,11 +42,15 @@ def scans_in(folder: Path, events: Events) -> dict[str, Files]:
             files = (entry,)
         else:
             continue
-        _add(scans, shown(entry.name) if entry.is_dir() else scan_name(entry), files)
+        _add(scans, label_name(entry) if entry.is_dir() else scan_name(entry), files)
     loose = [entry for entry in entries if entry.is_file() and not is_scan_file(entry)]
     if series := list(find_series(folder, [], loose).series.values()):
         _check_apart(folder, series[0], entries)
-        _add(scans, shown(folder.resolve().name), (folder,))
+        if all(len(one.files) == 1 for one in series):  # with all slices in one file: NAME.dcm
+            for one in series:
+                _add(scans, label_name(one.files[0]), (one,))
+        else:
+            _add(scans, shown(folder.resolve().name), (folder,))
     _say_unread(loose if not series else [file for file in loose if not is_dicom(file)], events)
     _say_unread([entry for entry in entries if not entry.exists()], events)
     return _some(scans, folder)
@@ -66,7 +70,7 @@ def scans_below(folder: Path, events: Events) -> dict[str, Files]:
         elif entry.is_dir():
             channels = _channels(entry)
             if channels and not _series_beside(entry):
-                _add(scans, entry.name, channels)
+                _add(scans, label_name(entry), channels)
                 _say_unread([file for file in _entries(entry) if file not in channels], events)
             else:
                 deep.append(entry)
@@ -118,7 +122,7 @@ def labels_in(folder: Path, masks: Collection[Path], shared: bool, events: Event
             label = None if shared and ending not in SEGMENTATION_ENDINGS else entry
         if label is None or label.resolve() in masks:
             continue
-        name = shown(entry.name) if entry.is_dir() else label_name(entry)
+        name = label_name(entry)
         if name in labels:
             raise RequestError(f"{labels[name]} and {shown(label)} are both called {name}; keep one of them.")
         labels[name] = label
@@ -149,11 +153,22 @@ def scan_name(path: Path) -> str:
     return shown(path.name[: -len(ending)])
 
 
+def scan_of_file(path: Path) -> dict[str, Files]:
+    """The scan in a file, by its name: an image, or DICOM with all slices in it.
+
+    Raises:
+        RequestError: it is no scan by its name, nor by its content.
+    """
+    if image_ending(path) is None and is_dicom(path):
+        for series in find_series(path.parent, [], [path]).series.values():
+            return {label_name(path): (series,)}
+    return {scan_name(path): (path,)}
+
+
 def label_name(path: Path) -> str:
-    """The name of the case that a file is the label of."""
+    """The name of the case that a file, or a folder, is the label of."""
     ending = image_ending(path)
-    name = path.name[: -len(ending)] if ending else path.stem if path.suffix.lower() == ".dcm" else path.name
-    return shown(name)
+    return shown(path.name[: -len(ending)] if ending else file_stem(path))
 
 
 def deeper_scan(folder: Path) -> Path | None:
@@ -190,12 +205,18 @@ def _case_folder(folder: Path, events: Events) -> Files | None:
     if not has_utf8_name(folder) or not may_read(folder):
         return (folder,)  # whoever reads it says why it cannot be
     channels = _channels(folder)
-    if channels and _series_beside(folder):
+    tree = find_series(folder, [], [file for file in _entries(folder) if file.is_file() and file not in channels])
+    for message in tree.unreadable:
+        events.warning(f"passed over: {message}.", check="passed_over")
+    _say_unread(tree.labels, events)
+    if tree.series:
         for file in channels:
             warn_passed_over(file, _BESIDE, events)
-        return (folder,)
+        first, *others = tree.series.values()
+        # Several: whoever reads the folder says so.
+        return (folder if others or _alone(first) else first,)
     if channels:
-        _say_unread([file for file in _entries(folder) if file not in channels], events)
+        _say_unread([file for file in _entries(folder) if file not in channels and file not in tree.labels], events)
         return channels
     return (folder,) if holds_dicom(folder) else None
 
@@ -219,7 +240,7 @@ def _label_of_folder(folder: Path, events: Events) -> Path | None:
         return found[0]
     if found or any(image_ending(file) for file in files) or deeper_scan(folder) is not None:
         many = f"a folder with {len(found)} DICOM segmentations" if found else "a folder"
-        warn_passed_over(folder, f"{many}; put the one label of the case here as {shown(folder.name)}.nii.gz", events)
+        warn_passed_over(folder, f"{many}; put the one label of the case here as {label_name(folder)}.nii.gz", events)
     else:
         _say_unread(files, events)
     return None

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..files import decoded
-from .classes import LARGEST_VALUE, ClassTable, SegmentClass, plain_name
+from .classes import LARGEST_VALUE, ClassTable, SegmentClass, plain_name, tidy
 from .dicom_segmentation import read_dicom_segmentation
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
@@ -115,7 +115,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
             # Before Slicer 4.11 every segment had a layer of its own, with the value 1.
             layer = _whole(entry.get("Layer"), number if layers > 1 else 0)
             label = _whole(entry.get("LabelValue"), 1)
-            name = " ".join((entry.get("Name") or entry.get("ID") or f"Segment_{number + 1}").split())
+            name = tidy(entry.get("Name", "")) or tidy(entry.get("ID", "")) or f"Segment_{number + 1}"
             if not 0 <= layer < layers:
                 raise ValueError(f"segment {name!r} is in layer {layer} of {layers}")
             key = plain_name(name)
@@ -125,7 +125,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
                 used.add(values[key])
             meaning = SegmentClass(values[key], name, _color(entry.get("Color")), _terminology(entry.get("Tags", "")))
             segments.append(Segment(meaning, layer, label))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ScanError(f"{path} has a header that does not fit together ({error}); save it again.") from error
     return tuple(segments)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..events import Events
 from ..files import shown
-from .dicom import is_dicom
+from .dicom import is_dicom, modality_of
 from .image import image_ending
 
 _SAVE = "save it as .nii.gz"
@@ -23,6 +23,10 @@ _KINDS = (
     ((".stl", ".obj", ".ply", ".vtk", ".vtp", ".gii", ".vtm"), f"a surface without voxels; {_SAVE}"),
     ((".mrb", ".mrml"), f"a scene; open it in Slicer and {_SAVE.replace('it', 'its volumes')}"),
 )
+_DICOM = {
+    "SEG": "a DICOM segmentation; as a label it lies among the labels, under the name of its scan",
+    "RTSTRUCT": "contours, RTSTRUCT; load them in Slicer and save them as .seg.nrrd",
+}
 # Notes, tables and pictures beside the data, and the voxels of detached headers.
 _NOTES = r"\.(txt|json|[ct]sv|md|rst|pdf|docx?|odt|xlsx?|ods|log|ya?ml|toml|xml|html?|py|sh|m|r|ipynb|bval|bvec)"
 _HARMLESS = re.compile(_NOTES + r"|\.(png|jpe?g|gif|svg|db|ini|lnk|ctbl|lut|z?raw|gz|md5|sha256|cfg)")
@@ -40,11 +44,13 @@ def why_unread(path: Path) -> str | None:
     if _HARMLESS.fullmatch(path.suffix.lower()) or image_ending(path) is not None or not path.is_file():
         return None
     if is_dicom(path):
-        return (
-            None
-            if name == "dicomdir"
-            else "a DICOM file by itself; put the files of its series in a folder of their own"
+        if name == "dicomdir":
+            return None
+        return _DICOM.get(
+            modality_of(path), "a DICOM file by itself; put the files of its series in a folder of their own"
         )
+    if path.stat().st_size == 0:
+        return "empty; copy or export it again"
     return None if path.stat().st_size < _NOTE_BYTES else f"of no kind that is read; {_SAVE}"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ..files import itk_path, writing
+from .packed import size_in
 
 
 def write_image(path: Path, image: sitk.Image) -> None:
@@ -31,18 +30,11 @@ def write_image(path: Path, image: sitk.Image) -> None:
 
 
 def _unpacked_size(path: Path) -> int:
-    """Bytes of voxels (and of the NIfTI header) in a packed file; 0 if its end is missing."""
-    size = 0
-    try:
-        with path.open("rb") as file:
-            if file.read(4) == b"NRRD":
-                while file.readline().strip():  # the header ends with an empty line
-                    pass
-            else:
-                file.seek(0)
-            with gzip.GzipFile(fileobj=file) as packed:
-                while block := packed.read(1 << 22):
-                    size += len(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return 0
-    return size
+    """Bytes of voxels (and of the NIfTI header) in a packed file; -1 if its end is missing."""
+    start = 0
+    with path.open("rb") as file:
+        if file.read(4) == b"NRRD":
+            while file.readline().strip():  # the header ends with an empty line
+                pass
+            start = file.tell()
+    return size_in(path, start, packed=True)

@@ -17,6 +17,7 @@ from ..files import last_line, writing
 from ..scans.case import Case
 from ..scans.classes import ClassTable, SegmentClass
 from ..scans.dicom import DicomSeries, series_files
+from ..scans.multi_frame import frame_order
 
 # Where a class has no terminology: Slicer's default, "Tissue".
 _TISSUE = ("85756007", "SCT", "Tissue")
@@ -50,7 +51,8 @@ def check_source(case: Case, classes: ClassTable) -> None:
         ScanError: see `write_dicom_seg`.
     """
     slices = _slices(case)[:2]
-    _segmentation(case, slices, np.ones((len(slices), slices[0].Rows, slices[0].Columns), dtype=np.uint8), classes)
+    count = int(slices[0].get("NumberOfFrames") or len(slices))
+    _segmentation(case, slices, np.ones((count, slices[0].Rows, slices[0].Columns), dtype=np.uint8), classes)
 
 
 def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: Case) -> None:
@@ -60,7 +62,7 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
         path: `NAME.dcm`.
         labels: label map with the values of `classes`, on the grid of the series.
         classes: each becomes a segment, with its color and terminology.
-        case: its first channel is a DICOM series with one file a slice.
+        case: its first channel is a DICOM series, with one file a slice or one file of frames.
 
     Raises:
         ScanError: the scan is no such series, or its tags do not make a valid file.
@@ -70,10 +72,17 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
     voxels = sitk.GetArrayViewFromImage(labels)  # [K, J, I], K in the order of the files
     lookup = np.zeros(max(classes.values, default=0) + 1, dtype=np.uint8)
     lookup[list(classes.values)] = np.arange(1, len(classes) + 1)
+    numbers = lookup[voxels]
     for dataset in slices:
         # Some scanners and programs write another distance here than that of their slices, and readers believe it.
         dataset.SpacingBetweenSlices = round(labels.GetSpacing()[2], 6)
-    segmentation = _segmentation(case, slices, lookup[voxels], classes)
+        if "PerFrameFunctionalGroupsSequence" in dataset:
+            numbers = numbers[np.argsort(frame_order(case.name, dataset))]
+            for groups in (*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence):
+                for measures in groups.get("PixelMeasuresSequence", ()):
+                    measures.SpacingBetweenSlices = dataset.SpacingBetweenSlices
+                    measures.SliceThickness = measures.get("SliceThickness") or dataset.SpacingBetweenSlices
+    segmentation = _segmentation(case, slices, numbers, classes)
     writing(path, segmentation.save_as)
 
 
@@ -86,11 +95,12 @@ def _slices(case: Case) -> list[Any]:
         raise ScanError(
             f"{source} is no DICOM series, so no DICOM segmentation can refer to it; choose --format seg.nrrd."
         )
-    slices = []
-    for file in series_files(source):
+    slices, files = [], series_files(source)
+    for file in files:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-        if int(dataset.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
-            raise ScanError(f"{source} has its slices as frames of a file; choose --format seg.nrrd.")
+        framed = "PerFrameFunctionalGroupsSequence" in dataset
+        if (len(files) > 1 and framed) or (int(dataset.get("NumberOfFrames") or 1) > 1 and not framed):
+            raise ScanError(f"{source} has frames that no DICOM segmentation can refer to; choose --format seg.nrrd.")
         dataset.decode()
         dataset.SpecificCharacterSet = _UTF_8
         for tag in _MAY_BE_EMPTY:

@@ -139,7 +139,8 @@ class Report:
 
     def records(self) -> list[CaseRecord]:
         """All cases that failed, and all whose result is there, in the order of their names."""
-        found = [_read(path) for path in sorted((self.folder / "cases").glob("*.json"))]
+        # Not those with a point: what a process that was killed was writing.
+        found = [_read(path) for path in sorted((self.folder / "cases").glob("[!.]*.json"))]
         records = [entry for entry in found if entry is not None]
         return [entry for entry in records if entry.state == "failed" or (self.out / entry.file).exists()]
 

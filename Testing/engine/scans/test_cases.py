@@ -205,6 +205,11 @@ def test_list_of_paths(images, folder, samples, said):
     with pytest.raises(RequestError, match="line 2: images/gone") as caught:
         find_images([listed])
     said(caught, listed)
+    for line in ("x" * 100_000, "a\0b"):
+        listed.write_text(line, encoding="utf-8")
+        with pytest.raises(RequestError, match="line 1: ") as caught:
+            find_images([listed])
+        said(caught, listed)
 
 
 def test_same_name_in_two_folders(images, samples, said):

@@ -57,6 +57,8 @@ def test_byte_order_mark_of_windows_editors(folder):
     [
         ("{not json", "not valid JSON"),
         ("[]", "object"),
+        pytest.param("[" * 100_000, "not valid JSON", id="nested"),
+        pytest.param('{"classes": [{"value": ' + "9" * 5000 + "}]}", "not valid JSON", id="long number"),
         ({}, "`classes`"),
         ({"classes": []}, "at least one"),
         ({"classes": [{"value": 1}]}, "`name`"),

@@ -254,6 +254,13 @@ def test_segment_without_voxels_is_not_held(segments, scan, label):
     assert classes_in(case).names == ("anterior",)
 
 
+def test_a_value_that_no_segment_has_is_said(segments, scan, label, events, heard):
+    """Voxels that some program drew without naming them are background, as in Slicer, but not without a word."""
+    case = segments(Geometry.of(label), {"anterior": array(label)})
+    read_label(case, scan, TABLE, events)
+    assert "holds the value 2, which none of its segments has" in heard[0]["message"]
+
+
 def test_unknown_segment(segments, scan, label, said):
     case = segments(Geometry.of(scan), {"tumour": array(label) == 1})
     with pytest.raises(ScanError, match="'tumour'") as caught:

@@ -8,10 +8,12 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
-from glmae.scans.classes import IGNORE
+from glmae.scans.cases import Case
+from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
+from glmae.scans.labels import read_label
 from glmae.scans.preparation import (
     Normalisation,
     Preparation,
@@ -103,6 +105,24 @@ def test_round_trip_at_the_same_spacing_is_exact(placed):
         assert sorted(prepared.shape[1:]) == sorted(image.GetSize())
         back = restore_labels(one_hot(prepare_label(stored, grid), 2), grid, image, (1, 2))
         np.testing.assert_array_equal(array(back), array(stored))
+
+
+def test_nine_orientations_in_two_formats_are_one_scan(placed, save):
+    """Through the files: the same voxels reach the network, and each class comes back to its place in the patient."""
+    scan, label = placed
+    seen = set()
+    for code in ("RAS", "LAS", "LPS", "PIR", "ASL", "IPL", "SRP", "LIA", "AIR"):
+        for ending in ("nii.gz", "nrrd"):
+            image = read_image(save(sitk.DICOMOrient(scan, code), f"images/{code}.{ending}"))
+            path = save(sitk.DICOMOrient(label, code), f"labels/{code}.{ending}")
+            case = Case(code, (), path)
+            drawn = read_label(case, image, ClassTable.from_labels((1, 2)))
+            prepared, grid = prepare_image([image], Preparation(grid_spacing(scan), ZSCORE))
+            back = restore_labels(one_hot(prepare_label(drawn, grid), 2), grid, image, (1, 2))
+            seen.add(prepared.astype(np.float16).tobytes())
+            wrong = np.count_nonzero(array(sitk.DICOMOrient(back, "RAS")) != array(sitk.DICOMOrient(label, "RAS")))
+            assert wrong == 0, (code, ending)
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("own", [0.5, 0.7, 1.0, 2.0, 3.0, 5.0])

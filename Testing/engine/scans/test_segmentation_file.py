@@ -138,7 +138,7 @@ def test_no_segments_and_damaged_header(save, said, label):
     with pytest.raises(ScanError, match="no segments") as caught:
         read_segmentation(path)
     said(caught, path)
-    for key, value in (("Layer", "3"), ("LabelValue", "one"), ("LabelValue", "1.5")):
+    for key, value in (("Layer", "3"), ("LabelValue", "one"), ("LabelValue", "1.5"), ("LabelValue", "inf")):
         image = sitk.Image(label)
         image.SetMetaData("Segment0_Name", "a")
         image.SetMetaData(f"Segment0_{key}", value)
@@ -178,6 +178,8 @@ def test_nothing_half_written(folder, label):
         ("LabelValue", "1.0", 1),
         ("LabelValue", " 2 ", 2),
         ("Layer", "0.0", 0),
+        ("Name", "  ", "Segment_1"),
+        ("Name", "a\x07b\x7f", "a b"),
     ],
 )
 def test_another_spelling_is_no_reason_to_refuse(save, label, field, text, expected):
@@ -185,7 +187,8 @@ def test_another_spelling_is_no_reason_to_refuse(save, label, field, text, expec
     image.SetMetaData("Segment0_Name", "a")
     image.SetMetaData(f"Segment0_{field}", text)
     (segment,) = read_segments(save(image, "a.seg.nrrd"))
-    assert {"Color": segment.meaning.color, "LabelValue": segment.label, "Layer": segment.layer}[field] == expected
+    read = {"Color": segment.meaning.color, "LabelValue": segment.label, "Layer": segment.layer}
+    assert (read | {"Name": segment.meaning.name})[field] == expected
     ClassTable.from_json(ClassTable((segment.meaning,)).to_json())
 
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from dicom_series import edit_slices, set_group, write_frames, write_series
 
 from glmae.errors import ScanError
-from glmae.scans.cases import find_images
+from glmae.scans.cases import find_cases, find_images
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
 
@@ -52,33 +52,81 @@ def test_a_slice_of_a_larger_type_than_the_first(folder, ct):
     ("tag", "text", "reason"),
     [
         ("ImagePositionPatient", None, "without a position"),
-        ("ImagePositionPatient", "1,5\\2,5\\3,5", "three numbers of a position"),
+        ("ImagePositionPatient", "1,5;2,5;3,5", "three numbers of a position"),
         ("ImagePositionPatient", "1\\2", "three numbers of a position"),
         ("ImageOrientationPatient", None, "without a position"),
         ("ImageOrientationPatient", "1\\0\\0\\0\\1", "six numbers"),
         ("PixelSpacing", None, "no pixel spacing"),
         ("PixelSpacing", "0\\0", "no pixel spacing"),
-        ("PixelSpacing", "0,7\\0,9", "two numbers of the pixel spacing"),
+        ("PixelSpacing", "0,7,0,9", "two numbers of the pixel spacing"),
         ("PixelSpacing", "1.4\\1.8", "different pixel spacing"),
-        ("RescaleSlope", "0,5", "slope"),
+        ("RescaleSlope", "0.5x", "slope"),
         ("RescaleIntercept", "nan", "intercept"),
     ],
 )
 def test_numbers_that_are_missing_or_none(folder, ct, said, tag, text, reason):
+    write_series(folder / "CT", ct)
+    edit_slices(folder / "CT", lambda dataset, k: write_text(dataset, tag, text or "") if k == 3 else None)
+    with pytest.raises(ScanError, match=reason) as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT")
+
+
+def write_text(dataset, tag, text):
+    """Whatever a program took for numbers."""
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
+    place = Tag(tag_for_keyword(tag))
+    dataset._dict[place] = RawDataElement(place, "DS", len(text), text.encode(), 0, False, True)
+
+
+@pytest.mark.parametrize(
+    "tags", [("ImagePositionPatient", "ImageOrientationPatient"), ("PixelSpacing",), ("RescaleSlope",)]
+)
+def test_numbers_with_commas(folder, ct, tags):
+    write_series(folder / "points", ct)
+    edit_slices(folder / "points", lambda dataset, k: setattr(dataset, "RescaleSlope", "0.5"))
+    shutil.copytree(folder / "points", folder / "commas")
+
+    def change(dataset, k):
+        for tag in tags:
+            text = "\\".join(map(str, np.atleast_1d(dataset[tag].value)))
+            write_text(dataset, tag, text.replace(".", ","))
+
+    edit_slices(folder / "commas", change)
+    one, other = read_image(folder / "points"), read_image(folder / "commas")
+    assert Geometry.of(one).same_grid(Geometry.of(other), 1e-6)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(other), sitk.GetArrayFromImage(one))
+
+
+def test_a_picture_that_ends_too_soon(folder, ct, said):
+    """Its reader would take for the rest whatever lies in memory."""
+    write_series(folder / "CT", ct)
+    edit_slices(folder / "CT", lambda data, k: setattr(data, "PixelData", data.PixelData[: -64 * (k == 4) or None]))
+    with pytest.raises(ScanError, match="incomplete") as caught:
+        read_image(folder / "CT")
+    said(caught, folder / "CT" / "IM30004")
+    write_frames(folder / "p1" / "IM1", ct, None, lambda data: setattr(data, "PixelData", data.PixelData[:-64]))
+    with pytest.raises(ScanError, match="incomplete") as caught:
+        read_image(folder / "p1")
+    said(caught, folder / "p1")
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.103"])
+def test_a_compression_that_is_not_read_is_called_so(folder, ct, said, syntax):
+    from pydicom.encaps import encapsulate
+
     write_series(folder / "CT", ct)
 
     def change(dataset, k):
-        if k == 3:
-            content = (text or "").encode()
-            place = Tag(tag_for_keyword(tag))
-            dataset._dict[place] = RawDataElement(place, "DS", len(content), content, 0, False, True)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate([b"something"])
+        dataset["PixelData"].is_undefined_length = True
 
     edit_slices(folder / "CT", change)
-    with pytest.raises(ScanError, match=reason) as caught:
+    with pytest.raises(ScanError, match="compressed in a way that is not read") as caught:
         read_image(folder / "CT")
     said(caught, folder / "CT")
 
@@ -237,7 +285,42 @@ def test_nuclear_medicine_downwards(folder, ct):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
 
 
-def test_a_segmentation_beside_its_series_is_no_second_series(folder, ct):
-    write_series(folder / "p1", ct)
-    write_series(folder / "p1", ct[:, :, :1], number=300, tags={"0008|0060": "SEG"})
-    assert read_image(folder / "p1").GetSize() == ct.GetSize()
+def test_what_lies_beside_a_series_is_no_second_one(folder, ct, events, heard):
+    """A segmentation, which is said, a localizer and the list of an archive; training and segmenting see one scan."""
+    series = folder / "images" / "p1"
+    write_series(series, ct)
+    write_series(series, ct[:, :, :1], number=300, tags={"0008|0060": "SEG"})
+    assert read_image(series).GetSize() == ct.GetSize()
+    write_series(series, ct[:, :, :3], number=1, tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    (series / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + bytes(300))
+    for cases in (find_cases(folder / "images", None, events=events)[0], find_images([folder / "images"])):
+        assert [case.name for case in cases] == ["p1"]
+        assert read_image(cases[0].images[0]).GetSize() == ct.GetSize()
+    (message,) = [event["message"] for event in heard if event["event"] == "warning"]
+    assert "IM3000000 (a DICOM segmentation; as a label it lies among the labels" in message
+
+
+def test_a_folder_with_nothing_but_a_segmentation_is_no_scan(folder, ct, said):
+    write_series(folder / "p1", ct, tags={"0008|0060": "SEG"})
+    with pytest.raises(ScanError, match="none with a picture that is a scan") as caught:
+        read_image(folder / "p1")
+    said(caught, folder / "p1")
+
+
+def test_a_damaged_slice_at_the_end_of_a_training_scan_is_said(folder, ct, events, heard):
+    write_series(folder / "images" / "p1", ct)
+    (folder / "images" / "p1" / "IM30008").write_bytes((folder / "images" / "p1" / "IM30008").read_bytes()[:300])
+    find_cases(folder / "images", None, events=events)
+    assert "damaged: 1 of its DICOM files" in heard[0]["message"]
+
+
+def test_files_of_frames_by_themselves(folder, ct):
+    """Each is a scan, called after its file; also the only one, and one that is given by its name."""
+    for name in ("a.dcm", "b.dcm"):
+        write_frames(folder / "images" / name, ct)
+    for cases in (find_cases(folder / "images", None)[0], find_images([folder / "images"])):
+        assert [case.name for case in cases] == ["a", "b"]
+        assert read_image(cases[0].images[0]).GetSize() == ct.GetSize()
+    (folder / "images" / "b.dcm").unlink()
+    assert [case.name for case in find_cases(folder / "images", None)[0]] == ["a"]
+    assert [case.name for case in find_images([folder / "images" / "a.dcm"])] == ["a"]

@@ -148,12 +148,11 @@ def test_endings_in_capitals(save, ending):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(path.with_name("BIG" + ending.upper()))), NOISE)
 
 
-def test_an_ending_of_small_and_capital_letters(save, said):
-    path = save(NOISE, "s.nii.gz")
-    path = path.rename(path.with_name("s.Nii.gz"))
-    with pytest.raises(ScanError, match=r"rename it to \.nii\.gz") as caught:
-        read_image(path)
-    said(caught, path)
+@pytest.mark.parametrize("ending", [".Nii.gz", ".NII.gz", ".nii.GZ", ".Nii", ".Nrrd", ".Mha", ".Seg.Nrrd"])
+def test_endings_of_small_and_capital_letters(save, ending):
+    path = save(NOISE, f"s{ending.lower()}")
+    path = path.rename(path.with_name("Größe" + ending))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(load(path)), NOISE)
 
 
 @pytest.mark.parametrize("name", ["s.nii.gz", "s.nrrd", "s.mha"])
@@ -173,6 +172,107 @@ def test_bytes_behind_floats_with_holes(save):
     assert sitk.GetArrayFromImage(read_image(path))[3, 4, 5] == 0
 
 
+@pytest.mark.parametrize("name", ["s.nrrd", "s.seg.nrrd", "s.nhdr", "s.mha", "s.mhd", "s.nii.gz"])
+def test_damaged_voxels_are_noticed(save, said, name, capfd):
+    """Readers of NRRD and MetaImage do not look at the checksum, and give other voxels, or what lies in memory."""
+    path = save(NOISE, name)
+    voxels = next((file for file in path.parent.iterdir() if file.name in ("s.raw.gz", "s.zraw")), path)
+    whole = voxels.read_bytes()
+    for place in np.random.default_rng(0).integers(len(whole) // 2, len(whole) - 4, 12):
+        damaged = bytearray(whole)
+        damaged[place] ^= 16
+        voxels.write_bytes(damaged)
+        with pytest.raises(ScanError, match="damaged|cannot be read") as caught:
+            load(path)
+        said(caught, path)
+    assert capfd.readouterr().err == ""
+
+
+def test_voxels_that_are_missing(folder, said, capfd):
+    axes = "space directions: (1,0,0) (0,1,0) (0,0,1)"
+    for path in (
+        nrrd(folder / "a.nrrd", "space: LPS", axes),
+        mha(folder / "a.mha", "ElementSpacing = 1 1 1"),
+        mha(folder / "b.mha", "ElementSpacing = 1 1 1", "DimSize = 99999 99999 99999"),
+    ):
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(ScanError, match="incomplete") as caught:
+            load(path)
+        said(caught, path)
+    assert capfd.readouterr().err == ""
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ([(SFORM, "f", (NAN,)), (CODES, "2h", (0, 1))], "where it lies"),
+        ([(SFORM + 12, "f", (float("inf"),)), (CODES, "2h", (1, 2))], "where it lies"),
+        ([(268, "3f", (NAN,) * 3), (CODES, "2h", (1, 0))], "where it lies"),
+        ([(SFORM, "12f", (0,) * 12), (CODES, "2h", (0, 1))], "no voxel size"),
+        ([(40, "4h", (3, 28, 0, 20))], "no size"),
+        ([(40, "h", (9,))], "no size"),
+        ([(70, "h", (1,))], "a type that is not read"),
+        ([(70, "h", (1536,))], "a type that is not read"),
+    ],
+)
+def test_a_nifti_header_that_says_nothing(nifti, said, capfd, fields, reason):
+    path = nifti(*fields)
+    with pytest.raises(ScanError, match=reason) as caught:
+        load(path)
+    said(caught, path)
+    assert capfd.readouterr().err == "", "nor do libraries talk past the one sentence"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["ElementSpacing = 0 1 1"], "no voxel size"),
+        (["ElementSpacing = 1,5 1,5 2,5"], "'1,5 1,5 2,5' where"),
+        (["ElementSpacing = 1 1 1", "Offset = nan 0 0"], "the numbers of Offset"),
+        (["ElementSpacing = 1 1 1", "TransformMatrix = 1 0 0 1 0 0 0 0 1"], "in one plane"),
+        (["ElementSpacing = 1 1 1", "NDims = three"], "no image|not an image"),
+        (["ElementSpacing = 1 1 1", "DimSize = -28 24 20"], "not an image"),
+    ],
+)
+def test_a_metaimage_header_that_says_nothing(folder, said, capfd, lines, reason):
+    fields = {line.split(" = ")[0]: line for line in ("NDims = 3", "DimSize = 28 24 20", *lines)}
+    text = "\n".join(["ObjectType = Image", *fields.values(), "ElementType = MET_SHORT", "ElementDataFile = LOCAL\n"])
+    (folder / "s.mha").write_bytes(text.encode() + NOISE.tobytes())
+    with pytest.raises(ScanError, match=reason) as caught:
+        load(folder / "s.mha")
+    said(caught, folder / "s.mha")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_axis_that_is_none_of_space(folder, said):
+    """Colors along the first axis: no slices."""
+    path = nrrd(folder / "s.nrrd", "space: LPS", "space directions: none (0,1,0) (0,0,1)", "space origin: (0,0,0)")
+    with pytest.raises(ScanError, match="no voxel size") as caught:
+        load(path)
+    said(caught, path)
+
+
+def test_a_list_of_one_layer_is_a_plain_image(folder):
+    path, axes = folder / "s.nrrd", "space directions: none (1,0,0) (0,1,0) (0,0,1)"
+    lines = ["NRRD0004", "type: short", "dimension: 4", "sizes: 1 28 24 20", "encoding: raw", "endian: little"]
+    lines += ["space: LPS", axes, "kinds: list domain domain domain"]
+    path.write_bytes("\n".join(lines).encode() + b"\n\n" + NOISE.tobytes())
+    image = read_image(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)), NOISE)
+
+
+@pytest.mark.parametrize("name", ["s.nii.gz", "s.nrrd"])
+def test_complex_numbers_are_no_labels_either(save, said, label, name):
+    real = sitk.Cast(label, sitk.sitkFloat32)
+    path = save(sitk.RealAndImaginaryToComplex(real, real), name)
+    with pytest.raises(ScanError, match="complex") as caught:
+        load(path)
+    said(caught, path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -183,6 +283,11 @@ def test_bytes_behind_floats_with_holes(save):
         ("a.nii", bytes(128) + b"DICM" + bytes(600), "a DICOM file under another name"),
         ("a.nrrd", b"<!DOCTYPE html><html><body>Please log in</body></html>", "page of the web"),
         ("a.mha", b"PK\x03\x04" + bytes(300), "ZIP"),
+        ("a.mgz", gzip.compress(struct.pack("<i", 348) + bytes(600)), r"NIfTI .* give it the ending \.nii"),
+        ("a.nrrd", struct.pack(">i", 348) + bytes(600), r"NIfTI .* give it the ending \.nii"),
+        ("a.mha", gzip.compress(struct.pack("<i", 348) + bytes(600)), r"NIfTI .* give it the ending \.nii"),
+        ("a.nii", gzip.compress(bytes(600)), r"an ending with \.gz"),
+        ("a.nii.gz", gzip.compress(gzip.compress(bytes(600))), "packed twice"),
         ("a.nii", b"BZh91AY" + bytes(300), "unpack it"),
         ("a.nii", b"NRRD0004\ntype: short\n", r"give it the ending \.nrrd"),
         ("a.nrrd", b"\x89PNG\r\n" + bytes(300), "a picture"),

@@ -13,6 +13,7 @@ from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
+from glmae.scans.labels import read_label
 from glmae.segmentation.dicom_seg import check_source, write_dicom_seg
 
 highdicom = pytest.importorskip("highdicom")
@@ -136,6 +137,25 @@ def test_what_makes_no_file_is_known_before_the_work(series, tmp_path):
     edit_slices(tmp_path / "CT", lambda dataset, k: delattr(dataset, "FrameOfReferenceUID"))
     with pytest.raises(ScanError, match=r"Frame Of Reference.*; choose --format"):
         check_source(series, CLASSES)
-    write_frames(tmp_path / "MF" / "1", read_channels(series.images)[0])
-    with pytest.raises(ScanError, match=r"frames of a file; choose --format"):
+    image = read_channels(series.images)[0]
+    write_frames(tmp_path / "MF" / "1", image, None, lambda data: delattr(data, "PerFrameFunctionalGroupsSequence"))
+    with pytest.raises(ScanError, match=r"without a position|no DICOM segmentation can refer"):
         check_source(Case("MF", (tmp_path / "MF",)), CLASSES)
+
+
+def test_a_series_in_one_file_of_frames(series, tmp_path):
+    """Its frames in no order, and without the thickness that the standard wants."""
+    image = read_channels(series.images)[0]
+    write_frames(tmp_path / "MF" / "1", image, [7, 3, 11, 0, 9, 1, 5, 10, 2, 8, 4, 6])
+    (case,) = find_images([tmp_path / "MF"])
+    image = read_channels(case.images)[0]
+    numbers = np.zeros(sitk.GetArrayViewFromImage(image).shape, dtype=np.uint8)
+    numbers[3:7, 10:30, 5:20], numbers[6:9, 30:50, 20:30] = 2, 5
+    labels = sitk.GetImageFromArray(numbers)
+    labels.CopyInformation(image)
+    check_source(case, CLASSES)
+    write_dicom_seg(tmp_path / "out.dcm", labels, CLASSES, case)
+    read = read_label(Case("MF", (), tmp_path / "out.dcm"), image, CLASSES)
+    found = sitk.GetArrayFromImage(read)
+    np.testing.assert_array_equal(found == 1, numbers == 2)
+    np.testing.assert_array_equal(found == 3, numbers == 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -48,24 +49,31 @@ def test_a_seed_gives_the_same_weights_twice_and_another_seed_does_not(few_scans
 
 
 def test_killed_and_resumed_equals_uninterrupted(few_scans, tmp_path):
-    """Killed at any moment after step 6, when the weights are averaged already, and before the last step."""
-    steps, settings = 12, {**SMALL, "average": 0.25}
-    child = [sys.executable, "-c", CHILD, str(few_scans), str(tmp_path / "killed"), str(steps), json.dumps(settings)]
-    with subprocess.Popen(child, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "progress" and event["stage"] == "finetune" and event["done"] >= 6:
-                break
-        process.kill()  # SIGKILL: nothing can be saved any more
-    assert (tmp_path / "killed" / "unfinished" / "checkpoint.safetensors").exists()
-    assert not (tmp_path / "killed" / "model.json").exists()
+    """Killed while the scans are prepared, and at any moment after step 6, when the weights are averaged already."""
+    steps, settings, chance = 12, {**SMALL, "average": 0.25}, random.Random(4)
+    killed = tmp_path / "killed"
+    child = [sys.executable, "-c", CHILD, str(few_scans), str(killed), str(steps), json.dumps(settings)]
+    for stage, done in (("prepare", 1), ("finetune", 6)):
+        with subprocess.Popen(child, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            for line in process.stdout:
+                event = json.loads(line)
+                if event["event"] == "progress" and event["stage"] == stage and event["done"] >= done:
+                    break
+            time.sleep(chance.uniform(0, 0.2))
+            process.kill()  # SIGKILL: nothing can be saved any more
+        for file in killed.rglob("*.safetensors"):
+            load_file(file)
+        for file in killed.rglob("*.json"):
+            json.loads(file.read_text(encoding="utf-8"))
+    assert (killed / "unfinished" / "checkpoint.safetensors").exists()
+    assert not (killed / "model.json").exists()
     events: list[dict] = []
     common = {"steps": steps, "settings": settings}
-    finetune(**arguments(few_scans, tmp_path / "killed") | common, resume=True, events=recorded(events))
+    finetune(**arguments(few_scans, killed) | common, resume=True, events=recorded(events))
     resumed_at = [e["done"] for e in events if e["event"] == "progress" and e["stage"] == "finetune"]
     assert 7 <= resumed_at[0] <= steps, "it went on from a checkpoint"
     finetune(**arguments(few_scans, tmp_path / "whole") | common)
-    assert same_weights(tmp_path / "killed", tmp_path / "whole")
+    assert same_weights(killed, tmp_path / "whole")
 
 
 # Before its last step it waits until it is killed.
@@ -84,7 +92,7 @@ def tell(event):
         sys.stdin.read()
 
 finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out, backbone="none", steps=steps,
-                    device="cpu", settings=json.loads(sys.argv[4]), events=Events(tell))
+                    device="cpu", settings=json.loads(sys.argv[4]), resume=out.exists(), events=Events(tell))
 """
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import subprocess
 import sys
+import time
 from threading import Event
 
 import numpy as np
@@ -63,6 +66,36 @@ def test_parts_are_disjoint_and_make_the_whole_report(untrained_model, scan, tmp
     assert done == [["scan 0", "scan 2"], ["scan 1"]]
     assert [row["case"] for row in report_of(out)["cases"]] == ["scan 0", "scan 1", "scan 2"]
     assert main(["segment", *words, "--part", "4/4"]) == 0, "a part may be empty"
+
+
+def test_a_batch_killed_at_any_moment_goes_on(untrained_model, scan, tmp_path):
+    """What a result is called is whole after each kill, and in the end the same as without one."""
+    scans, out, chance = tmp_path / "scans", tmp_path / "out", random.Random(7)
+    scans.mkdir()
+    image = sitk.ReadImage(str(scan))
+    for number in range(3):
+        sitk.WriteImage(image[: 16 + number, :16, :16], str(scans / f"scan {number}.nii.gz"))
+    words = ["segment", "--model", str(untrained_model), "--images", str(scans), "--device", "cpu", "--events"]
+    child = [sys.executable, "-m", "glmae", *words, "--out", str(out)]
+    for done in (1, 2):
+        with subprocess.Popen(child, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                done -= '"done"' in line or '"skipped"' in line
+                if done == 0:
+                    break
+            time.sleep(chance.uniform(0, 0.1))
+            process.kill()
+        for file in out.glob("scan*"):
+            assert sitk.ReadImage(str(file)).GetSize()[1:] == (16, 16)
+        for file in out.rglob("*.json"):
+            json.loads(file.read_text(encoding="utf-8"))
+    for folder in (out, tmp_path / "whole"):
+        assert segment(model=untrained_model, images=[scans], out=folder, device="cpu") == []
+    assert [row["case"] for row in report_of(out)["cases"]] == [f"scan {number}" for number in range(3)]
+    for number in range(3):
+        names = (folder / f"scan {number}.seg.nrrd" for folder in (out, tmp_path / "whole"))
+        one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(name))) for name in names)
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/b", "1/0"])

@@ -252,9 +252,8 @@ def _unreadable(path: Path, error: BaseException) -> ScanError:
         )
     if "Unable to determine ImageIO" in text or "not a recognized" in text:
         return ScanError(f"{path} is not an image of the kind its name says, or is damaged; export the scan again.")
-    reason = (
-        f" ({last_line(error)})" if "Reason:" not in text else ""
-    )  # there the system's last error, of something else
+    # "Reason:" is the system's last error, which may be that of something else.
+    reason = f" ({last_line(error)})" if "Reason:" not in text else ""
     return ScanError(f"{path} cannot be read{reason}; copy or export it again.")
 
 

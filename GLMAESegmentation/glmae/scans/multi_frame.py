@@ -1,4 +1,4 @@
-"""DICOM that GDCM does not read alone: all slices in one file (enhanced, legacy converted, nuclear), commas in numbers."""
+"""DICOM that GDCM alone does not read: all slices in one file (enhanced, converted, nuclear), commas in numbers."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def test_damaged_voxels_are_noticed(save, said, name, capfd):
         damaged = bytearray(whole)
         damaged[place] ^= 16
         voxels.write_bytes(damaged)
-        with pytest.raises(ScanError, match="damaged|cannot be read") as caught:
+        with pytest.raises(ScanError, match=r"damaged|cannot be read") as caught:
             load(path)
         said(caught, path)
     assert capfd.readouterr().err == ""

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
-from glmae.scans.cases import Case
+from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
 from glmae.scans.geometry import Geometry

@@ -61,8 +61,8 @@ def read_image(path: Path | DicomSeries, events: Events | None = None) -> sitk.I
         image = load(path, events)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(
-            f"{path} is a colour or vector image ({image.GetNumberOfComponentsPerPixel()} values a voxel); "
-            "convert it to one grey value a voxel."
+            f"{path} is a color or vector image ({image.GetNumberOfComponentsPerPixel()} values a voxel); "
+            "convert it to one gray value a voxel."
         )
     if min(image.GetSize()) < 2:
         raise ScanError(f"{path} is only {'x'.join(map(str, image.GetSize()))} voxels, a flat picture; give a 3D scan.")

@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 some cases failed, 2 wrong request, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    events = json_lines() if "--events" in words else terminal()
+    # What `live` says is for a program in any case.
+    events = json_lines() if "--events" in words or words[:1] == ["live"] else terminal()
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries talking to developers
     with StopSignals() as signals:
         return _run(words, events, signals.stopped)
@@ -160,6 +162,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--uncertainty", action="store_true", help="write uncertainty/NAME.nii.gz (percent), too")
     _device_options(segment)
+
+    live = _command(commands, "live", _live, "answer a front end: fit to its labels, segment, compute ahead while idle")
+    live.add_argument("--images", type=Path, required=True, help="folder of scans, as for finetune")
+    live.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    live.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
+    )
+    live.add_argument(
+        "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
+    )
+    live.add_argument("--cache", type=Path, metavar="DIR", help="keep what is computed there (default: nothing stays)")
+    _device_options(live)
+    _setting_option(live, "FinetuneConfig")
 
     evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
     evaluate.add_argument("--predictions", type=Path, required=True, metavar="DIR")
@@ -298,6 +313,14 @@ def _segment(words: dict[str, Any]) -> int:
     from .segmentation.inference import segment
 
     return 1 if segment(**words) else 0
+
+
+def _live(words: dict[str, Any]) -> int:
+    from .segmentation.live import live
+
+    # Not sys.stdin, whose lock a thread that waits for a line would hold while the interpreter ends.
+    live(**words, requests=FileIO(sys.stdin.fileno(), closefd=False))
+    return 0
 
 
 def _evaluate(words: dict[str, Any]) -> int:

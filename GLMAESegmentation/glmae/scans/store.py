@@ -144,6 +144,10 @@ class ScanStore:
         """The name of the prepared image: `image_key`."""
         return str(self._entries[index]["image"])
 
+    def label_key(self, index: int) -> str:
+        """The same of the prepared label, which the case has."""
+        return str(self._entries[index]["label"])
+
     def _file(self, index: int, kind: str) -> Path:
         return self._folder / f"{self._entries[index][kind]}.{kind}.npy"
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
 from ..scans.written_image import write_image
 from .contact_sheet import draw_thumbnail, write_contact_sheets
-from .flags import find_flags
+from .flags import Flag, find_flags
 from .report import CaseRecord, ModelMark, Report
 from .result import Result, write_result
 
@@ -153,14 +154,7 @@ class Batch:
 
     def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
-        axes = None if self._fingerprint is None else self._fingerprint.axes
-        structures = measure_structures(result.labels, result.images, self._classes.values, axes)
-        flags = find_flags(
-            result.images, structures, self._classes, self._fingerprint, result.uncertainty, result.left_out
-        )
-        names = {entry.value: entry.name for entry in self._classes}
-        ml = {value: found.volume / 1000 for value, found in structures.items()}
-        volumes = {name: ml.get(value, 0.0) for value, name in names.items()}
+        found = describe(result, self._classes, self._fingerprint)
         record = CaseRecord(
             case=case.name,
             state="done",
@@ -169,9 +163,9 @@ class Batch:
             seconds=time.monotonic() - began,
             size=result.labels.GetSize(),
             spacing=result.labels.GetSpacing(),
-            volumes=volumes,
-            uncertainty={names[value]: share for value, share in result.uncertainty.items()},
-            flags=tuple(flags),
+            volumes=found.volumes,
+            uncertainty=found.uncertainty,
+            flags=found.flags,
         )
         if result.uncertainty_map is not None:
             write_image(self._out / "uncertainty" / f"{case.name}.nii.gz", result.uncertainty_map)
@@ -184,7 +178,7 @@ class Batch:
             self._events.warning(f"{case.name}: its picture is missing ({last_line(error)})", case=case.name)
         write_result(target, result.labels, self._classes, case)  # last: a result makes the case done
         self._done += 1
-        self._flagged += bool(flags)
+        self._flagged += bool(found.flags)
         self._tell(case, target, record)
 
     def _tell(self, case: Case, target: Path, record: CaseRecord) -> None:
@@ -195,7 +189,7 @@ class Batch:
             "done",
             file=str(target),
             seconds=round(record.seconds, 2),
-            **_measured(record),
+            **event_fields(record),
         )
 
     def _skip(self, case: Case, target: Path) -> None:
@@ -205,7 +199,7 @@ class Batch:
         elif record.model.sha256 != self._model.sha256:
             self._foreign.append(case.name)
             message += f", made by another model ({record.model.name}); move it away or choose another --out folder"
-        measured = {} if record is None else _measured(record)
+        measured = {} if record is None else event_fields(record)
         self._events.case(case.name, "skipped", message=message, file=str(target), **measured)
 
     def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
@@ -279,7 +273,36 @@ class Batch:
         return (time.monotonic() - self._began) / self._done * left if self._done else None
 
 
-def _measured(record: CaseRecord) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Description:
+    """What is told of a result.
+
+    Attributes:
+        volumes: of each class, ml.
+        uncertainty: of the classes that were found, see `Result`.
+        flags: doubts.
+    """
+
+    volumes: dict[str, float]
+    uncertainty: dict[str, float]
+    flags: tuple[Flag, ...]
+
+
+def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint | None) -> Description:
+    """Look at a result, whose channels were read; with a fingerprint beside the training cases."""
+    axes = None if fingerprint is None else fingerprint.axes
+    structures = measure_structures(result.labels, result.images, classes.values, axes)
+    flags = find_flags(result.images, structures, classes, fingerprint, result.uncertainty, result.left_out)
+    names = {entry.value: entry.name for entry in classes}
+    ml = {value: found.volume / 1000 for value, found in structures.items()}
+    return Description(
+        {name: ml.get(value, 0.0) for value, name in names.items()},
+        {names[value]: share for value, share in result.uncertainty.items()},
+        tuple(flags),
+    )
+
+
+def event_fields(record: CaseRecord | Description) -> dict[str, Any]:
     """What an event tells of a result, a finished one or one that was there already."""
     return {
         "volumes_ml": {name: round(ml, 4) for name, ml in record.volumes.items()},

@@ -231,7 +231,7 @@ def _trainer(
     network = build()
     memory = MemoryLadder(config, network.backbone.config.patch_size)
     memory.plan(network, job.device, job.events)
-    instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, job.device)
+    instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, job.device, job.events)
 
     def train(indices: Sequence[int], length: Schedule) -> Training:
         begun = instant.begin(indices, job.check)

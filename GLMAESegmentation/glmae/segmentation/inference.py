@@ -135,6 +135,7 @@ def segment_case(
     *,
     uncertainty: bool = False,
     scan: PreparedScan | None = None,
+    maps: ScanMaps | None = None,
     windows: int | None = None,
     on_slab: Callable[[Slab], None] | None = None,
 ) -> Result:
@@ -148,6 +149,7 @@ def segment_case(
         should_stop: asked between windows.
         uncertainty: give the uncertainty of each voxel, too.
         scan: the case, where it has been read already.
+        maps: of the scan, where they have been made already.
         windows: see `scan_maps`.
         on_slab: see `classify_scan`.
 
@@ -163,15 +165,16 @@ def segment_case(
         if should_stop():
             raise Stopped("stopped; run the same command again to go on")
 
-    maps = scan_maps(
-        model.network,
-        image,
-        model.config.crop,
-        device,
-        air=[air(entry) for entry in model.preparation.normalisation],
-        windows=windows,
-        on_window=check,
-    )
+    if maps is None:
+        maps = scan_maps(
+            model.network,
+            image,
+            model.config.crop,
+            device,
+            air=[air(entry) for entry in model.preparation.normalisation],
+            windows=windows,
+            on_window=check,
+        )
     return replace(
         classify_scan(
             model, maps, image, grid, source, device, uncertainty=uncertainty, on_block=check, on_slab=on_slab

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,20 +15,23 @@ from torch import Tensor
 from ..backbone.presets import preset
 from ..backbone.vision_transformer import VisionTransformer
 from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
-from ..events import Events
+from ..events import Events, silent
 from ..scans.classes import IGNORE, ClassTable
-from ..scans.normalisation import Normalisation, air
+from ..scans.normalisation import Normalisation
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
 from .crops import LabelledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
-from .heads.maps import MapsHead
-from .map_store import MapStore, maps_digest
+from .heads.maps import PERCEPTRONS, MapsHead
+from .map_store import MapMaker, MapStore
 from .model import Model
 from .network import SegmentationNetwork
-from .scan_maps import scan_maps
+from .scan_maps import ScanMaps
+
+# The fit tells its progress after so many steps.
+TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class InstantStart:
         scans: the same.
         maps: of the scans; what is there is not computed again.
         device: where to compute.
+        events: told the progress, stages `features` and `fit`.
     """
 
     def __init__(
@@ -67,12 +72,12 @@ class InstantStart:
         scans: Sequence[LabelledScan],
         maps: MapStore,
         device: torch.device,
+        events: Events | None = None,
     ) -> None:
         self._build, self._config, self._store, self._scans = build, config, store, scans
-        self._air = [air(entry) for entry in normalization]
-        self._maps, self._device = maps, device
+        self._device, self._events = device, events or silent()
+        self._maker = MapMaker(config.crop, normalization, maps, device)
         self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
-        self._digest = ""
 
     def begin(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> Begun:
         """A network to train on the scans of these indices.
@@ -81,29 +86,63 @@ class InstantStart:
             indices: of the scans.
             on_step: called now and then; may raise to stop.
         """
-        network, key = self._build(), tuple(indices)
-        head = network.head
-        if not isinstance(head, MapsHead) or not self._config.start_steps:
-            return Begun(network, None, self._config.fits <= 0)
+        key = tuple(indices)
         if key not in self._known:
-            network.to(self._device)
-            labeled = _OneAtATime(lambda index: self._labeled(network, index, on_step), indices)
-            fit_head(head, labeled, self._config.seed, self._config.start_steps, on_step)
-            weights = {name: entry.detach().cpu().clone() for name, entry in head.state_dict().items()}
-            self._known = {key: (weights, own_dice(network, labeled, self._device))}
-        weights, dice = self._known[key]
-        head.load_state_dict(weights)
+            network = self.fit(indices, on_step)
+            if not isinstance(network.head, MapsHead) or not self._config.start_steps:
+                return Begun(network, None, self._config.fits <= 0)
+            weights = {name: entry.detach().cpu().clone() for name, entry in network.head.state_dict().items()}
+            self._known = {key: (weights, self.own_dice(network, indices, on_step))}
+        network, (weights, dice) = self._build(), self._known[key]
+        network.head.load_state_dict(weights)
         return Begun(network, dice, dice >= self._config.fits)
 
-    def _labeled(self, network: SegmentationNetwork, index: int, on_step: Callable[[], None]) -> LabeledMaps:
-        self._digest = self._digest or maps_digest(network, self._config.crop, self._device)
-        scan, name = self._scans[index], f"{self._store.key(index)}.{self._digest}"
-        maps = self._maps.find(name)
-        if maps is None:
-            crop, device = self._config.crop, self._device
-            maps = scan_maps(network, scan.image, crop, device, air=self._air, on_window=on_step)
-            self._maps.keep(name, maps)
-        return LabeledMaps(maps, np.asarray(scan.label), scan.annotated)
+    def fit(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> SegmentationNetwork:
+        """A network with a head that is fitted to the scans of these indices, where it is one that can be fitted."""
+        network = self._build()
+        if not isinstance(network.head, MapsHead) or not self._config.start_steps:
+            return network
+        network.to(self._device)
+        total, steps = PERCEPTRONS * self._config.start_steps, count(1)
+
+        def step() -> None:
+            on_step()
+            if (done := next(steps)) % TOLD == 0:
+                self._events.progress("fit", done, total)
+
+        fit_head(network.head, self._labeled(network, indices, on_step), self._config.seed, total // PERCEPTRONS, step)
+        return network
+
+    def own_dice(self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]) -> float:
+        """Dice of a network of `fit` on the labeled scans of these indices, see `own_dice`."""
+        return own_dice(network, self._labeled(network, indices, on_step), self._device)
+
+    def _labeled(
+        self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]
+    ) -> Sequence[LabeledMaps]:
+        def read(index: int) -> LabeledMaps:
+            scan, key = self._scans[index], self._store.key(index)
+            maps = self._maker.find(network, key)
+            if maps is None:
+                work = self._maker.make(network, key, scan.image)
+                maps = told(work, self._events, self._store.names[index], on_step)
+            return LabeledMaps(maps, np.asarray(scan.label), scan.annotated)
+
+        return _OneAtATime(read, indices)
+
+
+def told(
+    work: Generator[tuple[int, int], None, ScanMaps], events: Events, case: str, on_window: Callable[[], None]
+) -> ScanMaps:
+    """Do all the work of `MapMaker.make` on a case, and tell the progress; `on_window` may raise to stop."""
+    while True:
+        try:
+            done, total = next(work)
+        except StopIteration as end:
+            maps: ScanMaps = end.value
+            return maps
+        events.progress("features", done, total, case=case)
+        on_window()
 
 
 class _OneAtATime(Sequence[LabeledMaps]):

@@ -18,8 +18,11 @@ from ..scans.normalisation import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .atlas_fusion import AtlasFusion
+from .crops import LabelledScan
 from .evaluation import Score, score_case
+from .finetune_config import FinetuneConfig
 from .inference import classify_scan
+from .location_prior import LocationPrior
 from .model import Model
 from .network import SegmentationNetwork
 from .scan_maps import scan_maps
@@ -57,15 +60,14 @@ class LabelledCases:
 
     def model(self, network: SegmentationNetwork, training: Training) -> Model:
         """What a training gives, with these weights, to segment scans with."""
-        bound = single_pieces(self.fingerprint, self.classes)
-        return Model(
-            network.eval(),
+        return finished_model(
+            network,
             training.config,
+            training.scans,
+            training.location,
             self.preparation,
             self.classes,
             self.fingerprint,
-            training.location,
-            AtlasFusion.of(training.scans, bound) if training.config.atlases else None,
         )
 
     def segment(self, index: int, training: Training, check: Callable[[], None]) -> sitk.Image:
@@ -119,6 +121,21 @@ class LabelledCases:
                 if not is_out_of_memory(error):
                     raise
         return scores
+
+
+def finished_model(
+    network: SegmentationNetwork,
+    config: FinetuneConfig,
+    scans: Sequence[LabelledScan],
+    location: LocationPrior | None,
+    preparation: Preparation,
+    classes: ClassTable,
+    fingerprint: Fingerprint | None,
+) -> Model:
+    """The model of a network that was trained, or fitted, on some scans, with what else is known from these."""
+    bound = single_pieces(fingerprint, classes)
+    atlases = AtlasFusion.of(scans, bound) if config.atlases else None
+    return Model(network.eval(), config, preparation, classes, fingerprint, location, atlases)
 
 
 def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:

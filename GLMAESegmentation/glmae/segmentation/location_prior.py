@@ -66,7 +66,8 @@ class LocationPrior:
             ]
             if places:
                 factors[number] = _factors(places)
-        return LocationPrior(factors, lengths)
+        # As a model keeps it, so that a scan gives the same result before and after.
+        return LocationPrior.from_tensors(LocationPrior(factors, lengths).tensors(), classes)
 
     def on(self, image: np.ndarray, spacing: Sequence[float]) -> LocationFactors:
         """The factors for a prepared scan.

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..devices import precision
+from ..errors import StorageError
 from ..files import whole_file
+from ..scans.normalisation import Normalisation, air
 from .heads.maps import MapsHead
 from .network import SegmentationNetwork
-from .scan_maps import ScanMaps, Size
+from .scan_maps import ScanMaps, Size, maps_by_window
+
+ENDING = ".maps.safetensors"
 
 
 class MapStore:
@@ -23,10 +29,12 @@ class MapStore:
     Args:
         folder: of the files; made if needed.
         memory_bytes: what the maps in memory may take together; those used least lately become files.
+        disk_bytes: what the files may take together; those used least lately are removed, and it is no error if a file
+            cannot be written. None: all are needed.
     """
 
-    def __init__(self, folder: Path, memory_bytes: int = 0) -> None:
-        self._folder, self._most = folder, memory_bytes
+    def __init__(self, folder: Path, memory_bytes: int = 0, disk_bytes: int | None = None) -> None:
+        self._folder, self._most, self._most_files = folder, memory_bytes, disk_bytes
         self._held: OrderedDict[str, ScanMaps] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
@@ -44,6 +52,7 @@ class MapStore:
             return self._held[name]
         maps = _read(self._file(name))
         if maps is not None:
+            self._file(name).touch()
             self._hold(name, maps)
         return maps
 
@@ -56,21 +65,93 @@ class MapStore:
         self._file(name).unlink(missing_ok=True)  # a damaged one would stay
         self._hold(name, maps)
 
+    def write(self) -> None:
+        """Let all maps become files."""
+        self._shrink(0)
+
     def _hold(self, name: str, maps: ScanMaps) -> None:
         self._held[name] = maps
-        while self._held and self.nbytes > self._most:
+        self._shrink(self._most)
+
+    def _shrink(self, most: int) -> None:
+        while self._held and self.nbytes > most:
             last, oldest = self._held.popitem(last=False)
-            if not self._file(last).is_file():
+            if self._file(last).is_file():
+                continue
+            try:
                 _write(self._file(last), oldest)
+            except StorageError:
+                if self._most_files is None:
+                    raise
+            if self._most_files is not None:
+                self._remove_files(self._most_files)
+
+    def _remove_files(self, most: int) -> None:
+        files = sorted(self._folder.glob(f"*{ENDING}"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        total = 0
+        for file in files:
+            total += file.stat().st_size
+            if total > most:
+                file.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.maps.safetensors"
+        return self._folder / f"{name}{ENDING}"
+
+
+class MapMaker:
+    """Makes the maps of prepared scans, each once.
+
+    Args:
+        crop: the window, in voxels.
+        normalization: of the scans' channels.
+        store: where maps are kept.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, crop: Size, normalization: Sequence[Normalisation], store: MapStore, device: torch.device
+    ) -> None:
+        self._crop, self._store, self._device = crop, store, device
+        self._air = [air(entry) for entry in normalization]
+        self._digest = ""
+
+    def find(self, network: SegmentationNetwork, key: str) -> ScanMaps | None:
+        """The maps of a scan, if they are there.
+
+        Args:
+            network: all have the same backbone and trunk.
+            key: of the prepared scan, `ScanStore.key`.
+        """
+        return self._store.find(self._name(network, key))
+
+    def has(self, network: SegmentationNetwork, key: str) -> bool:
+        """Whether they are there."""
+        return self._name(network, key) in self._store
+
+    def make(
+        self, network: SegmentationNetwork, key: str, image: np.ndarray
+    ) -> Generator[tuple[int, int], None, ScanMaps]:
+        """Make and keep them, in the steps of `maps_by_window`.
+
+        Args:
+            network: see `find`.
+            key: see `find`.
+            image: the prepared scan, [C, I, J, K].
+        """
+        maps = yield from maps_by_window(network, image, self._crop, self._device, air=self._air)
+        self._store.keep(self._name(network, key), maps)
+        return maps
+
+    def _name(self, network: SegmentationNetwork, key: str) -> str:
+        self._digest = self._digest or maps_digest(network, self._crop, self._device)
+        return f"{key}.{self._digest}"
 
 
 def maps_digest(network: SegmentationNetwork, crop: Size, device: torch.device) -> str:
     """Changes with all that the maps of a prepared scan depend on beside it."""
     assert isinstance(network.head, MapsHead)
-    found = hashlib.sha256(repr((crop, device.type, str(precision(device)))).encode())
+    made_by = crop, device.type, str(precision(device)), torch.__version__
+    found = hashlib.sha256(repr(made_by).encode())
     for name, entry in (*network.backbone.state_dict().items(), *network.head.trunk.state_dict().items()):
         found.update(name.encode() + entry.detach().cpu().float().numpy().tobytes())
     return found.hexdigest()[:16]

@@ -45,11 +45,19 @@ def read_scan(model: Model, case: Case, events: Events, beside: bool = False) ->
     Raises:
         ScanError: it cannot be read, does not fit into memory, or has another number of channels than the model.
     """
-    channels = len(model.preparation.normalisation)
-    if len(case.images) != channels:
-        raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
-    share = 0.5 if beside else 1.0
-    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.crop[2], share)
+    check_scan(model, case, 0.5 if beside else 1.0)
     images = read_channels(case.images, events)
     image, grid = prepare_image(images, model.preparation)
     return PreparedScan(tuple(images), stored(image), grid)
+
+
+def check_scan(model: Model, case: Case, share: float = 1.0) -> None:
+    """Refuse a case that cannot be segmented, by its headers; `share` is that of the free memory it may take.
+
+    Raises:
+        ScanError: it does not fit into memory, or has another number of channels than the model.
+    """
+    channels = len(model.preparation.normalisation)
+    if len(case.images) != channels:
+        raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
+    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.crop[2], share)

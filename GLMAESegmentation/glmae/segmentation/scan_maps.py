@@ -8,7 +8,7 @@ maps are known is segmented by another head without running the backbone again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,6 @@ class ScanMaps:
         return sum(level.nbytes for level in self.levels)
 
 
-@torch.inference_mode()
 def scan_maps(
     network: SegmentationNetwork,
     image: np.ndarray,
@@ -82,18 +81,45 @@ def scan_maps(
         windows: windows per forward pass; None: as many as are good for the device.
         on_window: called for each window; may raise to stop.
     """
+    work = maps_by_window(network, image, crop, device, air=air, windows=windows)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            maps: ScanMaps = end.value
+            return maps
+        if on_window is not None:
+            on_window()
+
+
+@torch.inference_mode()
+def maps_by_window(
+    network: SegmentationNetwork,
+    image: np.ndarray,
+    crop: Size,
+    device: torch.device,
+    *,
+    air: Sequence[float | None] = (),
+    windows: int | None = None,
+) -> Generator[tuple[int, int], None, ScanMaps]:
+    """`scan_maps` in steps that can be gone on with at any time.
+
+    Yields:
+        Before each window how many are done, and how many there are.
+    """
     token = network.backbone.config.patch_size
     first, second, third = image.shape[1:]
     image, before = _padded(image, crop, token)
     joined = _JoinedMaps(network, image.shape[1:], crop, device, windows)
     starts = [_starts(side, window, unit) for side, window, unit in zip(image.shape[1:], crop, token, strict=True)]
+    done, total = 0, math.prod(map(len, starts))
     for number, k in enumerate(starts[2]):
         for i in starts[0]:
             for j in starts[1]:
-                if on_window is not None:
-                    on_window()
+                yield done, total
                 window = image[:, i : i + crop[0], j : j + crop[1], k : k + crop[2]]
                 joined.add(window, (i, j), _constant(window, air))
+                done += 1
         joined.flush()
         last = number + 1 == len(starts[2])
         joined.finish(k, k + crop[2] if last else starts[2][number + 1])

@@ -21,7 +21,7 @@ from glmae.scans.fingerprint import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation import finetuning, instant_start
+from glmae.segmentation import finetuning, map_store
 from glmae.segmentation.crops import LabelledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
@@ -206,13 +206,13 @@ def test_a_training_starts_from_exactly_the_model_of_no_steps(few_scans, tmp_pat
 
 def test_an_interrupted_training_goes_on_from_its_start(few_scans, tmp_path, monkeypatch):
     seen: list[int] = []
-    real = instant_start.scan_maps
+    real = map_store.maps_by_window
 
     def counted(*words, **more):
         seen.append(1)
         return real(*words, **more)
 
-    monkeypatch.setattr(instant_start, "scan_maps", counted)
+    monkeypatch.setattr(map_store, "maps_by_window", counted)
     words = words_of(few_scans, tmp_path / "stopped") | {"cases": ["hippocampus_003"], "steps": 4}
     events: list[dict] = []
     with pytest.raises(Stopped):

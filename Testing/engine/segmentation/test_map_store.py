@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from glmae.backbone.presets import preset
+from glmae.errors import StorageError
+from glmae.segmentation import map_store
 from glmae.segmentation.map_store import MapStore, maps_digest
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.scan_maps import ScanMaps
@@ -90,3 +92,36 @@ def test_the_digest_changes_with_what_the_maps_depend_on(monkeypatch):
             parameter.add_(1e-3)
         others.add(maps_digest(network, (16, 16, 16), cpu))
     assert len(others) == 5
+
+
+def test_files_take_no_more_of_the_disk_than_they_may(tmp_path):
+    MapStore(tmp_path).keep("0", made(0))
+    (file,) = tmp_path.iterdir()
+    size = file.stat().st_size
+    store = MapStore(tmp_path, memory_bytes=SIZE, disk_bytes=2 * size)
+    for number in range(1, 5):
+        store.keep(f"{number}", made(number))
+        assert store.nbytes <= SIZE
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2 * size
+    assert [f"{number}" in store for number in range(5)] == [False, False, True, True, True]
+    assert store.find("2") is not None, "now it is used last"
+    assert "4" in store
+    store.keep("5", made(5))
+    assert "3" not in store
+    store.write()
+    assert store.nbytes == 0
+    assert "5" in store
+
+
+def test_a_full_disk_loses_only_what_can_be_made_again(tmp_path, monkeypatch):
+    def full(path, maps):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(map_store, "_write", full)
+    store = MapStore(tmp_path, memory_bytes=SIZE, disk_bytes=10 * SIZE)
+    store.keep("1", made(1))
+    store.keep("2", made(2))
+    assert store.find("1") is None
+    assert store.find("2") is not None
+    with pytest.raises(StorageError):
+        MapStore(tmp_path).keep("1", made(1))

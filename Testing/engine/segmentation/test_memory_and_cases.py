@@ -35,12 +35,12 @@ from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.crops import CropSampler
-from glmae.segmentation.finetuning import _labelled_scans
+from glmae.segmentation.instant_start import labelled_scans
 
 folder = Path(sys.argv[1])
 keys = sorted(path.name.split(".")[0] for path in folder.glob("*.image.npy"))[: int(sys.argv[2])]
 store = ScanStore(folder, [{"image": key, "label": key, "annotated": [True]} for key in keys])
-scans = _labelled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
+scans = labelled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
 sampler = CropSampler(scans, (32, 32, 32), 1, 0.67, None, 0)
 highest = 0
 for step in range(48):

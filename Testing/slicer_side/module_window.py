@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import slicer.util
 
@@ -18,6 +20,23 @@ from standins.application import install_application, load_module
 from standins.pythonqt import Wrapped, unwrap
 
 MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
+
+
+def few_colors(path: Path) -> None:
+    """Give a picture 64 colors, so that its file is small: 40 grays, and 24 for all that is colored."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colored = pixels[np.ptp(pixels.astype(int), axis=1) > 24]
+    if not len(colored):
+        colored = pixels[:1]
+    some = Image.fromarray(colored[np.newaxis]).quantize(24).getpalette() or []
+    grays = [level for gray in np.linspace(0, 255, 40) for level in [round(gray)] * 3]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((grays + some)[: 3 * 64])
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 class ModuleFrame(QWidget):
@@ -140,7 +159,9 @@ class ModuleWindow:
             self.frame.resize(self.frame.width, height or needed)
         self.qt.application.processEvents()
         opaque = self.frame.grab().toImage().convertToFormat(self.qt.QImage.Format_RGB888)
-        assert opaque.save(str(path), "PNG", 0)  # 0: as small as it gets
+        assert opaque.save(str(path), "PNG", 0)
+        with suppress(ImportError):  # in a Python with nothing but Slicer's packages
+            few_colors(path)
 
     def close(self) -> None:
         self.widget.cleanup()

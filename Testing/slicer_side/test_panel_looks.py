@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,6 @@ def test_it_fits_into_700_pixels_and_440_of_width_at_slicers_9_points(
     window.close()
 
 
-def pictures(fallback: Path) -> Path:
-    return Path(os.environ.get("GLMAE_SCREENSHOTS", fallback))
-
-
 def test_nothing_is_cut_off_with_letters_of_150_percent(
     application: QApplication, stand_in: Path, tmp_path: Path
 ) -> None:
@@ -92,7 +87,7 @@ def test_nothing_is_cut_off_with_letters_of_150_percent(
     for section in (window.ui.advancedSection, window.ui.filesSection):
         section.collapsed = False
     window.settle(1)
-    window.picture(pictures(tmp_path) / "large.png")
+    window.picture(tmp_path / "large.png")
     frame = unwrap(window.frame)
     for button in frame.findChildren(QPushButton):
         if button.isVisible():
@@ -119,7 +114,7 @@ def test_the_dark_style(application: QApplication, stand_in: Path, tmp_path: Pat
         dark.setColor(QPalette.ColorGroup.Disabled, role, QColor(120, 120, 120))
     application.setPalette(dark)
     window = training(tmp_path / "settings")
-    window.picture(pictures(tmp_path) / "dark.png")
+    window.picture(tmp_path / "dark.png")
     curves = unwrap(window.ui.curveLabel).pixmap().toImage()
     seen = {curves.pixelColor(x, y).getRgb()[:3] for x in range(curves.width()) for y in range(curves.height())}
     assert {DARK[QPalette.ColorRole.Base], DARK[QPalette.ColorRole.Text], DARK[QPalette.ColorRole.Link]} <= seen

@@ -17,7 +17,9 @@ from panel_scene import draw_in, give_result, load_scan, new_panel, write_model
 from GLMAESegmentationLib.jobs.folder import TRAIN
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
+from GLMAESegmentationLib.scene.proposals import take_proposals_away
 from GLMAESegmentationLib.scene.segment_voxels import content_of
+from GLMAESegmentationLib.scene.segmentation_import import is_accepted
 
 NAMES = ("hippocampus_003", "hippocampus_057", "hippocampus_097", "hippocampus_230")
 
@@ -125,6 +127,17 @@ def test_a_correction_becomes_a_label_and_is_never_replaced(panel: Panel, stand_
     assert content_of(slicer.mrmlScene.GetNodeByID(node.GetID())) == before
     assert panel.state.scans[1].state == "corrected"
     assert panel.state.scans[1].role == "train"
+
+
+def test_a_correction_that_nobody_has_seen_yet_makes_no_room_for_another_proposal(panel: Panel, stand_in: Path) -> None:
+    suggest(panel)
+    node = proposal(1)
+    draw_in(node)  # a moment before the next one arrives
+    assert not take_proposals_away(slicer.util.getNode(NAMES[1]))
+    assert slicer.mrmlScene.GetNodeByID(node.GetID()) is node
+    assert is_accepted(node)
+    assert take_proposals_away(slicer.util.getNode(NAMES[2]))
+    assert proposal(2) is None
 
 
 def test_what_is_open_for_drawing_stays_even_without_a_stroke(panel: Panel, stand_in: Path) -> None:

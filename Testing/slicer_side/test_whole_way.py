@@ -25,7 +25,6 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     # So many that the results look like something.
     steps = 60 if "GLMAE_SCREENSHOTS" in os.environ else 6
     ui = window.ui
-    window.picture(pictures / "empty.png")
     for number, name in enumerate(SCANS):
         load_scan(name, labeled=number < 2)
     window.settle()
@@ -58,16 +57,12 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     backbone = shipped_backbone()
     origin = f"from the pre-trained backbone {backbone}" if backbone else "from scratch"
     assert f"Trained on 2 scans, {origin}." in ui.scoresLabel.toolTip
-    window.picture(pictures / "trained.png")
 
     window.click("segmentButton")
-    window.run(until=lambda: any(scan.state == "done" for scan in window.panel.state.queue))
-    window.picture(pictures / "segmenting.png")
     stalls["segment"] = window.run()
     assert window.panel.state.failure is None, window.panel.log
     assert states(window) == ["labeled"] * 2 + ["segmented"] * 4
     assert [scan.state for scan in window.panel.state.queue] == ["done"] * 4
-    window.picture(pictures / "segmented.png")
 
     accepted = window.panel.state.scans[2]
     ui.scanTable.selectRow(2)

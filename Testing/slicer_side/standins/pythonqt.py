@@ -113,7 +113,10 @@ class QUiLoader:
 def qt_module(foreign: dict[str, type]) -> ModuleType:
     """The module `qt`. `foreign` are the stand-ins that .ui files may name."""
     UiLoader.foreign = foreign
-    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
+    application = QtWidgets.QApplication.instance()
+    if application is None:
+        application = QtWidgets.QApplication(["Slicer"])
+        application.setFont(QtGui.QFont(application.font().family(), 9))  # as Slicer's style has it
 
     class Qt(ModuleType):
         def __getattr__(self, name: str) -> Any:

@@ -166,7 +166,7 @@ class PanelView:
         ui, training = self.ui, state.running == TRAIN
         ui.trainLabel.text = state.train_sentence
         ui.trainLabel.toolTip = state.train_details
-        ui.trainLabel.visible = not training
+        ui.trainLabel.visible = bool(state.train_sentence) and not training
         idle, busy = (ui.trainButton, ui.budgetSelector), (ui.previewButton, ui.pauseButton, ui.stopButton)
         for widget in idle if training else busy:  # hidden first: with all of them the panel would grow wide
             widget.visible = False
@@ -204,6 +204,7 @@ class PanelView:
             self._models = state.models
         ui.modelSelector.enabled = not state.running
         ui.segmentLabel.text = state.progress_sentence if segmenting else state.segment_sentence
+        ui.segmentLabel.visible = bool(ui.segmentLabel.text)
         ui.segmentProgress.visible = segmenting
         if segmenting:
             _show_fraction(ui.segmentProgress, state.fraction)

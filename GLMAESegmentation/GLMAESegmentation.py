@@ -217,7 +217,7 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         """All tests, one after the other."""
-        for test in (self.test_round_trip, self.test_train_and_segment, self.test_nothing_labeled):
+        for test in (self.test_round_trip, self.test_suggest, self.test_train_and_segment, self.test_nothing_labeled):
             self.setUp()
             test()
         logging.info("GLMAESegmentation: all tests passed")
@@ -243,6 +243,28 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
                     )
                     self.assertGreater(int(before.sum()), 0)
                     self.assertTrue(np.array_equal(before, after))
+
+    def test_suggest(self) -> None:
+        """One scan is labeled, the other gets a proposal."""
+        with tempfile.TemporaryDirectory() as folder:
+            panel = GLMAESegmentationLogic().newPanel(Path(folder))
+            if panel.state.engine.lacking:
+                logging.warning("Not tested: %s", panel.state.engine.lacking)
+                return
+            self.loadSample("hippocampus_003")
+            volume, drawn = self.loadSample("hippocampus_057")
+            slicer.mrmlScene.RemoveNode(drawn)
+            panel.tick()
+            panel.do("suggest")
+            self.assertTrue(panel.state.suggest.on)
+            while panel.state.suggest.on and (panel.state.suggest.stage or not panel.state.suggest.labels):
+                slicer.app.processEvents()
+                panel.tick()
+                time.sleep(0.05)
+            self.assertIsNone(panel.state.failure, panel.log)
+            self.assertEqual(panel.state.suggest.problem, "")
+            self.assertEqual([scan.volume_id for scan in panel.state.scans if scan.proposal], [volume])
+            panel.leave()
 
     def test_train_and_segment(self) -> None:
         """A few steps on two labeled scans, then a third is segmented: what the panel does on clicks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,7 +126,6 @@ def measure(
     events: Events | None = None,
     *,
     read_failures: str = "raise",
-    check: Callable[[], None] = lambda: None,
 ) -> Fingerprint:
     """Read all scans, several at once, and their labels.
 
@@ -135,13 +134,12 @@ def measure(
         classes: the classes of the job; None: labels are not looked at.
         events: told the progress.
         read_failures: "raise", or "skip" to leave out cases that cannot be read (`ScanStore.prepare` names them).
-        check: called for each case; may raise to stop.
 
     Raises:
         ScanError: a scan or label cannot be read.
         RequestError: no scan can be read, or the scans have different numbers of channels.
     """
-    return gather(measure_each(cases, classes, events, read_failures=read_failures, check=check), classes)
+    return gather(measure_each(cases, classes, events, read_failures=read_failures), classes)
 
 
 def measure_each(
@@ -150,7 +148,6 @@ def measure_each(
     events: Events | None = None,
     *,
     read_failures: str = "raise",
-    check: Callable[[], None] = lambda: None,
     known: dict[str, Measured] | None = None,
 ) -> list[Measured]:
     """What `gather` makes a fingerprint of, in the order of the cases; arguments and errors as of `measure`.
@@ -159,7 +156,7 @@ def measure_each(
         known: what the last call found: of a scan that is unchanged, with its label, it is taken. Brought up to date.
     """
     events = events or silent()
-    kept = max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, len(cases))))
+    kept = samples_kept(len(cases))
     before, now = dict(known or {}), dict[str, Measured]()
 
     def measured(case: Case) -> Measured:
@@ -171,7 +168,6 @@ def measure_each(
     with closing(in_parallel(measured, cases, voxels=lambda one: len(one.samples) * one.grid.voxels)) as coming:
         for number, (case, future) in enumerate(zip(cases, coming, strict=True)):
             events.progress("measure", number, len(cases))
-            check()
             try:
                 one = future.result()
             except ScanError:
@@ -191,6 +187,11 @@ def measure_each(
         known.clear()
         known.update(now)
     return each
+
+
+def samples_kept(cases: int) -> int:
+    """How many voxels of each channel are drawn in a set of so many cases."""
+    return max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, cases)))
 
 
 def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Fingerprint:
@@ -275,6 +276,21 @@ def _measured(case: Case, classes: ClassTable | None, kept: int) -> Measured:
     quiet = silent()  # preparing the scans says the same warnings
     images = read_channels(case.images, quiet)
     label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
+    return measure_case(case, images, label, classes, kept)
+
+
+def measure_case(
+    case: Case, images: Sequence[sitk.Image], label: sitk.Image | None, classes: ClassTable | None, kept: int
+) -> Measured:
+    """What a case that was read adds to a fingerprint.
+
+    Args:
+        case: the case.
+        images: its channels.
+        label: its label in numbers of `classes`; None: it is not looked at.
+        classes: the classes of the job.
+        kept: `samples_kept` of the set.
+    """
     numbers = None if label is None else sitk.GetArrayViewFromImage(label)
     whole = case.region is None
     counts = None if numbers is None else _counts(numbers, whole=whole)

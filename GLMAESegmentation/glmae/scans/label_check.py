@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from .case import Case, content_hash
 from .cases import find_cases
 from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
+from .fingerprint import Measured, measure_case, samples_kept
 from .geometry import Geometry
 from .image import read_channels
 from .label_comparison import CheckedLabel, compare_channels, compare_labels
 from .labels import check_inputs, read_label
+from .parallel import in_parallel
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments
 
@@ -37,57 +40,65 @@ _MOST_ISLANDS = 5
 _SAID_BY_READING = ("reading", "geometry", "outside", "overlap", "not_annotated")
 
 
-def check_folders(
+@dataclass(frozen=True)
+class Inspection:
+    """What one reading of the labeled scans of a job gives.
+
+    Attributes:
+        classes: of the job.
+        findings: what is odd; errors first, then warnings, guesses, notes.
+        measured: what each case that can be read adds to the fingerprint, in the order of the cases.
+        digests: `content_hash` of the images of each of these, by its name.
+    """
+
+    classes: ClassTable
+    findings: list[Finding]
+    measured: list[Measured]
+    digests: dict[str, str]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings with which a job does not begin."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+def inspect_folders(
     images: Path,
     labels: Path,
     names: Sequence[str] | None = None,
     classes: Path | None = None,
     events: Events | None = None,
     check: Callable[[], None] = lambda: None,
-) -> list[Finding]:
-    """Check the labeled cases of two folders, given as to `find_cases`; what it would refuse is a finding too.
+) -> Inspection:
+    """Inspect the labeled cases of two folders, given as to `find_cases`; what it would refuse is a finding too.
 
-    `events` and `check` are those of `check_labels`.
+    `events` and `check` are those of `inspect_labels`.
     """
     heard: list[dict[str, Any]] = []
     try:
         cases, table = find_cases(images, labels, names, classes, recorded(heard))
     except (RequestError, ScanError) as error:
-        return [Finding("request", "error", str(error)), *map(_heard, heard)]
-    return [_heard(event) for event in heard] + check_labels(cases, table, events, check)
+        return Inspection(ClassTable(()), [Finding("request", "error", str(error)), *map(_heard, heard)], [], {})
+    found = inspect_labels(cases, table, events, check)
+    return replace(found, findings=[*map(_heard, heard), *found.findings])
 
 
 def warn_of_labels(
     cases: Sequence[Case], classes: ClassTable, events: Events, check: Callable[[], None] = lambda: None
-) -> dict[str, str]:
-    """Check the labels at the start of a job: each finding is an event, unless reading the scans says it anyway.
-
-    `check` is called for each case; it may raise to stop.
-
-    Returns:
-        `content_hash` of the images of each case, by its name.
+) -> Inspection:
+    """`inspect_labels` at the start of a job: each finding is an event, unless preparing the scans says it anyway.
 
     Raises:
         ScanError: a case cannot be used; where there are several, the others were named as events.
     """
-    findings, digests = inspect_labels(cases, classes, events, check)
-    errors = [finding for finding in findings if finding.severity == "error"]
-    for finding in findings:
+    found = inspect_labels(cases, classes, events, check)
+    errors = found.errors
+    for finding in found.findings:
         if finding in errors[1:] or (not errors and finding.check not in _SAID_BY_READING):
             finding.report(events)
     if errors:
         raise ScanError(errors[0].message)
-    return digests
-
-
-def check_labels(
-    cases: Sequence[Case],
-    classes: ClassTable,
-    events: Events | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> list[Finding]:
-    """The findings of `inspect_labels`."""
-    return inspect_labels(cases, classes, events, check)[0]
+    return found
 
 
 def inspect_labels(
@@ -95,52 +106,57 @@ def inspect_labels(
     classes: ClassTable,
     events: Events | None = None,
     check: Callable[[], None] = lambda: None,
-) -> tuple[list[Finding], dict[str, str]]:
-    """Read each labeled scan once, and say what is odd about it by itself and beside the others.
+) -> Inspection:
+    """Read each labeled scan once, several at a time: what is odd about it by itself and beside the others.
 
     Args:
         cases: of one job; those without a label are passed over.
         classes: of the job.
         events: told the progress (stage `check`).
         check: called for each case; may raise to stop.
-
-    Returns:
-        The findings: errors first, then warnings, guesses, notes; and `content_hash` of the images of each case that
-        can be read, by its name.
     """
     events = events or silent()
-    labelled = [case for case in cases if case.label is not None]
-    findings = compare_channels(labelled)
+    labeled = [case for case in cases if case.label is not None]
+    findings = compare_channels(labeled)
     checked: list[CheckedLabel] = []
-    for number, case in enumerate(labelled):
-        events.progress("check", number, len(labelled), case=case.name)
-        check()
-        try:
-            found, result = _check_case(case, classes)
-        except ScanError as error:
-            findings.append(Finding("reading", "error", str(error), (case.name,)))
-            continue
-        findings += found
-        checked.append(result)
-    events.progress("check", len(labelled), len(labelled))
+    measured: list[Measured] = []
+    kept = samples_kept(len(labeled))
+
+    def look(case: Case) -> tuple[list[Finding], CheckedLabel, Measured]:
+        return _check_case(case, classes, kept)
+
+    with closing(in_parallel(look, labeled, voxels=lambda one: len(one[2].samples) * one[2].grid.voxels)) as coming:
+        for number, (case, future) in enumerate(zip(labeled, coming, strict=True)):
+            events.progress("check", number, len(labeled), case=case.name)
+            check()
+            try:
+                found, result, one = future.result()
+            except ScanError as error:
+                findings.append(Finding("reading", "error", str(error), (case.name,)))
+                continue
+            findings += found
+            checked.append(result)
+            measured.append(one)
+    events.progress("check", len(labeled), len(labeled))
     unsaid = [entry for entry in checked if entry.case.region is None]
     guesses = without_usual_ends([entry.guess for entry in unsaid], [entry.grid for entry in unsaid])
-    kept = {entry.case.name: guess for entry, guess in zip(unsaid, guesses, strict=True)}
-    checked = [replace(entry, guess=kept.get(entry.case.name)) for entry in checked]
+    cut = {entry.case.name: guess for entry, guess in zip(unsaid, guesses, strict=True)}
+    checked = [replace(entry, guess=cut.get(entry.case.name)) for entry in checked]
     findings += [_guess(entry.case.name, entry.guess) for entry in checked if entry.guess is not None]
-    if len(checked) == len(labelled):  # else a class could seem to be in no case
+    if len(checked) == len(labeled):  # else a class could seem to be in no case
         findings += compare_labels(checked, classes)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return findings, {entry.case.name: entry.digest for entry in checked}
+    return Inspection(classes, findings, measured, {entry.case.name: entry.digest for entry in checked})
 
 
-def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], CheckedLabel]:
+def _check_case(case: Case, classes: ClassTable, kept: int) -> tuple[list[Finding], CheckedLabel, Measured]:
     assert case.label is not None
     heard: list[dict[str, Any]] = []
     images = read_channels(case.images, recorded(heard))
     grid, digest = Geometry.of(images[0]), content_hash(images)
     label = read_label(case, grid, classes, recorded(heard))
     check_inputs(case, images, label)
+    measured = measure_case(case, images, label, classes, kept)
     del images
     findings = [_heard(event, case.name) for event in heard]
     shapes = class_shapes(label)
@@ -155,7 +171,7 @@ def _check_case(case: Case, classes: ClassTable) -> tuple[list[Finding], Checked
         findings.append(_confirmed(case.name, region))
         region = None
     volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}
-    return findings, CheckedLabel(case, grid, digest, names, volumes, region)
+    return findings, CheckedLabel(case, grid, digest, names, volumes, region), measured
 
 
 def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> list[Finding]:

@@ -20,7 +20,7 @@ from ..run_folder import RunFolder
 from ..scans.case import Case
 from ..scans.cases import find_cases
 from ..scans.classes import ClassTable
-from ..scans.fingerprint import gather, measure_each
+from ..scans.fingerprint import gather
 from ..scans.label_check import warn_of_labels
 from ..scans.lasting_plan import in_order, lasting_plan
 from ..scans.preparation import Preparation
@@ -137,12 +137,11 @@ def finetune(
         raise RequestError(f"{out}: nothing was learned yet that could be kept; go on with --resume, without --finish")
     words = {"cases": len(labeled), "classes": list(table.names)}
     job = begin("finetune", device, events, should_stop, "add --resume to go on", **words)
-    digests = warn_of_labels(labeled, table, events, job.check)
-    measured = measure_each(labeled, table, events, check=job.check)
-    lasting = lasting_plan(in_order(measured, cases), table, SCAN_VOXELS[job.device.type])
+    looked = warn_of_labels(labeled, table, events, job.check)
+    lasting = lasting_plan(in_order(looked.measured, cases), table, SCAN_VOXELS[job.device.type])
     if preparation is None and isinstance(source, Model):
         preparation = source.preparation
-    preparation, fingerprint = preparation or lasting.preparation, gather(measured, table)
+    preparation, fingerprint = preparation or lasting.preparation, gather(looked.measured, table)
     with run.begun(began) as began:
         store = ScanStore.prepare(run.scans, labeled, preparation, table, events, should_stop=should_stop)
         known = LabelledCases(labeled, store, table, preparation, fingerprint=fingerprint)
@@ -150,7 +149,7 @@ def finetune(
         training, scores = train_and_score(run, known, train, plan, began, job)
         found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
         origin = {"pretrained": source.name if isinstance(source, Path) else None, "from": request["from"]}
-        aliases = [{"alias": f"case-{n:02d}", "sha256": digests[case.name]} for n, case in enumerate(labeled, 1)]
+        aliases = [{"alias": f"case-{n:02d}", "sha256": looked.digests[case.name]} for n, case in enumerate(labeled, 1)]
         details = {"seed": seed, "training_cases": aliases} | origin | found
         save_model(run.out, known.model(training.averaged_network(), training), details)
     result = Finetuned(run.out, training.schedule.done, scores)

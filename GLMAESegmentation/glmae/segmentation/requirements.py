@@ -8,10 +8,9 @@ from pathlib import Path
 from ..backbone.presets import preset
 from ..events import Events, silent
 from ..job import begin
-from ..scans.cases import find_cases
 from ..scans.finding import Finding
-from ..scans.fingerprint import measure
-from ..scans.label_check import check_folders
+from ..scans.fingerprint import gather
+from ..scans.label_check import inspect_folders
 from ..scans.preparation import plan_preparation
 from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .memory_ladder import MemoryLadder
@@ -49,12 +48,11 @@ def check(
     events = events or silent()
 
     job = begin("check", device, events, should_stop, "run the same command again")
-    findings = check_folders(images, labels, cases, classes, events, job.check)
-    for finding in findings:
+    found = inspect_folders(images, labels, cases, classes, events, job.check)
+    for finding in found.findings:
         finding.report(events)
-    if all(finding.severity != "error" for finding in findings):
-        found, table = find_cases(images, labels, cases, classes)
-        fingerprint = measure([case for case in found if case.label is not None], table, events, check=job.check)
+    if not found.errors:
+        fingerprint = gather(found.measured, found.classes)
         spacing = plan_preparation(fingerprint, SCAN_VOXELS[job.device.type]).spacing
         shapes = [
             tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))
@@ -63,8 +61,8 @@ def check(
         backbone = preset(FinetuneConfig.preset, channels=len(fingerprint.channels))
         crop = plan_crop([(i, j, k) for i, j, k in shapes], backbone.patch_size, CROP_VOXELS[job.device.type])
         config = FinetuneConfig(crop=crop)
-        network = SegmentationNetwork(backbone, len(table.classes), config.head)
+        network = SegmentationNetwork(backbone, len(found.classes), config.head)
         MemoryLadder(config, backbone.patch_size).plan(network, job.device, events)
-    count = len(findings) or "No"
-    events.finished("check", findings=len(findings), message=f"{count} finding{'' if count == 1 else 's'}.")
-    return findings
+    count = len(found.findings) or "No"
+    events.finished("check", findings=len(found.findings), message=f"{count} finding{'' if count == 1 else 's'}.")
+    return found.findings

@@ -16,7 +16,7 @@ from glmae.scans.common_axes import CommonAxes
 from glmae.scans.fingerprint import Fingerprint, measure
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
-from glmae.scans.label_check import check_labels
+from glmae.scans.label_check import inspect_labels
 from glmae.scans.labels import read_label
 from glmae.scans.preparation import Preparation, plan_preparation, prepare_image, prepare_label
 from glmae.scans.restoring import restore_labels
@@ -215,7 +215,7 @@ def test_a_set_of_many_scans_is_not_slow_and_does_not_depend_on_its_order():
 
 def test_scans_that_no_order_brings_together_are_named(hearts, samples, save):
     """Slices along another direction of the body, and a scan that lies turned."""
-    assert [finding for finding in check_labels(hearts, TABLE) if finding.check == "axes"] == []
+    assert [finding for finding in inspect_labels(hearts, TABLE).findings if finding.check == "axes"] == []
     name = "hippocampus_003.nii.gz"
     strange = {"across": (SPACING[::-1], 0.0), "turned": ((1.2, 1.2, 1.2), 50.0)}
     for title, (spacing, degrees) in strange.items():
@@ -226,7 +226,7 @@ def test_scans_that_no_order_brings_together_are_named(hearts, samples, save):
             image = image * 2 if kind == "images" and title == "turned" else image
             files.append(save(image, f"{kind}/{title}.nii.gz"))
         hearts.append(Case(title, (files[0],), files[1]))
-    found = [finding for finding in check_labels(hearts, TABLE) if finding.check == "axes"]
+    found = [finding for finding in inspect_labels(hearts, TABLE).findings if finding.check == "axes"]
     assert {finding.cases: finding.severity for finding in found} == {("across",): "warning", ("turned",): "warning"}
     by_case = {finding.cases[0]: finding.message for finding in found}
     assert "thick slices along another direction" in by_case["across"]

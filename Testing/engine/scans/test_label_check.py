@@ -15,7 +15,7 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.label_check import check_folders, warn_of_labels
+from glmae.scans.label_check import inspect_folders, warn_of_labels
 from glmae.scans.label_comparison import compare_channels, similar
 from glmae.scans.labels import read_label
 from glmae.scans.region import Region
@@ -42,7 +42,7 @@ def names(data):
 
 
 def check(data, **more):
-    return check_folders(data / "images", data / "labels", **more)
+    return inspect_folders(data / "images", data / "labels", **more).findings
 
 
 def edit(data, name, change, kind="labels"):
@@ -77,7 +77,7 @@ def only(findings, kind):
 
 def test_good_labels_are_not_complained_of(data, samples):
     assert check(data) == []
-    assert check_folders(samples / "images", samples / "labels") == []
+    assert inspect_folders(samples / "images", samples / "labels").findings == []
 
 
 def test_few_voxels(data, names):
@@ -372,7 +372,7 @@ def test_entries_of_the_class_file_that_belong_to_no_scan(data, names):
 
 
 def test_folders_that_cannot_be_used_are_one_finding(data):
-    found = only(check_folders(data / "images", data / "nothing"), "request")
+    found = only(inspect_folders(data / "images", data / "nothing").findings, "request")
     assert found.severity == "error"
 
 

@@ -14,7 +14,7 @@ from dicom_series import write_series
 from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import find_cases, find_images, find_labels
 from glmae.scans.image import read_image
-from glmae.scans.label_check import check_folders
+from glmae.scans.label_check import inspect_folders
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_label_is_no_channel(folder, save, scan, label, other):
     save(scan, "images/p1/1_t1.nii.gz")
     path = save(sitk.Cast(label, sitk.sitkInt16) * other, "images/p1/2_truth.nii.gz")
     save(label, "labels/p1.nii.gz")
-    (finding, *_) = check_folders(folder / "images", folder / "labels")
+    (finding, *_) = inspect_folders(folder / "images", folder / "labels").findings
     assert finding.severity == "error"
     assert str(path) in finding.message
     assert "a label is no input" in finding.message
@@ -70,7 +70,7 @@ def test_a_label_is_no_channel(folder, save, scan, label, other):
 
 def test_labels_as_scans(folder, save, label):
     save(label, "labels/p1.nii.gz")
-    (finding, *_) = check_folders(folder / "labels", folder / "labels" / ".." / "labels", names=["p1"])
+    (finding, *_) = inspect_folders(folder / "labels", folder / "labels" / ".." / "labels", names=["p1"]).findings
     assert finding.severity == "error"
 
 
@@ -107,7 +107,7 @@ def test_what_is_passed_over_is_said(folder, save, scan, label, ct, events, hear
 def test_no_label_belongs_to_a_scan(folder, save, scan, label, said):
     save(scan, "images/p1.nii.gz")
     save(label, "labels/p1/liver.nii.gz")
-    finding, hint = check_folders(folder / "images", folder / "labels")
+    finding, hint = inspect_folders(folder / "images", folder / "labels").findings
     assert "no label belongs to a scan" in finding.message
     assert f"{folder / 'labels' / 'p1'} (a folder; put the one label" in hint.message
     with pytest.raises(RequestError, match="no label belongs to a scan") as caught:
@@ -182,7 +182,9 @@ def test_names_that_are_no_text(folder, save, scan, label, ct, events, heard):
     with pytest.raises(ScanError, match="not UTF-8; rename it"):
         find_cases(folder / "images", folder / "labels")
     assert "1 of its DICOM files are not UTF-8" in messages(heard)[0]
-    errors = [f.message for f in check_folders(folder / "images", folder / "labels") if f.severity == "error"]
+    errors = [
+        f.message for f in inspect_folders(folder / "images", folder / "labels").findings if f.severity == "error"
+    ]
     assert len(errors) == 1
     assert r"M\xfcller.nii.gz is not UTF-8" in errors[0]
     assert [case.name for case in find_labels(folder / "labels")[0]] == [r"M\xfcller", "b"]

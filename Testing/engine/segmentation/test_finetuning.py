@@ -152,7 +152,7 @@ def test_a_stopped_run_is_finished_early_with_what_it_has_learnt(few_scans, tmp_
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.safetensors"]
 
 
-@pytest.mark.parametrize("at", ["check", "measure", "prepare"])
+@pytest.mark.parametrize("at", ["check", "prepare"])
 def test_stopped_before_the_steps(at, few_scans, tmp_path):
     """While scans are looked at and prepared: the next event is the last."""
     events: list[dict] = []

@@ -1,4 +1,4 @@
-"""The benchmark of beginnings on bundled scans: a row of the instant model on fewer voxels, made once."""
+"""The benchmark of beginnings on bundled scans: a row of the instant model, made once; sets of crops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
@@ -36,3 +39,28 @@ def test_a_row_is_made_once(tmp_path: Path) -> None:
     assert 0.4 < row["dice"] < 1
     assert row["per_case"] == [row["dice"]]
     assert run() == ""
+
+
+def test_crops_around_a_structure(tmp_path: Path) -> None:
+    data = tmp_path / "sets" / "whole"
+    for kind in ("images", "labels"):
+        shutil.copytree(SCANS / kind, data / kind)
+    (data / "split.json").write_text(json.dumps({"seeds": {}}), encoding="utf-8")
+    crops = tmp_path / "crops" / "posterior"
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "crops.py"), "--data", str(data.parent)]
+    command += ["--set", "whole", "--structures", "hippocampus posterior", "--out", str(crops)]
+    subprocess.run(command, check=True, timeout=120)
+    split = json.loads((crops / "split.json").read_text(encoding="utf-8"))["seeds"]["seed0"]
+    assert split["few_label"]["4"] == split["pool"][:4]
+    assert len(split["pool"]) == 8
+    smaller: list[bool] = []
+    for name in split["pool"]:
+        label, whole = (sitk.ReadImage(str(folder / "labels" / name)) for folder in (crops, SCANS))
+        image = sitk.ReadImage(str(crops / "images" / name))
+        assert image.GetSize() == label.GetSize()
+        assert image.GetOrigin() == label.GetOrigin()
+        smaller.append(image.GetNumberOfPixels() < whole.GetNumberOfPixels())
+        values, there = sitk.GetArrayFromImage(label), sitk.GetArrayFromImage(whole)
+        assert set(np.unique(values)) == {0, 2}
+        assert np.count_nonzero(values) == np.count_nonzero(there == 2)  # nothing of it was cut off
+    assert sum(smaller) > 4

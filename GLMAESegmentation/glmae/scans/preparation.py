@@ -26,6 +26,9 @@ from .resampling import bounding_box, covered, resample, resample_smoothly, smoo
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
 _CLOSE = 0.02
 _SMALLEST_DIAMETER = 8.0
+# A CT is seen with so much on either side of the mean of what is labeled, and with at most so many standard deviations
+# from end to end: in the window of a single soft organ, all around it would be one dark and one bright.
+_AROUND_HU, _DEVIATIONS = 200.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -99,17 +102,18 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     return Preparation(
         (first, second, third),
         tuple(
-            Normalisation("ct", *_round_hounsfield(channel)) if channel.modality == "ct" else Normalisation("zscore")
+            Normalisation("ct", *_hounsfield(channel)) if channel.modality == "ct" else Normalisation("zscore")
             for channel in fingerprint.channels
         ),
         axes=fingerprint.axes,
     )
 
 
-def _round_hounsfield(channel: Intensity) -> tuple[float, float, float, float]:
-    """Low, high, mean and deviation, so that a corrected label seldom changes them."""
-    low, high = 20.0 * math.floor(channel.low / 20), 20.0 * math.ceil(channel.high / 20)
-    return low, high, float(round(channel.mean, -1)), max(float(round(channel.std, -1)), 1.0)
+def _hounsfield(channel: Intensity) -> tuple[float, float, float, float]:
+    """Low, high, mean and deviation of a CT's window, rounded so that a corrected label seldom changes them."""
+    low = 20.0 * math.floor(min(channel.low, channel.mean - _AROUND_HU) / 20)
+    high = 20.0 * math.ceil(max(channel.high, channel.mean + _AROUND_HU) / 20)
+    return low, high, float(round(channel.mean, -1)), float(round(max(channel.std, (high - low) / _DEVIATIONS), -1))
 
 
 def _smallest(fits: Callable[[float], bool], low: float, high: float) -> float:

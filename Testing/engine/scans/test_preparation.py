@@ -278,7 +278,21 @@ def test_plan_refines_coarse_axes_of_small_scans():
 
 def test_plan_for_ct():
     (normalisation,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalisation
-    assert normalisation == Normalisation("ct", -100.0, 200.0, 50.0, 1.0), "a deviation of next to nothing is no scale"
+    assert normalisation == Normalisation("ct", -160.0, 260.0, 50.0, 70.0), "a deviation of next to nothing is no scale"
+
+
+def test_around_a_soft_organ_fat_muscle_and_bone_stay_apart():
+    brain = Intensity("ct", -9.4, 31.0, 14.2, 6.9)
+    plan = plan_preparation(Fingerprint(((9, 9, 9),), ((1.0, 1.0, 1.0),), (brain,), (), 1), 10**6)
+    tissues = sitk.GetImageFromArray(np.array([[[-1000, -100, 14, 60, 200, 900]]], dtype=np.float32))
+    (prepared, _) = prepare_image([tissues], plan)
+    air, fat, organ, muscle, spongy, cortical = sorted(prepared.ravel())
+    assert air < fat < organ < muscle < spongy <= cortical
+    assert min(organ - fat, spongy - muscle) > 1
+    assert cortical - air < 8, "as wide as the brightness of other scans"
+    assert plan_preparation(
+        Fingerprint(((9, 9, 9),), ((1.0, 1.0, 1.0),), (Intensity("ct", -950.0, 1500.0, 100.0, 380.0),), (), 1), 10**6
+    ).normalisation == (Normalisation("ct", -960.0, 1500.0, 100.0, 410.0),)
 
 
 def test_json_round_trip():

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..errors import RequestError, ScanError
 from ..events import Events, recorded, silent
@@ -27,6 +29,7 @@ from .image import read_channels
 from .label_comparison import CheckedLabel, compare_channels, compare_labels
 from .labels import check_inputs, read_label
 from .parallel import in_parallel
+from .parts import connected_parts
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments
 
@@ -267,40 +270,26 @@ def class_shapes(label: sitk.Image) -> dict[int, ClassShape]:
     Args:
         label: UInt8, 0 background, 1..n classes, 255 unknown.
     """
-    boxes = sitk.LabelShapeStatisticsImageFilter()
-    boxes.ComputePerimeterOff()
-    boxes.Execute(label)
-    shapes = {}
-    for number in boxes.GetLabels():
-        if number == IGNORE:
-            continue
-        box = boxes.GetBoundingBox(number)
-        part = sitk.RegionOfInterest(label, box[3:], box[:3])
-        shapes[number] = ClassShape(boxes.GetNumberOfPixels(number), _islands(part == number, box[:3]))
-    return shapes
+    numbers = sitk.GetArrayViewFromImage(label)  # [K, J, I]
+    boxes = enumerate(ndimage.find_objects(numbers, max_label=IGNORE - 1), start=1)
+    return {number: _shape(numbers[box] == number, box) for number, box in boxes if box is not None}
 
 
-def _islands(mask: sitk.Image, start: tuple[int, ...]) -> tuple[Island, ...]:
-    parts = sitk.LabelShapeStatisticsImageFilter()
-    parts.ComputePerimeterOff()
-    components = sitk.ConnectedComponent(mask, True)
-    parts.Execute(components)
-    sizes = {number: parts.GetNumberOfPixels(number) for number in parts.GetLabels()}
-    main, total = max(sizes, key=lambda number: sizes[number]), sum(sizes.values())
+def _shape(mask: np.ndarray, box: tuple[slice, ...]) -> ClassShape:
+    """Of the voxels of a class in its box."""
+    parts, sizes = connected_parts(mask)
+    total, main = int(sizes.sum()), int(sizes.argmax())
     if len(sizes) == 1 or sizes[main] < _MAIN_SHARE * total:
-        return ()
-    trunk = parts.GetBoundingBox(main)
+        return ClassShape(total, ())
+    places = ndimage.find_objects(parts)
     found = []
-    for number, voxels in sizes.items():
-        box = parts.GetBoundingBox(number)
-        if number != main and voxels <= _ISLAND_SHARE * total and _gap(box, trunk) >= _ISLAND_GAP:
-            middle = [start[axis] + box[axis] + box[3 + axis] // 2 for axis in range(3)]
-            found.append(Island((middle[0], middle[1], middle[2]), voxels))
-    return tuple(found) if len(found) <= _MOST_ISLANDS else ()
+    for size, place in zip(sizes, places, strict=True):
+        if size <= _ISLAND_SHARE * total and _gap(place, places[main]) >= _ISLAND_GAP:
+            k, j, i = ((own.start + own.stop) // 2 + whole.start for own, whole in zip(place, box, strict=True))
+            found.append(Island((i, j, k), int(size)))
+    return ClassShape(total, tuple(found) if len(found) <= _MOST_ISLANDS else ())
 
 
-def _gap(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Voxels between two boxes (first index and size along I, J, K), along the axis on which they are farthest."""
-    return max(
-        max(one[axis] - other[axis] - other[3 + axis], other[axis] - one[axis] - one[3 + axis]) for axis in range(3)
-    )
+def _gap(one: tuple[slice, ...], other: tuple[slice, ...]) -> int:
+    """Voxels between two boxes, along the axis on which they are farthest."""
+    return max(max(a.start - b.stop, b.start - a.stop) for a, b in zip(one, other, strict=True))

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .brightness import Brightness
 from .common_axes import CommonAxes
 from .geometry import Geometry, Vector
+from .parts import connected_parts
 
 # Parts below this share of a structure are specks and do not count as pieces.
 _SPECK = 0.01
@@ -204,12 +205,9 @@ def _structure(
 
 def _pieces(mask: np.ndarray) -> tuple[int, float]:
     """Number of pieces, and the share of the largest."""
-    from scipy import ndimage
-
     step = math.ceil((mask.size / _PIECES_VOXELS) ** (1 / 3))
     coarse = mask[::step, ::step, ::step]
-    parts, _ = ndimage.label(coarse, structure=np.ones((3, 3, 3), dtype=bool))
-    sizes = np.bincount(parts.reshape(-1))[1:]
+    _, sizes = connected_parts(coarse)
     if not len(sizes):  # thinner than the steps
         return 1, 1.0
     return max(1, int(np.count_nonzero(sizes >= _SPECK * sizes.sum()))), float(sizes.max() / sizes.sum())

@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..scans.classes import IGNORE
+from ..scans.parts import connected_parts
 from .labeled_scan import LabelledScan
 
 # Labels of at most so many scans are kept.
@@ -203,8 +204,7 @@ def _centers(numbers: np.ndarray, sides: np.ndarray) -> dict[int, np.ndarray]:
     for number, box in enumerate(ndimage.find_objects(numbers), 1):
         if box is None:
             continue
-        parts, count = ndimage.label(numbers[box] == number, structure=np.ones((3, 3, 3), dtype=bool))
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        parts, sizes = connected_parts(numbers[box] == number)
         if sizes.max() >= FEWEST_VOXELS:
             inside = ndimage.center_of_mass(parts == 1 + int(sizes.argmax()))
             found[number] = (np.array(inside) + [part.start for part in box]) * sides

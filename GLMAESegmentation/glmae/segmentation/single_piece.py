@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
+from ..scans.parts import connected_parts
 
 # The parts of a larger box are numbered in blocks of voxels: the numbering needs 4 bytes a block.
 _PARTS_VOXELS = 2**25
@@ -58,8 +59,8 @@ def _keep_largest(numbers: np.ndarray, number: int) -> float:
     counts = np.zeros(views[0].shape, dtype=np.uint16)
     for view in views:
         _corner(counts, view)[...] += view == number
-    parts, found = ndimage.label(counts, structure=np.ones((3, 3, 3), dtype=bool))
-    if found == 1:
+    parts, found = connected_parts(counts)
+    if len(found) == 1:
         return 0.0
     inside = counts > 0
     sizes = np.bincount(parts[inside], weights=counts[inside])

@@ -239,7 +239,7 @@ class Suggestions:
         with_label = {scan.volume_id: one for scan in labeled if (one := self._written.get(scan.volume_id)) is not None}
         known = {volume: one for volume, one in with_label.items() if one.case and one.label is not None}
         labels = {volume: (one.case, one.label) for volume, one in known.items()}
-        if known and labels != self._fitted:
+        if known and wanted and labels != self._fitted:
             self._fitted, self._problem = labels, ""
             self._asked = self._send(FIT, "", cases=[one.case for one in known.values()])
             return

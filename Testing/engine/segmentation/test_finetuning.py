@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from glmae.backbone.weights import write_weights
 from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
 from glmae.model_folder import read_model, write_model
+from glmae.scans import image
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
@@ -165,6 +167,20 @@ def test_stopped_before_the_steps(at, few_scans, tmp_path):
     assert at in (events[-1]["event"], events[-1].get("stage"))
     finetune(**arguments(few_scans, tmp_path / "model"), steps=2, resume=True)
     assert (tmp_path / "model" / "model.json").exists()
+
+
+def test_each_image_is_read_twice(few_scans, tmp_path, monkeypatch):
+    """Once to look at it and measure it, once to prepare it."""
+    read: Counter[str] = Counter()
+    original = image.read_image
+
+    def counted(path, *rest):
+        read[path.name] += 1
+        return original(path, *rest)
+
+    monkeypatch.setattr(image, "read_image", counted)
+    finetune(**arguments(few_scans, tmp_path / "model"), steps=0)
+    assert read == {path.name: 2 for path in (few_scans / "images").iterdir()}
 
 
 def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):

@@ -79,14 +79,14 @@ def test_what_ours_does_after_the_network():
     """The location prior as ours multiplies it, and largest parts of classes that are one piece only."""
     from peers.post_processing import PostProcessing
 
-    from glmae.segmentation.crops import LabelledScan
+    from glmae.segmentation.crops import LabeledScan
     from glmae.segmentation.location_prior import LocationPrior
 
     image = np.zeros((1, 40, 40, 40), dtype=np.float32)
     image[0, 4:-4, 4:-4, 4:-4] = 1
     label = np.zeros((40, 40, 40), dtype=np.uint8)
     label[8:14, 16:24, 16:24], label[26:32, 16:24, 16:24] = 1, 2
-    scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
+    scan = LabeledScan(image, label, (True, True), (1.0, 1.0, 1.0))
     prior = LocationPrior.of([scan])
     post = PostProcessing(prior, None, (2,))
     plain = np.broadcast_to(np.array([0.2, 0.5, 0.3], np.float32).reshape(3, 1, 1, 1), (3, 40, 40, 40)).copy()
@@ -110,7 +110,7 @@ def test_it_is_the_same_as_after_our_own_network():
 
     from glmae.segmentation.atlas_fusion import AtlasFusion
     from glmae.segmentation.class_slabs import class_slabs
-    from glmae.segmentation.labeled_scan import LabelledScan
+    from glmae.segmentation.labeled_scan import LabeledScan
     from glmae.segmentation.location_prior import LocationPrior
     from glmae.segmentation.scan_maps import scan_maps
 
@@ -130,7 +130,7 @@ def test_it_is_the_same_as_after_our_own_network():
     label = np.zeros((48, 48, 48), dtype=np.uint8)
     label[6:18, 8:20, 8:20], label[28:40, 8:20, 8:20], label[16:30, 28:40, 24:38] = 1, 2, 3
     spacing = (2.0, 2.0, 2.0)
-    scan = LabelledScan(image, label, (True,) * 3, spacing)
+    scan = LabeledScan(image, label, (True,) * 3, spacing)
     found = np.roll(label, (2, -1, 1), axis=(0, 1, 2))
     plain = np.stack([np.where(found == number, 0.7, 0.1) for number in range(4)]).astype(np.float32)
     location, atlases = LocationPrior.of([scan]), AtlasFusion.of([scan], (1, 2, 3))

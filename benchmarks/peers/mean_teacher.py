@@ -19,7 +19,7 @@ from glmae.scans.cases import find_images
 from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import CropSampler, LabelledScan, crops_device
+from glmae.segmentation.crops import CropSampler, LabeledScan, crops_device
 from peers.augmentation import SPATIAL, Intensity, mirrored
 from peers.dynunet import PlannedUNet, fitted_patch, tuned
 from peers.training import PeerConfig, Prepared, run_network
@@ -92,8 +92,8 @@ def ramped(config: MeanTeacherConfig, fraction: float) -> float:
     return config.consistency * math.exp(-5 * (1 - min(1.0, fraction / config.ramp_up)) ** 2)
 
 
-def unlabelled_scan(store: ScanStore, index: int, prepared: Prepared) -> LabelledScan:
+def unlabelled_scan(store: ScanStore, index: int, prepared: Prepared) -> LabeledScan:
     """A scan of the pool, none of whose voxels has a label."""
     image = store.image(index)
     label = np.broadcast_to(np.uint8(IGNORE), image.shape[1:])  # takes no memory
-    return LabelledScan(image, label, (False,) * (prepared.shape.outputs - 1), prepared.preparation.spacing)
+    return LabeledScan(image, label, (False,) * (prepared.shape.outputs - 1), prepared.preparation.spacing)

@@ -11,7 +11,7 @@ import torch
 from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import Fingerprint
 from glmae.segmentation.atlas_fusion import AtlasFusion
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.location_prior import LocationPrior
 from glmae.segmentation.single_piece import keep_largest_parts, single_pieces
 
@@ -31,7 +31,7 @@ class PostProcessing:
     single: tuple[int, ...]
 
     @staticmethod
-    def of(scans: Sequence[LabelledScan], fingerprint: Fingerprint, table: ClassTable) -> PostProcessing:
+    def of(scans: Sequence[LabeledScan], fingerprint: Fingerprint, table: ClassTable) -> PostProcessing:
         """From the labelled scans as they are trained on, and their fingerprint."""
         single = tuple(single_pieces(fingerprint, table))
         return PostProcessing(LocationPrior.of(scans), AtlasFusion.of(scans, single), single)

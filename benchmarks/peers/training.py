@@ -29,7 +29,7 @@ from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
 from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
-from glmae.segmentation.crops import CropBatch, CropSampler, LabelledScan, crops_device
+from glmae.segmentation.crops import CropBatch, CropSampler, LabeledScan, crops_device
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, plan_crop
 from glmae.segmentation.loss import segmentation_loss
 from glmae.side_streams import batches_ahead
@@ -227,10 +227,10 @@ def _factor(schedule: Schedule, config: PeerConfig) -> float:
     return schedule.rate(config.warm_up)
 
 
-def _scan(store: ScanStore, index: int, preparation: Preparation) -> LabelledScan:
+def _scan(store: ScanStore, index: int, preparation: Preparation) -> LabeledScan:
     label = store.label(index)
     assert label is not None
-    return LabelledScan(store.image(index), label, store.annotated(index), preparation.spacing)
+    return LabeledScan(store.image(index), label, store.annotated(index), preparation.spacing)
 
 
 def _segment(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..scans.classes import IGNORE
 from ..scans.parts import connected_parts
-from .labeled_scan import LabelledScan
+from .labeled_scan import LabeledScan
 
 # Labels of at most so many scans are kept.
 SCANS = 8
@@ -51,7 +51,7 @@ class Atlas:
     annotated: tuple[bool, ...]
 
     @staticmethod
-    def of(scan: LabelledScan, bound: Sequence[int]) -> Atlas | None:
+    def of(scan: LabeledScan, bound: Sequence[int]) -> Atlas | None:
         """From a labeled scan and the classes it is asked for; None if a part of it is unknown."""
         label = np.asarray(scan.label)
         if (label == IGNORE).any():
@@ -69,7 +69,7 @@ class AtlasFusion:
     atlases: tuple[Atlas, ...]
 
     @staticmethod
-    def of(scans: Sequence[LabelledScan], bound: Sequence[int]) -> AtlasFusion | None:
+    def of(scans: Sequence[LabeledScan], bound: Sequence[int]) -> AtlasFusion | None:
         """From labeled scans; None where too few classes were drawn in whole.
 
         Args:

@@ -20,7 +20,7 @@ from .augmentation import (
     source_box,
     source_coordinates,
 )
-from .labeled_scan import LabelledScan
+from .labeled_scan import LabeledScan
 
 # Enough positions to draw crop centers from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
@@ -57,7 +57,7 @@ class CropSampler:
 
     def __init__(
         self,
-        scans: Sequence[LabelledScan],
+        scans: Sequence[LabeledScan],
         crop: tuple[int, int, int],
         batch: int,
         foreground: float,
@@ -129,7 +129,7 @@ def crops_device(device: torch.device) -> torch.device:
 
 
 def cut(
-    scan: LabelledScan,
+    scan: LabeledScan,
     center: np.ndarray,
     crop: tuple[int, int, int],
     change: SpatialChange,
@@ -171,7 +171,7 @@ def _inside(center: np.ndarray, shape: Sequence[int], crop: Sequence[int]) -> np
     return np.where(low <= high, np.clip(center, np.minimum(low, high), np.maximum(low, high)), middle)
 
 
-def _class_positions(scan: LabelledScan, seed: int) -> dict[int, np.ndarray]:
+def _class_positions(scan: LabeledScan, seed: int) -> dict[int, np.ndarray]:
     """Voxel indices [m, 3] of each class in a scan, at most `POSITIONS_PER_CLASS` of each."""
     rng = np.random.default_rng(seed)
     label = np.asarray(scan.label)
@@ -180,7 +180,7 @@ def _class_positions(scan: LabelledScan, seed: int) -> dict[int, np.ndarray]:
     return {int(value): _some(flat[values == value], label.shape, rng) for value in np.unique(values)}
 
 
-def _known_positions(scan: LabelledScan, seed: int) -> np.ndarray | None:
+def _known_positions(scan: LabeledScan, seed: int) -> np.ndarray | None:
     """Voxel indices [m, 3] of which something is known, at most `POSITIONS_PER_CLASS`; None: of all."""
     known = np.asarray(scan.label) != IGNORE
     return None if known.all() else _some(np.flatnonzero(known), known.shape, np.random.default_rng(seed))

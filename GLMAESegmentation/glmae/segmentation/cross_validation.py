@@ -17,7 +17,7 @@ from ..files import write_json
 from ..job import Job
 from ..schedule import Schedule
 from .evaluation import Score
-from .labelled_cases import LabelledCases, checking
+from .labeled_cases import LabeledCases, checking
 from .training import Training
 
 STAGE = "cross-validation"
@@ -95,7 +95,7 @@ class FoldResult:
 def cross_validate(
     folder: Path,
     folds: Sequence[Fold],
-    labelled: LabelledCases,
+    labelled: LabeledCases,
     train: Trainer,
     *,
     steps: int | None,

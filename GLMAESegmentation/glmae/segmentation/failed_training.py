@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..devices import is_out_of_memory
 from .evaluation import Score
-from .labelled_cases import LabelledCases
+from .labeled_cases import LabeledCases
 from .training import Training
 
 REMEDY = "train longer (--minutes), check that the labels lie on their structures, or try another --seed"
@@ -29,7 +29,7 @@ class TrainingCheck:
     not_checked: str | None = None
 
 
-def check_training(labelled: LabelledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
+def check_training(labelled: LabeledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
     """Segment a training scan with the averaged weights.
 
     Args:

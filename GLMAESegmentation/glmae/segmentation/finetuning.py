@@ -28,8 +28,8 @@ from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .cross_validation import Trainer
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
-from .instant_start import InstantStart, labelled_scans, starting_backbone, starting_network
-from .labelled_cases import LabelledCases
+from .instant_start import InstantStart, labeled_scans, starting_backbone, starting_network
+from .labeled_cases import LabeledCases
 from .map_store import MapStore
 from .memory_ladder import MemoryLadder
 from .model import Model, load_model, save_model
@@ -144,7 +144,7 @@ def finetune(
     preparation, fingerprint = preparation or lasting.preparation, gather(looked.measured, table)
     with run.begun(began) as began:
         store = ScanStore.prepare(run.scans, labeled, preparation, table, events, should_stop=should_stop)
-        known = LabelledCases(labeled, store, table, preparation, fingerprint=fingerprint)
+        known = LabeledCases(labeled, store, table, preparation, fingerprint=fingerprint)
         train = _trainer(source, store, known, lasting.names, MapStore(run.scans), seed, settings, job)
         training, scores = train_and_score(run, known, train, plan, began, job)
         found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
@@ -216,7 +216,7 @@ def _request(
 def _trainer(
     source: Model | Path | None,
     store: ScanStore,
-    known: LabelledCases,
+    known: LabeledCases,
     planned: Container[str],
     maps: MapStore,
     seed: int,
@@ -224,7 +224,7 @@ def _trainer(
     job: Job,
 ) -> Trainer:
     """What makes a training on some of the scans, from a network whose head is fitted to them."""
-    scans, preparation = labelled_scans(store, known.preparation), known.preparation
+    scans, preparation = labeled_scans(store, known.preparation), known.preparation
     shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in planned]
     build, config = starting_network(shapes, preparation, known.classes, source, job.device, seed, settings, job.events)
     network = build()

@@ -21,7 +21,7 @@ from ..scans.normalisation import Normalisation
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
-from .crops import LabelledScan
+from .crops import LabeledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
 from .heads.maps import PERCEPTRONS, MapsHead
@@ -69,7 +69,7 @@ class InstantStart:
         config: FinetuneConfig,
         normalization: Sequence[Normalisation],
         store: ScanStore,
-        scans: Sequence[LabelledScan],
+        scans: Sequence[LabeledScan],
         maps: MapStore,
         device: torch.device,
         events: Events | None = None,
@@ -171,7 +171,7 @@ def own_dice(network: SegmentationNetwork, scans: Sequence[LabeledMaps], device:
     return float(np.mean(found)) if found else 0.0
 
 
-def labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledScan]:
+def labeled_scans(store: ScanStore, preparation: Preparation) -> list[LabeledScan]:
     """The prepared scans of a store, all labeled; read from their files when they are asked for."""
     scans = []
     for index in range(len(store)):
@@ -179,7 +179,7 @@ def labelled_scans(store: ScanStore, preparation: Preparation) -> list[LabelledS
         assert label is not None
         # They do all that is asked of the arrays of a scan.
         arrays = cast(np.ndarray, image), cast(np.ndarray, label)
-        scans.append(LabelledScan(*arrays, store.annotated(index), preparation.spacing))
+        scans.append(LabeledScan(*arrays, store.annotated(index), preparation.spacing))
     return scans
 
 

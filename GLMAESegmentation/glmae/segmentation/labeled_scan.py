@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class LabelledScan:
+class LabeledScan:
     """One scan prepared for the network.
 
     Attributes:

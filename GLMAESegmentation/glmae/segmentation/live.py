@@ -37,8 +37,8 @@ from ..scans.store import ScanStore
 from .batch import describe, event_fields
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
 from .inference import segment_case
-from .instant_start import InstantStart, labelled_scans, starting_backbone, starting_network, told
-from .labelled_cases import finished_model
+from .instant_start import InstantStart, labeled_scans, starting_backbone, starting_network, told
+from .labeled_cases import finished_model
 from .location_prior import LocationPrior
 from .map_store import MapMaker, MapStore
 from .model import Model
@@ -209,7 +209,7 @@ class _Session:
         plan, fingerprint = lasting_plan(in_order(each, names), table, SCAN_VOXELS[device.type]), gather(each, table)
         preparation = plan.preparation
         store = ScanStore.prepare(self._folder / "scans", cases, preparation, table, events)
-        scans = labelled_scans(store, preparation)
+        scans = labeled_scans(store, preparation)
         shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in plan.names]
         source = starting_backbone(asked.backbone)
         build, config = starting_network(shapes, preparation, table, source, device, 0, asked.settings, silent())

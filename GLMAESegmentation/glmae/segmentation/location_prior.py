@@ -19,7 +19,7 @@ from torch import Tensor
 from ..scans.body import body_box
 from ..scans.classes import IGNORE
 from ..scans.resampling import Box
-from .labeled_scan import LabelledScan
+from .labeled_scan import LabeledScan
 
 # Places along each axis of the body's box.
 PLACES = 32
@@ -48,7 +48,7 @@ class LocationPrior:
     lengths: np.ndarray
 
     @staticmethod
-    def of(scans: Sequence[LabelledScan]) -> LocationPrior:
+    def of(scans: Sequence[LabeledScan]) -> LocationPrior:
         """From labelled scans, of which those count for a class in which it was drawn and nothing is unknown."""
         boxes = [body_box(scan.image) for scan in scans]
         lengths = np.array([_lengths(box, scan.spacing) for box, scan in zip(boxes, scans, strict=True)])

@@ -17,7 +17,7 @@ from ..job import Job
 from ..scans.case import Case
 from ..scans.cases import find_images
 from .inference import segment_case
-from .labelled_cases import LabelledCases
+from .labeled_cases import LabeledCases
 from .network import SegmentationNetwork
 from .result import write_result
 from .training import Training
@@ -36,7 +36,7 @@ class Previews:
         job: told `preview`; asked between windows whether to stop.
     """
 
-    def __init__(self, folder: Path, labelled: LabelledCases, job: Job) -> None:
+    def __init__(self, folder: Path, labelled: LabeledCases, job: Job) -> None:
         self._folder, self._labelled, self._job = folder, labelled, job
 
     def answer(self, training: Training) -> None:

@@ -17,7 +17,7 @@ from ..schedule import RESERVE_SECONDS, Schedule
 from .class_slabs import class_numbers
 from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores, plan_folds
 from .failed_training import check_training
-from .labelled_cases import LabelledCases, checking
+from .labeled_cases import LabeledCases, checking
 from .preview import Previews
 from .scan_maps import OVERLAP, scan_maps
 from .training import Training
@@ -59,7 +59,7 @@ class RunPlan:
 
 
 def train_and_score(
-    run: RunFolder, labelled: LabelledCases, train: Trainer, plan: RunPlan, began: float, job: Job
+    run: RunFolder, labelled: LabeledCases, train: Trainer, plan: RunPlan, began: float, job: Job
 ) -> tuple[Training, dict[str, Any]]:
     """Train on all labeled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
 
@@ -131,13 +131,13 @@ def train_and_score(
     return training, scores | {"failure": check.failure, "not_checked": check.not_checked}
 
 
-def _telling(labelled: LabelledCases) -> int:
+def _telling(labelled: LabeledCases) -> int:
     """The scan that the finished model is tried on: of those in which most classes were drawn, the smallest."""
     drawn = [sum(annotated) for annotated in labelled.annotated]
     return min(range(len(drawn)), key=lambda index: (-drawn[index], labelled.store.image(index).size))
 
 
-def _scan_seconds(labelled: LabelledCases, training: Training) -> float:
+def _scan_seconds(labelled: LabeledCases, training: Training) -> float:
     """Estimate for segmenting and scoring one of the scans, in the mean, a little more than likely."""
     crop, device = training.config.crop, training.device
     window = np.zeros((training.network.backbone.config.channels, *crop), dtype=np.float32)

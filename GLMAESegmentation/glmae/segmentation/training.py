@@ -30,7 +30,7 @@ from ..events import silent
 from ..job import Job
 from ..schedule import Schedule
 from ..side_streams import batches_ahead
-from .crops import CropBatch, CropSampler, LabelledScan, crops_device
+from .crops import CropBatch, CropSampler, LabeledScan, crops_device
 from .finetune_config import FinetuneConfig
 from .location_prior import LocationPrior
 from .loss import segmentation_loss
@@ -65,7 +65,7 @@ class Training:
         self,
         network: SegmentationNetwork,
         config: FinetuneConfig,
-        scans: Sequence[LabelledScan],
+        scans: Sequence[LabeledScan],
         schedule: Schedule,
         device: torch.device,
         gentle: bool = False,

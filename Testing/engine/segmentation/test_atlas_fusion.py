@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from glmae.scans.classes import IGNORE
 from glmae.segmentation.atlas_fusion import AGREEMENT, WEIGHT, AtlasFusion
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 
 SPACING = (2.0, 2.0, 4.0)
 BOUND = [1, 2, 3, 4]
@@ -24,8 +24,8 @@ def body(shift=(0.0, 0.0, 0.0), scale=1.0) -> np.ndarray:
     return label
 
 
-def scan(label: np.ndarray, annotated=(True, True, True, True)) -> LabelledScan:
-    return LabelledScan(np.zeros((1, *label.shape), dtype=np.float32), label, annotated, SPACING)
+def scan(label: np.ndarray, annotated=(True, True, True, True)) -> LabeledScan:
+    return LabeledScan(np.zeros((1, *label.shape), dtype=np.float32), label, annotated, SPACING)
 
 
 def fusion(*labels: np.ndarray, bound=BOUND) -> AtlasFusion:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glmae.segmentation.augmentation import AugmentationConfig
-from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.crops import CropSampler, LabeledScan
 from glmae.side_streams import batches_ahead
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def sampler(device: str = "cpu") -> CropSampler:
     image = random.normal(size=(1, 30, 30, 30)).astype(np.float32)
     label = np.zeros((30, 30, 30), np.uint8)
     label[5:20, 5:20, 5:20] = 1
-    scan = LabelledScan(image, label, (True,), (1.0, 1.0, 1.0))
+    scan = LabeledScan(image, label, (True,), (1.0, 1.0, 1.0))
     return CropSampler([scan], (16, 16, 16), 2, 0.67, EVERYTHING, 0, device=torch.device(device))
 
 

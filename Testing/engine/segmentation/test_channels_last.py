@@ -13,7 +13,7 @@ from glmae.errors import Stopped
 from glmae.events import silent
 from glmae.job import Job
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
@@ -127,7 +127,7 @@ def test_a_training_with_the_channels_last_goes_on_as_if_not_interrupted(tmp_pat
         label = np.zeros((20, 18, 16), np.uint8)
         label[5:12, 5:12, 5:12] = 1
         image = label[None] + np.random.default_rng(0).normal(0, 0.3, (1, *label.shape))
-        scan = LabelledScan(image.astype(np.float16), label, (True,), (1.0, 1.0, 1.0))
+        scan = LabeledScan(image.astype(np.float16), label, (True,), (1.0, 1.0, 1.0))
         config = FinetuneConfig(crop=(16, 16, 16), batch=2, average=0.2)
         return Training(network, config, [scan], Schedule(5), CPU)
 

@@ -13,19 +13,19 @@ from glmae.segmentation.augmentation import (
     source_box,
     source_coordinates,
 )
-from glmae.segmentation.crops import CropSampler, LabelledScan, crops_device, cut
+from glmae.segmentation.crops import CropSampler, LabeledScan, crops_device, cut
 
 PATCH = (16, 16, 8)
 STILL = AugmentationConfig(spatial=0, elastic=0, intensity=0)
 
 
-def coordinate_scan(shape=(40, 30, 20), annotated=(True, True)) -> LabelledScan:
+def coordinate_scan(shape=(40, 30, 20), annotated=(True, True)) -> LabeledScan:
     """A scan whose three channels hold the voxel indices, with a large and a tiny class."""
     image = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")).astype(np.float32)
     label = np.zeros(shape, np.uint8)
     label[5:25, 5:25, 5:15] = 1
     label[35:37, 27:29, 17:18] = 2  # four voxels in a corner
-    return LabelledScan(image, label, annotated, (1.0, 1.0, 2.0))
+    return LabeledScan(image, label, annotated, (1.0, 1.0, 2.0))
 
 
 def test_an_unchanged_crop_is_a_copy():
@@ -112,7 +112,7 @@ def test_intensity_changes_leave_air_alone(rounding):
 
 def test_augmentation_changes_intensities_but_keeps_them_finite():
     scan = coordinate_scan()
-    scan = LabelledScan((scan.image - 15) / 10, scan.label, scan.annotated, scan.spacing)
+    scan = LabeledScan((scan.image - 15) / 10, scan.label, scan.annotated, scan.spacing)
     config = AugmentationConfig(spatial=0, elastic=0, intensity=1)
     sampler = CropSampler([scan], PATCH, 2, 1.0, config, seed=0)
     plain = CropSampler([scan], PATCH, 2, 1.0, STILL, seed=0)
@@ -125,7 +125,7 @@ def test_augmentation_changes_intensities_but_keeps_them_finite():
 def test_each_crop_has_intensity_changes_of_its_own():
     """Of a scan of one crop, which all crops are: the step and the seed decide how it is changed."""
     scan = coordinate_scan(shape=PATCH)
-    scan = LabelledScan((scan.image - 8) / 5, scan.label, scan.annotated, scan.spacing)
+    scan = LabeledScan((scan.image - 8) / 5, scan.label, scan.annotated, scan.spacing)
     config = AugmentationConfig(spatial=0, elastic=0, intensity=1)
     first, again, other = (CropSampler([scan], PATCH, 2, 1.0, config, seed) for seed in (0, 0, 1))
     crops = [*first.batch(0).image, *first.batch(1).image, *other.batch(0).image]
@@ -176,7 +176,7 @@ def test_apple_gpus_get_their_crops_from_the_cpu():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_makes_the_same_crops():
     scan = coordinate_scan()
-    scan = LabelledScan(((scan.image - 15) / 10).astype(np.float16), scan.label, scan.annotated, scan.spacing)
+    scan = LabeledScan(((scan.image - 15) / 10).astype(np.float16), scan.label, scan.annotated, scan.spacing)
     everything = AugmentationConfig(spatial=1, elastic=1, intensity=0.5)
     here, there = (
         CropSampler([scan], PATCH, 2, 0.67, everything, seed=1, device=torch.device(name)) for name in ("cpu", "cuda")

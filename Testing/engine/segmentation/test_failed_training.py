@@ -11,10 +11,10 @@ from glmae.scans.fingerprint import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.failed_training import TrainingCheck, check_training
 from glmae.segmentation.finetune_config import FinetuneConfig
-from glmae.segmentation.labelled_cases import LabelledCases
+from glmae.segmentation.labeled_cases import LabeledCases
 from glmae.segmentation.model import load_model
 from glmae.segmentation.training import Training
 
@@ -27,7 +27,7 @@ def labelled(sample_scans, tmp_path):
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
     preparation = plan_preparation(measure(cases, table), 128**3)
     store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
-    return LabelledCases(cases, store, table, preparation)
+    return LabeledCases(cases, store, table, preparation)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def training(labelled, trained_model):
     store, model = labelled.store, load_model(trained_model, CPU)
     label = store.label(0)
     assert label is not None
-    scan = LabelledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
+    scan = LabeledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
     config = FinetuneConfig(crop=model.config.crop, head=model.config.head)
     return Training(model.network, config, [scan], Schedule(1), CPU)
 

@@ -22,7 +22,7 @@ from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation import finetuning, map_store
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.instant_start import InstantStart
@@ -72,7 +72,7 @@ def start(sample_scans, tmp_path) -> Make:
     for index in range(2):
         label = store.label(index)
         assert label is not None
-        scans.append(LabelledScan(store.image(index), label, store.annotated(index), preparation.spacing))
+        scans.append(LabeledScan(store.image(index), label, store.annotated(index), preparation.spacing))
 
     def make(config: FinetuneConfig = CONFIG, seed: int = 0) -> InstantStart:
         maps = MapStore(tmp_path / "scans")

@@ -17,11 +17,11 @@ from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import CropSampler, LabelledScan
+from glmae.segmentation.crops import CropSampler, LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment_case
-from glmae.segmentation.labelled_cases import LabelledCases
+from glmae.segmentation.labeled_cases import LabeledCases
 from glmae.segmentation.location_prior import LEAST, PLACES, LocationPrior
 from glmae.segmentation.model import load_model
 from glmae.segmentation.training import Training
@@ -30,14 +30,14 @@ CPU = torch.device("cpu")
 SPACING = (1.0, 1.0, 1.0)
 
 
-def scan(shift: int = 0, side: int = 64, annotated: tuple[bool, ...] = (True, True)) -> LabelledScan:
+def scan(shift: int = 0, side: int = 64, annotated: tuple[bool, ...] = (True, True)) -> LabeledScan:
     """A body that fills the scan but for a margin of 8 voxels; class 1 on the left, class 2 on the right of it."""
     image = np.zeros((1, side, side, side), dtype=np.float32)
     image[0, 8:-8, 8:-8, 8:-8] = 1.0
     label = np.zeros((side, side, side), dtype=np.uint8)
     label[12 + shift : 20 + shift, 28:36, 28:36] = 1
     label[44:52, 28:36, 28:36] = 2
-    return LabelledScan(image, label, annotated, SPACING)
+    return LabeledScan(image, label, annotated, SPACING)
 
 
 class Everywhere(Voxelwise):
@@ -168,12 +168,12 @@ def test_results_and_held_out_scores_are_weighed(untrained_model: Path, sample_s
     store = ScanStore.prepare(tmp_path / "scans", cases, model.preparation, table)
     label = store.label(0)
     assert label is not None
-    scan = LabelledScan(store.image(0), label, store.annotated(0), model.preparation.spacing)
+    scan = LabeledScan(store.image(0), label, store.annotated(0), model.preparation.spacing)
     prior = LocationPrior(factors, LocationPrior.of([scan]).lengths)
 
     training = Training(model.network, FinetuneConfig(crop=model.config.crop), [scan], Schedule(1), CPU)
     training.location = prior
-    scored = LabelledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
+    scored = LabeledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
     segmented = segment_case(replace(model, fingerprint=None, location=prior), cases[0], CPU).labels
     everywhere = segment_case(replace(model, fingerprint=None), cases[0], CPU).labels
 

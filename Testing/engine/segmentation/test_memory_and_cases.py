@@ -35,12 +35,12 @@ from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.crops import CropSampler
-from glmae.segmentation.instant_start import labelled_scans
+from glmae.segmentation.instant_start import labeled_scans
 
 folder = Path(sys.argv[1])
 keys = sorted(path.name.split(".")[0] for path in folder.glob("*.image.npy"))[: int(sys.argv[2])]
 store = ScanStore(folder, [{"image": key, "label": key, "annotated": [True]} for key in keys])
-scans = labelled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
+scans = labeled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
 sampler = CropSampler(scans, (32, 32, 32), 1, 0.67, None, 0)
 highest = 0
 for step in range(48):
@@ -93,7 +93,7 @@ def highest(folder: Path, scans: int) -> int:
     return int(child(CHILD, folder, scans))
 
 
-def labelled_scans(folder: Path, count: int, side: int) -> None:
+def labeled_scans(folder: Path, count: int, side: int) -> None:
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def test_a_whole_run_does_not_take_more_for_more_scans(tmp_path):
 
     The peak of one and the same run varies by some 20 MB, so what the further scans take must be well above that.
     """
-    labelled_scans(tmp_path / "scans", 3 + FURTHER, 112)
+    labeled_scans(tmp_path / "scans", 3 + FURTHER, 112)
     counts = (3, 3 + FURTHER)
     (few, _), (many, _) = (child(RUN, tmp_path / "scans", count, '{"crop": [32, 32, 32]}') for count in counts)
     prepared = FURTHER * 112**3 * 3  # float16 and a byte of label
@@ -132,7 +132,7 @@ def test_a_whole_run_does_not_take_more_for_more_scans(tmp_path):
 
 def test_a_run_with_the_planned_settings_stays_far_below_six_gigabytes(tmp_path):
     """What it takes is also what it says beforehand, libraries and the scans in work apart."""
-    labelled_scans(tmp_path / "scans", 1, 112)
+    labeled_scans(tmp_path / "scans", 1, 112)
     peak, estimate = child(RUN, tmp_path / "scans", 1, "{}")
     assert 300 * MEGABYTE < peak < 2.5e9
     assert estimate < 2e9

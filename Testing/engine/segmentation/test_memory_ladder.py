@@ -15,7 +15,7 @@ from glmae.events import recorded, silent
 from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import memory_ladder
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.memory_ladder import MemoryLadder, MemoryUse, recompute, training_bytes
 from glmae.segmentation.network import SegmentationNetwork
@@ -36,7 +36,7 @@ def training(steps: int, config: FinetuneConfig = CONFIG, ladder: MemoryLadder |
     label = np.zeros((30, 28, 20), np.uint8)
     label[5:15, 5:15, 5:15], label[18:25, 8:20, 6:12] = 1, 2
     image = (label[None] + rng.normal(0, 0.3, (1, *label.shape))).astype(np.float16)
-    scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
+    scan = LabeledScan(image, label, (True, True), (1.0, 1.0, 1.0))
     return Training(network(), config, [scan], Schedule(steps), CPU, memory=ladder)
 
 

@@ -15,10 +15,10 @@ from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import measure
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.inference import segment, segment_case
-from glmae.segmentation.labelled_cases import LabelledCases
+from glmae.segmentation.labeled_cases import LabeledCases
 from glmae.segmentation.model import Model, load_model
 from glmae.segmentation.single_piece import keep_largest_parts, single_pieces
 from glmae.segmentation.training import Training
@@ -143,10 +143,10 @@ def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, unt
     store = ScanStore.prepare(tmp_path / "scans", cases, model.preparation, table)
     label = store.label(1)
     assert label is not None
-    scan = LabelledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
+    scan = LabeledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
     config = FinetuneConfig(crop=model.config.crop, head=model.config.head, location=False)  # as the model
     training = Training(model.network, config, [scan], Schedule(1), CPU)
-    labelled = LabelledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
+    labelled = LabeledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
     scored = labelled.segment(1, training, lambda: None)
     assert [pieces(scored, value) for value in kept.left_out] == [1] * len(kept.left_out)
     assert np.mean(sitk.GetArrayFromImage(scored) == after) > 0.98

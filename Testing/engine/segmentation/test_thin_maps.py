@@ -12,7 +12,7 @@ from glmae.pretraining.configuration import pretrain_config
 from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import Run
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
@@ -72,9 +72,7 @@ def test_whatever_is_trained_on_a_cpu_is_guarded():
     """Where bfloat16 is slow, too: with little memory it is used all the same."""
     network = SegmentationNetwork(preset("tiny"), 1)
     assert unguarded(network)
-    scan = LabelledScan(
-        np.zeros((1, 20, 18, 16), np.float16), np.ones((20, 18, 16), np.uint8), (True,), (1.0, 1.0, 1.0)
-    )
+    scan = LabeledScan(np.zeros((1, 20, 18, 16), np.float16), np.ones((20, 18, 16), np.uint8), (True,), (1.0, 1.0, 1.0))
     Training(network, FinetuneConfig(crop=(16, 16, 16)), [scan], Schedule(1), CPU)
     assert not unguarded(network)
 

@@ -21,7 +21,7 @@ from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import training as loop
 from glmae.segmentation.augmentation import AugmentationConfig
-from glmae.segmentation.crops import LabelledScan
+from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.loss import segmentation_loss
 from glmae.segmentation.training import Training
 
@@ -98,7 +98,7 @@ def test_classes_count_alike_at_first_and_voxels_at_the_end(tmp_path):
     label = np.zeros((16, 16, 16), np.uint8)
     label[:8], label[12:, 14:, 14:] = 1, 2
     image = np.random.default_rng(0).normal(size=(1, *label.shape)).astype(np.float16)
-    scan = LabelledScan(image, label, (True, True), (1.0, 1.0, 1.0))
+    scan = LabeledScan(image, label, (True, True), (1.0, 1.0, 1.0))
     plain = AugmentationConfig(spatial=0, elastic=0, intensity=0)
     still = dataclasses.replace(
         CONFIG, crop=label.shape, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, augmentation=plain

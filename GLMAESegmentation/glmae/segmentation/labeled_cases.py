@@ -18,7 +18,7 @@ from ..scans.normalisation import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .atlas_fusion import AtlasFusion
-from .crops import LabelledScan
+from .crops import LabeledScan
 from .evaluation import Score, score_case
 from .finetune_config import FinetuneConfig
 from .inference import classify_scan
@@ -30,7 +30,7 @@ from .single_piece import single_pieces
 from .training import Training
 
 
-class LabelledCases:
+class LabeledCases:
     """The labelled scans of a run.
 
     Args:
@@ -126,7 +126,7 @@ class LabelledCases:
 def finished_model(
     network: SegmentationNetwork,
     config: FinetuneConfig,
-    scans: Sequence[LabelledScan],
+    scans: Sequence[LabeledScan],
     location: LocationPrior | None,
     preparation: Preparation,
     classes: ClassTable,

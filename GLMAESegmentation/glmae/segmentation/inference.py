@@ -21,7 +21,7 @@ from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import Batch
-from .class_slabs import Prior, Slab, class_numbers, class_slabs
+from .class_slabs import Prior, Slab, class_slabs
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
 from .prepared_scan import PreparedScan, read_scan
@@ -30,6 +30,9 @@ from .result import FORMATS, Result
 from .scan_maps import ScanMaps, scan_maps
 from .single_piece import keep_largest_parts, single_pieces
 from .uncertainty import Uncertainty
+
+# A first result is kept up to so many bytes; a larger one is made again.
+KEPT_BYTES = 300_000_000
 
 
 def segment(
@@ -212,13 +215,9 @@ def classify_scan(
     """
     doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
-    if model.atlases is not None:
-        first = class_numbers(model.network, maps, device, priors, on_block)
-        moved = model.atlases.on(first, grid.spacing)
-        priors += [] if moved is None else [moved]
 
     def slabs() -> Iterator[Slab]:
-        for slab in class_slabs(model.network, maps, device, priors, on_block):
+        for slab in _fused_slabs(model, maps, grid, device, priors, on_block):
             if on_slab is not None:
                 on_slab(slab)
             yield slab
@@ -242,6 +241,37 @@ def classify_scan(
     labels = restore_classes(numbers, native, source, values)
     left_out = {values[number - 1]: share for number, share in shares.items()}
     return Result((), labels, doubt.means(values), doubt.on(source), left_out)
+
+
+@torch.inference_mode()
+def _fused_slabs(
+    model: Model,
+    maps: ScanMaps,
+    grid: Geometry,
+    device: torch.device,
+    priors: Sequence[Prior],
+    on_block: Callable[[], None] | None,
+) -> Iterator[Slab]:
+    """The slabs of a scan, weighed by the atlases, too, where the model has some and they fit its first result."""
+    slabs = class_slabs(model.network, maps, device, priors, on_block)
+    if model.atlases is None:
+        yield from slabs
+        return
+    first, kept, size = [], [], 0
+    for slab in slabs:
+        first.append(slab.winners()[0])
+        size += slab.sums.nbytes
+        kept.append(slab)
+        if size > KEPT_BYTES:
+            kept.clear()
+    moved = model.atlases.on(np.concatenate(first, axis=-1), grid.spacing)
+    if size > KEPT_BYTES:
+        yield from class_slabs(model.network, maps, device, [*priors, *([] if moved is None else [moved])], on_block)
+        return
+    for slab in kept:
+        if moved is not None:
+            slab = replace(slab, weights=moved.weigh(slab.sums, slab.weights, slice(slab.start, slab.end)))
+        yield slab
 
 
 def _lies_in(case: Case, out: Path) -> bool:

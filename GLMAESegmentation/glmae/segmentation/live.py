@@ -47,8 +47,8 @@ from .result import FORMATS, write_result
 
 # Of the free memory and the free disk, features may take so much.
 SHARE = 0.25
-# The Dice of a fit is that of so many of the scans whose labels are new or have changed.
-SCORED = 2
+# The Dice of a fit is that of so many of the scans whose labels are new or have changed; each takes up to a second.
+SCORED = 1
 # While nothing is to be done, how often it is asked whether to stop.
 IDLE_SECONDS = 0.2
 

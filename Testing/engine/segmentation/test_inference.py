@@ -2,19 +2,27 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from scipy.spatial.transform import Rotation
+from voxelwise import class_probabilities
 
 from development.overview import overview_of_folders
 from glmae.errors import RequestError, Stopped
-from glmae.events import recorded
+from glmae.events import recorded, silent
+from glmae.scans.cases import find_images
 from glmae.scans.geometry import Geometry
+from glmae.segmentation import inference
+from glmae.segmentation.atlas_fusion import Atlas, AtlasFusion
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
+from glmae.segmentation.inference import segment, segment_case
+from glmae.segmentation.model import load_model
+from glmae.segmentation.prepared_scan import read_scan
 
 NAME = "hippocampus_057"
 
@@ -174,3 +182,22 @@ def test_the_overview_is_a_picture(sample_scans, tmp_path):
     rgb = picture[:, :, :3].reshape(-1, 3).astype(int)
     for color in ((230, 143, 61), (76, 158, 219)):
         assert (np.abs(rgb - color).max(axis=1) < 12).sum() > 300
+
+
+def test_a_first_result_that_is_kept_gives_what_one_made_again_gives(untrained_model, sample_scans, monkeypatch):
+    """The labels move to the first result and shape it: whether its probabilities are kept must not show."""
+    cpu = torch.device("cpu")
+    model = load_model(untrained_model, cpu)
+    (case,) = find_images([sample_scans / "images" / f"{NAME}.nii.gz"])
+    plain = segment_case(model, case, cpu, uncertainty=True)
+    scan = read_scan(model, case, silent())
+    first = class_probabilities(model.network, scan.image, model.config.crop, cpu).argmax(axis=0).astype(np.uint8)
+    atlas = Atlas(np.ascontiguousarray(first[::3, ::3, ::3]), (3.0, 3.0, 3.0), (True, True))
+    fused = replace(model, atlases=AtlasFusion((atlas,)))
+    kept = segment_case(fused, case, cpu, uncertainty=True)
+    monkeypatch.setattr(inference, "KEPT_BYTES", 0)
+    again = segment_case(fused, case, cpu, uncertainty=True)
+    voxels = [sitk.GetArrayFromImage(result.uncertainty_map) for result in (plain, kept, again)]
+    assert not np.array_equal(voxels[0], voxels[1]), "the labels do shape the result"
+    np.testing.assert_array_equal(voxels[1], voxels[2])
+    assert kept.uncertainty == again.uncertainty

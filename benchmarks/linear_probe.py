@@ -121,15 +121,15 @@ def fit(tokens: Tensor, shares: Tensor) -> nn.Module:
     linear = nn.Linear(tokens.shape[1], shares.shape[1])
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    optimiser = torch.optim.LBFGS(linear.parameters(), max_iter=_STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = -(wanted * linear(standard).log_softmax(1)).sum() / wanted.sum() + _DECAY * linear.weight.square().sum()
         loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     linear.requires_grad_(False)
     linear.bias.sub_(linear.weight @ (mean / deviation))
     linear.weight.div_(deviation)

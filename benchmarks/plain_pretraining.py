@@ -154,7 +154,7 @@ class PlainTraining:
         self.student = PlainModel(config).to(device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if teacher else None
         self.centre = torch.zeros(config.prototypes, device=device)
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=1e-4, betas=config.betas, weight_decay=config.weight_decay
         )
         loader: DataLoader = DataLoader(
@@ -177,10 +177,10 @@ class PlainTraining:
                 temperature = config.student_temperature
                 loss = loss + weights.global_global * consistency_loss(global_cls, anchor, temperature)
                 loss = loss + weights.global_local * consistency_loss(local_cls, anchor, temperature)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         if self.teacher is not None:
             with torch.no_grad():
                 for follower, leader in zip(self.teacher.parameters(), self.student.parameters(), strict=True):

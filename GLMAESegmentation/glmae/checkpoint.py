@@ -20,7 +20,7 @@ from .errors import ModelError
 from .files import last_line
 
 STATE = "state"
-OPTIMISER = "optimiser."
+OPTIMIZER = "optimiser."  # as in runs that were begun before
 
 
 @dataclass(frozen=True)
@@ -79,32 +79,32 @@ def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """An optimizer's moments as flat tensors `optimiser.PARAMETER.NAME`, and its groups as JSON values."""
-    content = optimiser.state_dict()
+    content = optimizer.state_dict()
     tensors = {
-        f"{OPTIMISER}{parameter}.{name}": torch.as_tensor(value)
+        f"{OPTIMIZER}{parameter}.{name}": torch.as_tensor(value)
         for parameter, moments in content["state"].items()
         for name, value in moments.items()
     }
     return tensors, content["param_groups"]
 
 
-def restore_optimiser(
-    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Put back what `optimiser_state` gave; tensors of other names are passed over.
+    """Put back what `optimizer_state` gave; tensors of other names are passed over.
 
     Raises:
         ModelError: the state belongs to other parameters.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith(OPTIMISER):
-            parameter, moment = name[len(OPTIMISER) :].split(".", 1)
+        if name.startswith(OPTIMIZER):
+            parameter, moment = name[len(OPTIMIZER) :].split(".", 1)
             state.setdefault(int(parameter), {})[moment] = tensor
     try:
-        optimiser.load_state_dict({"state": state, "param_groups": groups})
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (ValueError, KeyError) as error:
         raise ModelError(f"the checkpoint's optimizer does not fit this network ({last_line(error)})") from error
 

@@ -78,15 +78,15 @@ def test_the_student_learns_to_agree_and_the_teacher_is_left_alone(teacher):
     with torch.no_grad():
         student.layer.weight.mul_(-3)
     before = beside.network.layer.weight.clone()
-    optimiser = torch.optim.Adam(student.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.02)
     schedule = Schedule(steps=40)
     schedule.done = 39  # the same crops throughout, with the full weight
     losses = []
     for _ in range(30):
         loss = beside.loss(student, schedule)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
     assert torch.equal(beside.network.layer.weight, before)

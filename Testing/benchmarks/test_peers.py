@@ -193,7 +193,7 @@ def test_a_row_with_post_processing_has_the_same_training(monkeypatch, tmp_path)
     for method in ("dynunet", "dynunet_post"):
         task = task_of(method, tmp_path / method, NAMES[1:])
         (tmp_path / method).mkdir()
-        outcome = training.run_network(task, Scattered, training.PeerConfig(optimiser="adamw"))
+        outcome = training.run_network(task, Scattered, training.PeerConfig(optimizer="adamw"))
         assert outcome.steps == 0
         results[method] = sitk.GetArrayFromImage(sitk.ReadImage(str(task.predictions / f"{NAMES[1]}.nii.gz")))
     pieces = {

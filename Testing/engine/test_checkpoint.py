@@ -7,8 +7,8 @@ from torch import nn
 from glmae.checkpoint import (
     load_checkpoint,
     named,
-    optimiser_state,
-    restore_optimiser,
+    optimizer_state,
+    restore_optimizer,
     restore_weights,
     save_checkpoint,
 )
@@ -32,11 +32,11 @@ def test_a_prefix_is_put_on_and_taken_off(tmp_path):
     assert list(load_checkpoint(tmp_path / "c").under("net.")) == ["weight"]
 
 
-def optimiser_after(steps, network, optimiser):
+def optimizer_after(steps, network, optimizer):
     for step in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         network(torch.full((2, 4), float(step + 1))).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def new_network():
@@ -46,27 +46,27 @@ def new_network():
     return network, torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
 
 
-def test_an_optimiser_continues_bit_by_bit(tmp_path):
-    network, optimiser = new_network()
-    optimiser_after(3, network, optimiser)
-    tensors, groups = optimiser_state(optimiser)
+def test_an_optimizer_continues_bit_by_bit(tmp_path):
+    network, optimizer = new_network()
+    optimizer_after(3, network, optimizer)
+    tensors, groups = optimizer_state(optimizer)
     save_checkpoint(tmp_path / "c", tensors | named("net.", network.state_dict()), {"groups": groups})
-    optimiser_after(2, network, optimiser)
+    optimizer_after(2, network, optimizer)
 
-    other, other_optimiser = new_network()
+    other, other_optimizer = new_network()
     loaded = load_checkpoint(tmp_path / "c")
     restore_weights(other, loaded.under("net."), tmp_path / "c")
-    restore_optimiser(other_optimiser, loaded.tensors, loaded.state["groups"])
-    optimiser_after(2, other, other_optimiser)
+    restore_optimizer(other_optimizer, loaded.tensors, loaded.state["groups"])
+    optimizer_after(2, other, other_optimizer)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
 
 
-def test_an_optimiser_of_another_network_is_refused():
-    network, optimiser = new_network()
-    optimiser_after(1, network, optimiser)
-    tensors, groups = optimiser_state(optimiser)
+def test_an_optimizer_of_another_network_is_refused():
+    network, optimizer = new_network()
+    optimizer_after(1, network, optimizer)
+    tensors, groups = optimizer_state(optimizer)
     with pytest.raises(ModelError, match="does not fit"):
-        restore_optimiser(torch.optim.AdamW(nn.Linear(4, 4).parameters()), tensors, groups)
+        restore_optimizer(torch.optim.AdamW(nn.Linear(4, 4).parameters()), tensors, groups)
     with pytest.raises(ModelError, match="does not fit this network"):
         restore_weights(nn.Linear(3, 3), network.state_dict(), "c")
 

@@ -60,13 +60,13 @@ def test_it_is_the_cross_entropy_of_finding_each_place_among_the_others(autocast
 def test_transformer_and_trunk_learn_from_it():
     student, dense = parts()
     batch = pairs()
-    optimiser = torch.optim.AdamW([*student.parameters(), *dense.parameters()], lr=2e-3)
+    optimizer = torch.optim.AdamW([*student.parameters(), *dense.parameters()], lr=2e-3)
     losses = []
     for _ in range(15):
         loss = dense(student, *batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert abs(losses[0] - 2 * math.log(PLACES)) < 2, "at first every place is as likely as another"
     assert losses[-1] < 0.8 * losses[0]

@@ -23,7 +23,7 @@ def tuned(device: str) -> dict[str, Any]:
     """Fields of `PeerConfig`: nnU-Net's on a GPU. Minutes of a CPU teach those nothing; there they were tuned."""
     if device == "cuda":
         return {}
-    return {"optimiser": "adamw", "rate": 5e-3, "features": 8, "batch": fastest_batch(device), "voxels": 48**3}
+    return {"optimizer": "adamw", "rate": 5e-3, "features": 8, "batch": fastest_batch(device), "voxels": 48**3}
 
 
 class PlannedUNet(nn.Module):

@@ -12,7 +12,7 @@ from peers.training import PeerConfig, Shape, fastest_batch, run_network
 
 
 def run(task: Task) -> Outcome:
-    config = PeerConfig(optimiser="adamw", weight_decay=1e-5)
+    config = PeerConfig(optimizer="adamw", weight_decay=1e-5)
     if task.device != "cuda":  # tuned on scans of the pool: in minutes of a CPU the larger one learns nothing
         config = replace(config, rate=3e-3, features=8, batch=fastest_batch(task.device), voxels=48**3)
     return run_network(task, ResidualNetwork, config)

@@ -47,7 +47,7 @@ class PeerConfig:
     """What can be tuned of a peer; the defaults are nnU-Net's.
 
     Attributes:
-        optimiser: "sgd" (Nesterov momentum 0.99, rate falling as (1 - t) ** 0.9) or "adamw" (warm-up, then cosine).
+        optimizer: "sgd" (Nesterov momentum 0.99, rate falling as (1 - t) ** 0.9) or "adamw" (warm-up, then cosine).
         rate: peak learning rate; None: 0.01 for SGD, 1e-3 for AdamW.
         weight_decay: None: 3e-5 for SGD, 0.01 for AdamW.
         warm_up: share of the run in which AdamW's rate rises.
@@ -60,7 +60,7 @@ class PeerConfig:
         voxels: the most voxels in a crop; None: as many as ours has on this device.
     """
 
-    optimiser: str = "sgd"
+    optimizer: str = "sgd"
     rate: float | None = None
     weight_decay: float | None = None
     warm_up: float = 0.05
@@ -171,8 +171,8 @@ def train(
     companion: Companion | None = None,
 ) -> None:
     """Train until the schedule is over."""
-    optimiser = _optimiser(network, config)
-    peak = optimiser.param_groups[0]["lr"]
+    optimizer = _optimizer(network, config)
+    peak = optimizer.param_groups[0]["lr"]
     intensity = Intensity()
     network.train()
 
@@ -182,17 +182,17 @@ def train(
     steps = itertools.count(schedule.done)
     batches = batches_ahead(made, steps, device) if device.type == "cuda" else map(made, steps)  # as ours
     while not schedule.finished:
-        optimiser.param_groups[0]["lr"] = peak * _factor(schedule, config)
+        optimizer.param_groups[0]["lr"] = peak * _factor(schedule, config)
         batch = next(batches)
         with autocast(device):
             logits: list[Tensor] = network(batch.image.to(device))
         loss = segmentation_loss(logits, batch.target.to(device), batch.annotated.to(device))
         if companion is not None:
             loss = loss + companion.loss(network, schedule)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimiser.step()
+        optimizer.step()
         if not torch.isfinite(loss):
             raise GLMAEError(f"training failed at step {schedule.done}: the loss is not finite; use a lower rate")
         schedule.step_done()
@@ -211,8 +211,8 @@ def _changed(batch: CropBatch, step: int, intensity: Intensity, config: PeerConf
     return CropBatch(torch.stack(images), torch.stack(targets), batch.annotated)
 
 
-def _optimiser(network: nn.Module, config: PeerConfig) -> torch.optim.Optimizer:
-    if config.optimiser == "sgd":
+def _optimizer(network: nn.Module, config: PeerConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
         decay = 3e-5 if config.weight_decay is None else config.weight_decay
         return torch.optim.SGD(
             network.parameters(), lr=config.rate or 0.01, momentum=0.99, nesterov=True, weight_decay=decay
@@ -222,7 +222,7 @@ def _optimiser(network: nn.Module, config: PeerConfig) -> torch.optim.Optimizer:
 
 
 def _factor(schedule: Schedule, config: PeerConfig) -> float:
-    if config.optimiser == "sgd":
+    if config.optimizer == "sgd":
         return float(max(1e-3, 1 - schedule.fraction) ** 0.9)
     return schedule.rate(config.warm_up)
 

@@ -15,7 +15,7 @@ from peers.training import PeerConfig, Shape, run_network
 def run(task: Task) -> Outcome:
     if importlib.util.find_spec("einops") is None:
         raise RequestError("MONAI's UNETR needs the package einops; run pip install einops, or leave unetr out")
-    config = PeerConfig(optimiser="adamw", rate=1e-4, weight_decay=1e-5, token=16)
+    config = PeerConfig(optimizer="adamw", rate=1e-4, weight_decay=1e-5, token=16)
     return run_network(task, VisionTransformerUNet, config)
 
 

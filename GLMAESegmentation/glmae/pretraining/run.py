@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backend_cpu import guard_thin_maps
-from ..checkpoint import load_checkpoint, named, optimiser_state, restore_optimiser, restore_weights, save_checkpoint
+from ..checkpoint import load_checkpoint, named, optimizer_state, restore_optimizer, restore_weights, save_checkpoint
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
 from ..events import Events
@@ -31,7 +31,7 @@ class Pace:
     """What changes with the schedule.
 
     Attributes:
-        rate: of the optimiser.
+        rate: of the optimizer.
         momentum: of the teacher.
         frozen: whether the prototypes stand still.
     """
@@ -79,7 +79,7 @@ class Run:
         self.model.to(device)
         if device.type == "cpu":
             guard_thin_maps(self.model)
-        self.optimiser = _optimiser(self.model, config, device)
+        self.optimizer = _optimizer(self.model, config, device)
         self.history: list[list[float]] = []
         self._unread: list[tuple[list[float], Tensor]] = []
         if checkpoint is not None:
@@ -102,7 +102,7 @@ class Run:
         )
 
     def step(self, batch: Neighbourhoods, pace: Pace) -> None:
-        """One optimiser step; on a GPU it is only queued.
+        """One optimizer step; on a GPU it is only queued.
 
         Args:
             batch: this process's share, in pinned memory if the device is a GPU.
@@ -112,7 +112,7 @@ class Run:
             RankLost: another process ended.
         """
         config, model = self.config, self.model
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = pace.rate
 
         # 3D resampling is missing on some Apple GPUs; it is a small part of a step.
@@ -132,14 +132,14 @@ class Run:
         further = [part.to(self.device) for part in batch.further]
         with autocast(self.device):
             losses = self._network(global_views, local_views, batch.generators, further, teacher_views)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         with watched():
             # Gradients are averaged over the processes, whose shares may differ by a volume.
             (losses.total * (self.share * self.ranks.count)).backward()
         if model.student_projector is not None and pace.frozen:
             model.student_projector.prototypes.grad = None
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         model.update_teacher(pace.momentum)
         if config.uses_teacher:
             model.centre.copy_(self.ranks.averaged(model.centre, self.share))
@@ -171,7 +171,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint from which the run continues bit by bit; the losses must have been read."""
-        moments, groups = optimiser_state(self.optimiser)
+        moments, groups = optimizer_state(self.optimizer)
         history = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS))
         tensors = named("model.", self.model.state_dict()) | moments | {"history": history}
         save_checkpoint(
@@ -183,12 +183,12 @@ class Run:
         if PretrainConfig.from_json(checkpoint.state["config"]) != self.config:
             raise RequestError(f"{path} was made with other settings; repeat them, or choose another folder")
         restore_weights(self.model, checkpoint.under("model."), path)
-        restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
+        restore_optimizer(self.optimizer, checkpoint.tensors, checkpoint.state["groups"])
         self.schedule.restore(checkpoint.state["schedule"])
         self.history = checkpoint.tensors["history"].tolist()
 
 
-def _optimiser(model: GLMAE, config: PretrainConfig, device: torch.device) -> torch.optim.AdamW:
+def _optimizer(model: GLMAE, config: PretrainConfig, device: torch.device) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices and kernels only."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []

@@ -147,10 +147,10 @@ def _areas(numbers: np.ndarray) -> list[np.ndarray]:
     """Labeled voxels in each slice across I, J and K, in one pass over [K, J, I]."""
     across = [np.zeros(side, dtype=np.int64) for side in reversed(numbers.shape)]
     for k, plane in enumerate(numbers):
-        labelled = plane != 0
-        across[0] += np.count_nonzero(labelled, axis=0)
-        across[1] += np.count_nonzero(labelled, axis=1)
-        across[2][k] = np.count_nonzero(labelled)
+        labeled = plane != 0
+        across[0] += np.count_nonzero(labeled, axis=0)
+        across[1] += np.count_nonzero(labeled, axis=1)
+        across[2][k] = np.count_nonzero(labeled)
     return across
 
 

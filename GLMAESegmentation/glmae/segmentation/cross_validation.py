@@ -95,7 +95,7 @@ class FoldResult:
 def cross_validate(
     folder: Path,
     folds: Sequence[Fold],
-    labelled: LabeledCases,
+    labeled: LabeledCases,
     train: Trainer,
     *,
     steps: int | None,
@@ -110,7 +110,7 @@ def cross_validate(
     Args:
         folder: of the cross-validation, inside the run folder.
         folds: which scans are held out.
-        labelled: the scans.
+        labeled: the scans.
         train: gives the training of a fold.
         steps: of each training; None: as many as fit into an equal share of the time until `deadline`.
         deadline: `time.monotonic` at which all has to be over.
@@ -142,8 +142,8 @@ def cross_validate(
                     training.schedule = Schedule(minutes=max(1.0, left) / 60)
                 checkpoint = place / "checkpoint.safetensors"
                 training.run(checkpoint, job, between_steps, STAGE, fold=number + 1, folds=len(folds))
-                counted = learned_classes(labelled.annotated, fold.training)
-                scores = labelled.score(fold.held_out, training, counted, checking(end, job.should_stop))
+                counted = learned_classes(labeled.annotated, fold.training)
+                scores = labeled.score(fold.held_out, training, counted, checking(end, job.should_stop))
             except (Stopped, StorageError):
                 raise
             except GLMAEError as error:

@@ -98,9 +98,9 @@ def compare_folders(
 ) -> tuple[list[Score], list[str]]:
     """The scores of `evaluate`, and the names of the cases that could not be compared; nothing is written."""
     events = events or silent()
-    labelled, table = find_labels(labels, classes, events)
+    labeled, table = find_labels(labels, classes, events)
     predicted = {case.name: case for case in find_labels(predictions, None, events)[0]}
-    compared = [case for case in labelled if case.name in predicted]
+    compared = [case for case in labeled if case.name in predicted]
     if not compared:
         raise RequestError(f"nothing in {predictions} has the name of a label in {labels}; they are matched by name")
     events.started("evaluate", cases=len(compared), classes=list(table.names))

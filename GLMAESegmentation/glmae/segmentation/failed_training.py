@@ -29,20 +29,20 @@ class TrainingCheck:
     not_checked: str | None = None
 
 
-def check_training(labelled: LabeledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
+def check_training(labeled: LabeledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
     """Segment a training scan with the averaged weights.
 
     Args:
-        labelled: the scans.
+        labeled: the scans.
         training: a finished one.
         index: of the scan to look at.
         check: called between windows; TimeoutError ends the check.
     """
-    names = labelled.classes.names
+    names = labeled.classes.names
     try:
         check()
-        prediction = labelled.segment(index, training, check)
-        scores = labelled.compare(index, prediction, [True] * len(names))
+        prediction = labeled.segment(index, training, check)
+        scores = labeled.compare(index, prediction, [True] * len(names))
     except TimeoutError:
         return _not_checked("the time was too short to segment one of its scans")
     except (MemoryError, RuntimeError) as error:

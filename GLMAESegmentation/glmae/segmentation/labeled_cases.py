@@ -31,7 +31,7 @@ from .training import Training
 
 
 class LabeledCases:
-    """The labelled scans of a run.
+    """The labeled scans of a run.
 
     Args:
         cases: as found.

@@ -1,4 +1,4 @@
-"""Where in the body each class lies: a blurred mean of the labelled scans, by which probabilities are weighed.
+"""Where in the body each class lies: a blurred mean of the labeled scans, by which probabilities are weighed.
 
 A network that learnt from few scans takes things for its classes that lie elsewhere, such as one kidney for the other.
 Where a class lies is known better than that from a single scan already. The prior is multiplied with the network's
@@ -40,8 +40,8 @@ class LocationPrior:
 
     Attributes:
         factors: [n, `PLACES`, `PLACES`, `PLACES`] float32 from `LEAST` to 1, along R, A, S of the body's box; 1
-            throughout for a class of which nothing is known, because it was nowhere labelled all over.
-        lengths: of the bodies in the labelled scans, [scans, 3] mm along R, A, S.
+            throughout for a class of which nothing is known, because it was nowhere labeled all over.
+        lengths: of the bodies in the labeled scans, [scans, 3] mm along R, A, S.
     """
 
     factors: np.ndarray
@@ -49,7 +49,7 @@ class LocationPrior:
 
     @staticmethod
     def of(scans: Sequence[LabeledScan]) -> LocationPrior:
-        """From labelled scans, of which those count for a class in which it was drawn and nothing is unknown."""
+        """From labeled scans, of which those count for a class in which it was drawn and nothing is unknown."""
         boxes = [body_box(scan.image) for scan in scans]
         lengths = np.array([_lengths(box, scan.spacing) for box, scan in zip(boxes, scans, strict=True)])
         classes = len(scans[0].annotated)

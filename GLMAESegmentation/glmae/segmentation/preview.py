@@ -32,12 +32,12 @@ class Previews:
 
     Args:
         folder: `OUT/unfinished`.
-        labelled: the scans of the run; they say how a scan is prepared.
+        labeled: the scans of the run; they say how a scan is prepared.
         job: told `preview`; asked between windows whether to stop.
     """
 
-    def __init__(self, folder: Path, labelled: LabeledCases, job: Job) -> None:
-        self._folder, self._labelled, self._job = folder, labelled, job
+    def __init__(self, folder: Path, labeled: LabeledCases, job: Job) -> None:
+        self._folder, self._labeled, self._job = folder, labeled, job
 
     def answer(self, training: Training) -> None:
         """Answer a request, if there is one, with the weights of `training` as they are now."""
@@ -72,7 +72,7 @@ class Previews:
     def _segment(self, case: Case, training: Training, should_stop: Callable[[], bool]) -> Path:
         network = training.network if training.averaged is None else training.averaged.module
         assert isinstance(network, SegmentationNetwork)
-        model = self._labelled.model(network, training)
+        model = self._labeled.model(network, training)
         result = segment_case(model, case, training.device, should_stop=should_stop)
         file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
         write_result(file, result.labels, model.classes, case)

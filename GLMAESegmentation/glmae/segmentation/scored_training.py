@@ -59,7 +59,7 @@ class RunPlan:
 
 
 def train_and_score(
-    run: RunFolder, labelled: LabeledCases, train: Trainer, plan: RunPlan, began: float, job: Job
+    run: RunFolder, labeled: LabeledCases, train: Trainer, plan: RunPlan, began: float, job: Job
 ) -> tuple[Training, dict[str, Any]]:
     """Train on all labeled scans, check the result, and cross-validate; each stage goes on where it was interrupted.
 
@@ -68,7 +68,7 @@ def train_and_score(
 
     Args:
         run: folder of the run, begun.
-        labelled: the scans.
+        labeled: the scans.
         train: gives a training on some of the scans.
         plan: of the run.
         began: `time.monotonic` when the run began, as if all its sittings had followed each other.
@@ -82,20 +82,20 @@ def train_and_score(
         GLMAEError: the loss is not finite any more.
     """
     run.note_seconds(time.monotonic() - began)
-    everything = range(len(labelled.store))
-    folds = plan_folds(labelled.annotated, plan.folds, plan.seed) if plan.folds else ()
+    everything = range(len(labeled.store))
+    folds = plan_folds(labeled.annotated, plan.folds, plan.seed) if plan.folds else ()
     training = train(everything, Schedule(plan.steps, plan.minutes))
     deadline, scan_seconds = None, 0.0
     if plan.minutes is not None:
         deadline = began + 60 * plan.minutes - RESERVE_SECONDS
-        scan_seconds = _scan_seconds(labelled, training)
+        scan_seconds = _scan_seconds(labeled, training)
         left = max(1.0, deadline - time.monotonic())
         left -= min(LARGEST_CHECK * left, scan_seconds)
         if folds:
             scan_seconds = min(scan_seconds, LARGEST_SCORING * left / len(everything))
             left -= scan_seconds * len(everything)
         training.schedule = Schedule(minutes=left / (1 + len(folds)) / 60)
-    previews = Previews(run.unfinished, labelled, job)
+    previews = Previews(run.unfinished, labeled, job)
     try:
         if plan.finish:
             training.restore(run.checkpoint)
@@ -106,14 +106,14 @@ def train_and_score(
         until = None
         if plan.minutes is not None and deadline is not None:
             until = min(deadline, time.monotonic() + LARGEST_CHECK * 60 * plan.minutes)
-        check = check_training(labelled, training, _telling(labelled), checking(until, job.should_stop))
+        check = check_training(labeled, training, _telling(labeled), checking(until, job.should_stop))
         remark = check.failure or check.not_checked
         if remark is not None:
             job.events.warning(remark)
         results = cross_validate(
             run.unfinished / "cross-validation",
             folds,
-            labelled,
+            labeled,
             train,
             steps=plan.steps,
             deadline=deadline,
@@ -124,20 +124,20 @@ def train_and_score(
         )
     finally:
         run.note_seconds(time.monotonic() - began)
-    scores = held_out_scores(results, labelled.classes.names)
+    scores = held_out_scores(results, labeled.classes.names)
     scores |= {"note": _note(scores, results, plan, len(everything))}
     if plan.folds:
         job.events.emit("score", message=scores["note"], **{key: scores[key] for key in ("mean_dice", "sd", "classes")})
     return training, scores | {"failure": check.failure, "not_checked": check.not_checked}
 
 
-def _telling(labelled: LabeledCases) -> int:
+def _telling(labeled: LabeledCases) -> int:
     """The scan that the finished model is tried on: of those in which most classes were drawn, the smallest."""
-    drawn = [sum(annotated) for annotated in labelled.annotated]
-    return min(range(len(drawn)), key=lambda index: (-drawn[index], labelled.store.image(index).size))
+    drawn = [sum(annotated) for annotated in labeled.annotated]
+    return min(range(len(drawn)), key=lambda index: (-drawn[index], labeled.store.image(index).size))
 
 
-def _scan_seconds(labelled: LabeledCases, training: Training) -> float:
+def _scan_seconds(labeled: LabeledCases, training: Training) -> float:
     """Estimate for segmenting and scoring one of the scans, in the mean, a little more than likely."""
     crop, device = training.config.crop, training.device
     window = np.zeros((training.network.backbone.config.channels, *crop), dtype=np.float32)
@@ -145,7 +145,7 @@ def _scan_seconds(labelled: LabeledCases, training: Training) -> float:
         began = time.monotonic()
         class_numbers(training.network, scan_maps(training.network, window, crop, device), device)
     seconds = time.monotonic() - began
-    shapes = [labelled.store.image(index).shape[1:] for index in range(len(labelled.store))]
+    shapes = [labeled.store.image(index).shape[1:] for index in range(len(labeled.store))]
     return 1.3 * seconds * float(np.mean([_windows(shape, crop) for shape in shapes])) + SECONDS_A_SCAN
 
 

@@ -19,8 +19,8 @@ from ..backend_cpu import guard_thin_maps, pays, train_channels_last
 from ..checkpoint import (
     load_checkpoint,
     named,
-    optimiser_state,
-    restore_optimiser,
+    optimizer_state,
+    restore_optimizer,
     restore_weights,
     save_checkpoint,
 )
@@ -84,8 +84,8 @@ class Training:
         if self.location is not None:
             self._near = [self.location.on(scan.image, scan.spacing).near(NEAR) for scan in scans]
         self._coming: Generator[CropBatch, None, None] | None = None  # from the next step on
-        self.optimiser = torch.optim.AdamW(_parameter_groups(network, config, gentle))
-        self._peak_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.optimizer = torch.optim.AdamW(_parameter_groups(network, config, gentle))
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.averaged: AveragedModel | None = None
         self._decay: float | None = None
         self._start = None
@@ -153,14 +153,14 @@ class Training:
 
     def end(self) -> None:
         """Let go of what only further steps would need: other trainings follow."""
-        self.optimiser.state.clear()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
         self._drop_batches()
 
     def step(self) -> float:
         """One step; returns the loss."""
         factor = self.schedule.rate(self.config.warm_up)
-        for group, peak in zip(self.optimiser.param_groups, self._peak_rates, strict=True):
+        for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
         while True:
             self._adopt(self.memory.use)
@@ -180,14 +180,14 @@ class Training:
         self._coming = self._coming or self._batches()
         batch = next(self._coming)
         self.network.train()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         # Half precision overflows at times, in small crops above all; one such step must not spoil all weights.
         self._skipped = 0 if bool((norm + loss.detach()).isfinite()) else self._skipped + 1
         self._whole = False
         if not self._skipped:
-            self.optimiser.step()
+            self.optimizer.step()
         return float(loss.detach())
 
     def _gradients(self, batch: CropBatch) -> Tensor:
@@ -257,7 +257,7 @@ class Training:
             recompute(self.network)
 
     def _take_less_memory(self) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         self._drop_batches()  # the step is taken again
         release(self.device)
         if self.memory.last:
@@ -300,7 +300,7 @@ class Training:
         return self.averaged
 
     def _save(self, path: Path) -> None:
-        tensors, groups = optimiser_state(self.optimiser)
+        tensors, groups = optimizer_state(self.optimizer)
         tensors |= named("network.", self.network.state_dict())
         if self.averaged is not None:
             tensors |= named("averaged.", self.averaged.state_dict())
@@ -315,8 +315,8 @@ class Training:
         """
         checkpoint = load_checkpoint(path)
         restore_weights(self.network, checkpoint.under("network."), path)
-        restore_optimiser(self.optimiser, checkpoint.tensors, checkpoint.state["groups"])
-        for parameter, moments in self.optimiser.state.items():
+        restore_optimizer(self.optimizer, checkpoint.tensors, checkpoint.state["groups"])
+        for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
                 if moment.shape == parameter.shape:  # in the parameter's order in memory, as before
                     moments[name] = torch.empty_like(parameter.data).copy_(moment)

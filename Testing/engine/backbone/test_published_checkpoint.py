@@ -61,7 +61,7 @@ def random_weights(channels: int = 1) -> dict[str, torch.Tensor]:
 
 
 def published(weights: dict[str, torch.Tensor]) -> dict[str, object]:
-    """DINO's layout: student and teacher with heads, optimiser, settings; here with a decoder, too."""
+    """DINO's layout: student and teacher with heads, optimizer, settings; here with a decoder, too."""
     beside = {
         "module.backbone.mask_token": torch.zeros(1, 1, 8),
         "module.backbone.decoder_pos_embed": torch.zeros(1, 28, 8),

@@ -109,7 +109,7 @@ def test_the_rate_warms_up_and_runs_down():
         run.step(batch, run.pace())
         place = (step + 0.5) / 8
         factor = place / 0.25 if place < 0.25 else 0.5 * (1 + math.cos(math.pi * (place - 0.25) / 0.75))
-        assert [group["lr"] for group in run.optimiser.param_groups] == pytest.approx([1e-3 * factor] * 2)
+        assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-3 * factor] * 2)
 
 
 def test_gradients_are_clipped_and_of_one_batch():

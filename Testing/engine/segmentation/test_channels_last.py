@@ -98,7 +98,7 @@ def test_training_gives_the_same_gradients_with_the_same_parameters(head):
     other = copy.deepcopy(plain)
     own = list(other.parameters())
     train_channels_last(other)
-    assert all(one is two for one, two in zip(own, other.parameters(), strict=True)), "those that an optimiser may hold"
+    assert all(one is two for one, two in zip(own, other.parameters(), strict=True)), "those that an optimizer may hold"
     assert list(plain.state_dict()) == list(other.state_dict())
     x = torch.randn(2, 2, 16, 24, 32, dtype=torch.float64)
     maps = [torch.randn(2, backbone.width, 2, 3, 4, dtype=torch.float64) for _ in plain.after]
@@ -113,7 +113,7 @@ def test_training_gives_the_same_gradients_with_the_same_parameters(head):
         assert torch.equal(one, two)
         if one.grad is not None:
             assert two.grad is not None, name
-            assert two.grad.stride() == two.stride(), "optimisers want them alike"
+            assert two.grad.stride() == two.stride(), "optimizers want them alike"
             assert (two.grad - one.grad).norm() < 1e-6 * one.grad.norm() + 1e-6, name
 
 
@@ -141,7 +141,7 @@ def test_a_training_with_the_channels_last_goes_on_as_if_not_interrupted(tmp_pat
     with pytest.raises(Stopped):
         stopped.run(tmp_path / "checkpoint", Job(silent(), CPU, lambda: stopped.schedule.done == 3))
     resumed.restore(tmp_path / "checkpoint")
-    for parameter, moments in resumed.optimiser.state.items():
+    for parameter, moments in resumed.optimizer.state.items():
         assert moments["exp_avg"].stride() == parameter.stride()
     resumed.run(tmp_path / "checkpoint", Job(silent(), CPU))
     assert whole.averaged is not None

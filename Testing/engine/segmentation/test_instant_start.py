@@ -149,7 +149,7 @@ def test_rates_are_gentle_only_where_the_head_fits_its_own_scans(start, sample_s
         training = Training(begun.network, config, beginning._scans[:1], Schedule(1), CPU, begun.fits)
         rates[fits] = {
             name: group["lr"]
-            for group in training.optimiser.param_groups
+            for group in training.optimizer.param_groups
             for name, parameter in training.network.named_parameters()
             if any(parameter is member for member in group["params"])
         }

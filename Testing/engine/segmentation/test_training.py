@@ -50,7 +50,7 @@ def test_head_trunk_and_backbone_warm_up_and_run_down_at_rates_of_their_own(tmp_
 
     def rates(event: dict) -> list[set[float]]:
         own = [{id(parameter) for parameter in part.parameters()} for part in parts]
-        groups = run.optimiser.param_groups
+        groups = run.optimizer.param_groups
         return [{group["lr"] for group in groups for each in group["params"] if id(each) in ids} for ids in own]
 
     found = seen_after_each_step(run, tmp_path, rates)
@@ -167,7 +167,7 @@ def test_an_interrupted_step_loses_only_itself(monkeypatch, tmp_path):
 
 def test_one_that_is_interrupted_while_weights_change_leaves_the_checkpoint_before(monkeypatch, tmp_path):
     run, checkpoint = training(5), tmp_path / "checkpoint.safetensors"
-    interrupted(run, monkeypatch, run.optimiser, "step", 4)
+    interrupted(run, monkeypatch, run.optimizer, "step", 4)
     with pytest.raises(KeyboardInterrupt):
         run.run(checkpoint, Job(silent(), CPU))
     again = training(5)

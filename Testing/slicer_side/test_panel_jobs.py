@@ -162,10 +162,14 @@ def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPat
     assert "/no/such/PythonSlicer" in panel.state.failure.sentence
 
 
-def test_the_child_ends_when_its_parent_is_gone(tmp_path: Path, stand_in: Path) -> None:
+@pytest.mark.parametrize("job", ["finetune", "live"])
+def test_the_child_ends_when_its_parent_is_gone(tmp_path: Path, stand_in: Path, job: str) -> None:
     """The parent is killed, as in a crash of Slicer: nobody says stop, the stream just ends."""
     alive = tmp_path / "alive"
-    command = engine.engine_command(["finetune", "--out", str(tmp_path / "out")], tmp_path, alive)
+    words = {"finetune": ["--out", str(tmp_path / "out")]}
+    words["live"] = [word for name in ("images", "labels", "cache") for word in (f"--{name}", str(tmp_path))]
+    words["live"] += ["--device", "cpu"]
+    command = engine.engine_command([job, *words[job]], tmp_path, alive)
     parent = (
         "import subprocess, sys, time\n"
         f"child = subprocess.Popen({[sys.executable, *command.arguments]!r}, stdin=subprocess.PIPE,"

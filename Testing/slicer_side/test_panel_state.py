@@ -15,7 +15,7 @@ from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
 from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
-from GLMAESegmentationLib.jobs.suggestions import SuggestState
+from GLMAESegmentationLib.jobs.suggest_state import SuggestState
 from GLMAESegmentationLib.models.scores import advice, license_note, model_scores, origin
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.sentences import duration, listed

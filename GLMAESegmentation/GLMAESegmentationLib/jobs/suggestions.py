@@ -30,8 +30,7 @@ from .case_writing import boxes_of
 from .folder import SUGGEST, JobFolder, JobRecord
 from .running import RunningJob
 from .segmentation import describe_result
-
-FIT, SEGMENT, AHEAD = "fit", "segment", "ahead"
+from .suggest_state import AHEAD, FIT, SEGMENT, WRITE, SuggestState
 
 
 @dataclass
@@ -42,30 +41,6 @@ class _Written:
     image: object
     label: object = None
     read: bool = False
-
-
-@dataclass(frozen=True)
-class SuggestState:
-    """What is shown of it.
-
-    Attributes:
-        on: whether the process is alive, or being started.
-        stage: FIT, SEGMENT or AHEAD while an answer is to come, "write" while scans are written; "" at rest.
-        scan: name of the scan that this is about; "" for none.
-        fraction: of the stage, 0-1; None while unknown.
-        labels: number of labels that the proposals are made from.
-        proposed: number of scans whose proposal is made from them, of `wanted`.
-        problem: why there is no proposal; "" for nothing.
-    """
-
-    on: bool = False
-    stage: str = ""
-    scan: str = ""
-    fraction: float | None = None
-    labels: int = 0
-    proposed: int = 0
-    wanted: int = 0
-    problem: str = ""
 
 
 class Suggestions:
@@ -173,7 +148,7 @@ class Suggestions:
             self._take(*self._came, drawn)
             self._came = None
         elif (writing := self._write_next(labeled, wanted, choices, watched)) is not None:
-            self._show(wanted, "write", writing)
+            self._show(wanted, WRITE, writing)
             return
         if self._running is None and any(one.label is not None for one in self._written.values()):
             self._launch(choices)

@@ -34,3 +34,8 @@ START_SEGMENTING, CANCEL, CANCEL_SCAN, RETRY, UNDO, ACCEPT, CORRECT, IMPORT, EXP
     "delete model",
     "copy log",
 )
+
+# These change the engine's Python.
+OF_THE_ENGINE = (INSTALL, REMOVE_ENGINE, CHOOSE_ENGINE)
+# These need the processor or the engine's Python for themselves.
+HEAVY = (START_TRAINING, CONTINUE, KEEP, START_SEGMENTING, RETRY, *OF_THE_ENGINE)

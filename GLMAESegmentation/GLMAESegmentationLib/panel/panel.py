@@ -36,17 +36,11 @@ from ..setup.set_up import SetUp
 from ..translation import tr as _
 from . import actions as action
 from .aliases import Aliases
+from .questions import question_before
 from .review import Review
 from .sentences import listed
+from .shown import shown
 from .state import PanelState
-
-# These change the engine's Python.
-_OF_THE_ENGINE = (action.INSTALL, action.REMOVE_ENGINE, action.CHOOSE_ENGINE)
-# These need the processor or the engine's Python for themselves.
-_JOBS = (
-    *(action.START_TRAINING, action.CONTINUE, action.KEEP, action.START_SEGMENTING, action.RETRY),
-    *_OF_THE_ENGINE,
-)
 
 
 class Panel:
@@ -92,7 +86,7 @@ class Panel:
             action.LABEL: self._label,
             action.START_TRAINING: self._train,
             action.CHECK_LABELS: lambda value: self._labels.begin(training_scans(self.state.scans), self.choices),
-            action.STATE_PART: self._state_part,
+            action.STATE_PART: lambda value: state_part(self.scene, self._scan(None)),
             action.PREVIEW: self._preview,
             action.PAUSE: lambda value: self._job.stop(),
             action.STOP: lambda value: self._job.stop(keep=True),
@@ -163,9 +157,9 @@ class Panel:
         self._set_up.clear()
         self._job.note, self._job.failure, self._suggestions.failure = "", None, None
         try:
-            if name in _JOBS:
+            if name in action.HEAVY:
                 self._labels.leave()
-            if name in _OF_THE_ENGINE:
+            if name in action.OF_THE_ENGINE:
                 self._suggestions.leave()
             self._note = self._actions[name](value) or ""
         except GLMAEError as error:
@@ -174,18 +168,8 @@ class Panel:
 
     def question(self, name: str) -> tuple[str, Any]:
         """What to ask before UNDO, DISCARD or DELETE, and what the question is about, to be given to `do`."""
-        if name == action.UNDO:
-            nodes = self._review.removable(self._job.segmentation.results)
-            text = _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays.")
-            names = listed([node.GetName() for node in nodes])
-            return text.format(n=len(nodes), names=names), tuple(node.GetID() for node in nodes)
-        if name == action.DISCARD:
-            job = self._interrupted.newest
-            assert job is not None
-            text = _('Remove the unfinished job "{title}" and all that it has done? This cannot be undone.')
-            return text.format(title=job.record.title), job.folder
-        text = _('Delete the model "{name}" from this computer? This cannot be undone.')
-        return text.format(name=self.state.model), self.state.model
+        undoable = self._review.removable(self._job.segmentation.results)
+        return question_before(name, undoable, self._interrupted.newest, self.state.model)
 
     def tick(self, watched: bool = True) -> None:
         """Move on by one small piece. Called several times a second while a job is under way, else once a second.
@@ -199,7 +183,8 @@ class Panel:
             if not self.busy:
                 self._interrupted.look(None, at_once=True)
                 self._improve()
-        if watched and (self._suggestions.on or not self.busy) and not self._look_at_labels() and not self.at_work:
+        looking = watched and (self._suggestions.on or not self.busy)
+        if looking and not self._review.look(self._counts) and self.state.can_compute and not self.at_work:
             self._labels.look(training_scans(self.state.scans), self.choices)
         if self._suggestions.on:
             self.refresh()  # what was corrected is a label now
@@ -226,38 +211,22 @@ class Panel:
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
         findings = self._labels.findings if checked else self._job.training.findings
         self.state = PanelState(
+            **shown(self._job, self._set_up, self._model),
             scans=tuple(scans),
             classes=tuple(drawn_classes(training_scans(scans), self.scene)),
             findings=tuple(findings),
             checked=checked,
             checking_labels=self._labels.running,
             problem=self._labels.problem if checked else "",
-            engine=self._set_up.status,
-            checking=self._set_up.checking,
-            set_up=self._set_up.report,
             models=self.library.names,
-            model=self._model.name,
-            scores=tuple(self._model.scores),
-            advice=" ".join(part for part in (self._model.origin, self._model.advice) if part),
             budget=choices.budget,
             steps=choices.steps,
             device_reason=asked.device_reason or self._job.device_reason,
             memory=asked.memory or self._job.memory,
             backbone=self._set_up.backbone if choices.pretrained else "",
-            shipped=self._set_up.backbone,
             region="" if region is None else region.GetName(),
             selected=self.selected,
             drawing=self._drawing[0],
-            running=self._job.kind,
-            preparing=self._job.preparing,
-            stopping=self._job.stopping,
-            finishing=self._job.finishing,
-            preview=self._job.training.preview.sentence,
-            preview_asked=self._job.training.preview.asked,
-            preview_of=self._job.training.preview.node_id,
-            preview_scan=self._job.training.preview.volume_id,
-            progress=None if self._job.progress is None else self._job.progress.copy(),
-            queue=self._job.segmentation.queue.scans,
             interrupted=tuple(self._interrupted.titles),
             learned=self._interrupted.learned,
             failure=self._failure or self._set_up.failure or self._job.failure or self._suggestions.failure,
@@ -330,10 +299,7 @@ class Panel:
         self._job.ask_for_preview(scan, self.choices.region)
 
     def _undo(self, identifiers: Sequence[str]) -> None:
-        for node in self._review.removable(self._job.segmentation.results):
-            if node.GetID() in identifiers:
-                self.scene.RemoveNode(node)
-        self._review.adopt_corrected()
+        self._review.remove(self._job.segmentation.results, identifiers)
         self._job.segmentation.forget()
 
     def _accept(self, value: Any) -> str:
@@ -347,10 +313,6 @@ class Panel:
     def _step(self, by: int) -> None:
         self.selected = self._review.step(self.state.scans, self.selected, by)
 
-    def _state_part(self, value: Any) -> str:
-        scan = self._scan(None)
-        return state_part(self.scene.GetNodeByID(scan.segmentation_id), scan.name)
-
     def _volumes(self, value: Any) -> str:
         table = add_table(volume_rows(self.state.scans, self.scene), self.scene, _("Volumes of the structures"))
         return _('The volumes are in the new table "{name}" (module Tables).').format(name=table.GetName())
@@ -359,7 +321,7 @@ class Panel:
         scan = self._scan(value)
         volume = self.scene.GetNodeByID(scan.volume_id)
         drawn = self.scene.GetNodeByID(scan.segmentation_id) if scan.segmentation_id else None
-        self._draw(segmentation_to_draw(volume, drawn, self._class_table()).GetID(), scan.volume_id)
+        self._draw(segmentation_to_draw(volume, drawn, self._structures).GetID(), scan.volume_id)
 
     # What the scene and the disk say
 
@@ -374,21 +336,11 @@ class Panel:
         if improved and targets:
             self._job.segment(targets, self.choices)
 
-    def _look_at_labels(self) -> bool:
-        """See what was corrected, count what was drawn; whether there was something."""
-        if self._review.adopt_corrected(most=1):
-            return True
-        for case in find_cases(self.scene, self.choices.labels, self.choices.channels):
-            if case.segmentation is not None and self._counts.known(case.segmentation) is None:
-                self._counts.count(case.segmentation)
-                return True
-        return not self.state.can_compute
-
-    def _class_table(self) -> ClassTable:
-        """The structures to draw: those of the scans to train on, and of the chosen model."""
-        scans = training_scans(self.state.scans)
-        tables = [class_table(self.scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
-        return merge([*tables, *self._model.classes])
+    @property
+    def _structures(self) -> ClassTable:
+        """To draw: those of the scans to train on, and of the chosen model."""
+        nodes = [self.scene.GetNodeByID(scan.segmentation_id) for scan in training_scans(self.state.scans)]
+        return merge([*map(class_table, nodes), *self._model.classes])
 
     def _scan(self, volume_id: str | None) -> Scan:
         wanted = volume_id or self.selected

@@ -9,6 +9,7 @@ from ..scene.choices import TRAIN, PanelChoices
 from ..scene.scan_choice import review_order
 from ..scene.scan_table import Scan
 from ..scene.scene_cases import find_cases
+from ..scene.segment_voxels import VoxelCounts
 from ..scene.segmentation_import import Corrections, accept_result, is_result
 
 
@@ -52,6 +53,17 @@ class Review:
                 accept_result(node)
         return looked
 
+    def look(self, counts: VoxelCounts) -> bool:
+        """See what was corrected, count what was drawn, one node at a time; whether there was something."""
+        if self.adopt_corrected(most=1):
+            return True
+        choices = self._choices()
+        for case in find_cases(self._scene, choices.labels, choices.channels):
+            if case.segmentation is not None and counts.known(case.segmentation) is None:
+                counts.count(case.segmentation)
+                return True
+        return False
+
     def left(self, identifiers: Iterable[str]) -> list[Any]:
         """Those of some results that are still in the scene and were not accepted."""
         nodes = [self._scene.GetNodeByID(identifier) for identifier in identifiers]
@@ -60,3 +72,10 @@ class Review:
     def removable(self, identifiers: Iterable[str]) -> list[Any]:
         """Those of some results that nobody has accepted or corrected."""
         return [node for node in self.left(identifiers) if not self._corrections.corrected(node)]
+
+    def remove(self, identifiers: Iterable[str], asked: Sequence[str]) -> None:
+        """Remove those of some results that were asked about and that nobody has accepted or corrected since."""
+        for node in self.removable(identifiers):
+            if node.GetID() in asked:
+                self._scene.RemoveNode(node)
+        self.adopt_corrected()

@@ -11,7 +11,7 @@ from ..jobs.folder import SEGMENT, TRAIN
 from ..jobs.label_findings import Finding
 from ..jobs.preview import STAGES
 from ..jobs.queue import CANCELED, FAILED, WAITING, QueuedScan
-from ..jobs.suggestions import SuggestState
+from ..jobs.suggest_state import SuggestState
 from ..models.scores import Score
 from ..scene.choices import NORMAL
 from ..scene.class_overview import ClassRow

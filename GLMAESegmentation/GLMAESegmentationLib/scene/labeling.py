@@ -10,6 +10,7 @@ import slicer
 from glmae.scans.classes import ClassTable
 
 from ..translation import tr as _
+from .scan_table import Scan
 from .scene_cases import PARTLY_ATTRIBUTE, is_partly_labeled
 from .segment_classes import segment_id_of
 from .segmentation_import import place_beside
@@ -26,13 +27,14 @@ def segmentation_to_draw(volume: Any, drawn: Any | None, classes: ClassTable) ->
     return node
 
 
-def state_part(segmentation: Any, scan: str) -> str:
+def state_part(scene: Any, scan: Scan) -> str:
     """Say that only the slices, or the box, that hold labels were looked at, or take it back; what follows from it."""
+    segmentation = scene.GetNodeByID(scan.segmentation_id)
     if is_partly_labeled(segmentation):
         segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
-        return _("What is not labeled in {scan} counts as background.").format(scan=scan)
+        return _("What is not labeled in {scan} counts as background.").format(scan=scan.name)
     segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
-    return _("Nothing is learned where {scan} is not labeled.").format(scan=scan)
+    return _("Nothing is learned where {scan} is not labeled.").format(scan=scan.name)
 
 
 def _new_segmentation(volume: Any) -> Any:

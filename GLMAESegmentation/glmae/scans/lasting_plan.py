@@ -1,8 +1,9 @@
 """How labeled scans are prepared, so that a further label seldom changes it.
 
 Whatever was computed of a prepared scan is lost when scans are prepared otherwise, and a plan from all labeled scans
-would be another with each label. So the first scan is planned for, then the first two, four, eight, ..., and those up
-to which a class was not seen before; each time the earlier plan stays where the new one is near enough.
+would be another with each label. So the first scan is planned for, then the first two, three and so on to eight, 16,
+32, ..., and those up to which a class was not seen before; each time the earlier plan stays where the new one is near
+enough.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .fingerprint import Measured, gather
 from .normalisation import Normalisation
 from .preparation import Preparation, plan_preparation
 
+# So many first scans are looked at one by one: a single unlike one among them counts for little in the median.
+EACH = 8
 # A voxel may be so much longer or shorter along each axis; augmentation scales by as much.
 SPACING = 1.25
 # In standard deviations: how much of the values may be clipped more, and how far off the mean may be; a factor.
@@ -58,7 +61,7 @@ def _counts(each: Sequence[Measured]) -> Iterator[int]:
     seen: set[int] = set()
     for count, one in enumerate(each, start=1):
         held = set(one.counts or ())
-        if count & (count - 1) == 0 or held - seen:  # a power of two
+        if count <= EACH or count & (count - 1) == 0 or held - seen:  # a power of two
             yield count
         seen |= held
 

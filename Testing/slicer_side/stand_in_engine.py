@@ -45,7 +45,6 @@ def train(behaviour: str, out: Path) -> int:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.touch()
     asked = out / "unfinished" / "preview.json"
-    say("fold", fold=1, folds=1, mean_dice=0.7)
     for step in range(10000):
         if asked.exists():
             preview(Path(json.loads(asked.read_text(encoding="utf-8"))["image"]), out / "unfinished", step)

@@ -221,8 +221,6 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
         {"event": "progress", "stage": "prepare", "done": 1, "total": 2, "loss": 9.0},
         {"event": "progress", "stage": "finetune", "done": 1, "total": 4, "seconds_left": None, "loss": 2.0},
         {"event": "progress", "stage": "finetune", "done": 2, "total": 4, "seconds_left": 8.0, "loss": float("nan")},
-        {"event": "fold", "fold": 1, "folds": 2, "mean_dice": 0.8},
-        {"event": "fold", "fold": 2, "folds": 2, "mean_dice": None},
         {"event": "score", "mean_dice": 0.7},
         {"event": "estimate", "memory_bytes": 1_000_000_000, "free_bytes": 9_000_000_000},
         {"event": "case", "case": "case-01", "state": "failed", "message": "unreadable"},
@@ -235,7 +233,6 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
     assert progress.memory == (1_000_000_000, 9_000_000_000)
     assert (progress.done, progress.total, progress.seconds_left, progress.fraction) == (2, 4, 8.0, 0.5)
     assert progress.loss == [(1.0, 2.0)]
-    assert progress.held_out == [(1.0, 0.8)]
     assert progress.finished is not None
 
 
@@ -249,18 +246,11 @@ def test_a_guess_about_what_was_labeled_is_said_in_words_of_the_panel() -> None:
     assert finding.part
 
 
-def test_the_curve_stays_the_models_while_folds_add_their_dots() -> None:
+def test_each_training_begins_a_curve() -> None:
     progress = JobProgress()
     for stage, done in (("pre-training", 7), ("finetune", 1), ("finetune", 2)):
         progress.apply({"event": "progress", "stage": stage, "done": done, "total": 2, "loss": float(done)})
-    for fold in (1, 2):
-        progress.apply(
-            {"event": "progress", "stage": "cross-validation", "fold": fold, "done": 1, "total": 2, "loss": 9.0}
-        )
-        progress.apply({"event": "fold", "fold": fold, "folds": 2, "steps": 2, "mean_dice": 0.5 + 0.1 * fold})
-    assert progress.loss == [(1.0, 1.0), (2.0, 2.0)], "without that of the pre-training and of the folds"
-    assert progress.held_out == [(1.0, 0.6), (2.0, 0.7)]
-    assert (progress.stage, progress.fold, progress.done) == ("cross-validation", 2, 1)
+    assert progress.loss == [(1.0, 1.0), (2.0, 2.0)]
 
 
 def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:

@@ -20,14 +20,12 @@ class JobProgress:
         stage: what the job is at, in the engine's word; "" before the first progress.
         done: units of the stage that are finished.
         total: units of the stage.
-        fold: of a cross-validation; 0 beside one.
         seconds_left: estimate; None while unknown.
         device: what it computes on; "" while unknown.
         device_reason: the device, and why, in a sentence; "" while unknown.
         memory: bytes that a training takes, and bytes that are free; None while unknown.
         warnings: what the user should know.
         loss: (step, loss) points of the training curve of the model itself.
-        held_out: (fold, mean Dice of its held-out cases) points.
         finished: the fields of the last event of a job that ended by itself.
         failed: the fields of the last event of a job that did not.
     """
@@ -35,14 +33,12 @@ class JobProgress:
     stage: str = ""
     done: int = 0
     total: int = 0
-    fold: int = 0
     seconds_left: float | None = None
     device: str = ""
     device_reason: str = ""
     memory: tuple[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
     loss: list[tuple[float, float]] = field(default_factory=list)
-    held_out: list[tuple[float, float]] = field(default_factory=list)
     finished: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
 
@@ -64,8 +60,6 @@ class JobProgress:
             self._remark(kind, event)
         elif kind == "progress":
             self._progress(event)
-        elif kind == "fold":
-            self._fold_scored(event)
         elif kind == "estimate":
             need, free = number(event.get("memory_bytes")), number(event.get("free_bytes"))
             if need is not None and free is not None:
@@ -82,21 +76,15 @@ class JobProgress:
         elif self.device and not self.device_reason:  # what every job says first, once it has begun
             self.device_reason = message
 
-    def _fold_scored(self, event: Mapping[str, Any]) -> None:
-        fold, dice = number(event.get("fold")), number(event.get("mean_dice"))
-        if fold is not None and dice is not None:
-            _add(self.held_out, fold, dice)
-
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage = str(event.get("stage") or "")
-        fold = int(number(event.get("fold")) or 0)
-        if stage != self.stage and not fold:
+        if stage != self.stage:
             self.loss.clear()  # the curve of another training begins
-        self.stage, self.fold = stage, fold
+        self.stage = stage
         self.done, self.total = int(number(event.get("done")) or 0), int(number(event.get("total")) or 0)
         self.seconds_left = number(event.get("seconds_left"))
         loss = number(event.get("loss"))
-        if loss is not None and not fold:  # the models without some of the scans only give a dot each
+        if loss is not None:
             _add(self.loss, float(self.done), loss)
 
 

@@ -18,8 +18,8 @@ from .case_folder import CaseFolder, ExportedCase
 from .case_writing import boxes_of
 from .folder import JobFolder
 
-# In these stages the engine answers between two steps.
-STAGES = ("finetune", "cross-validation")
+# In this stage the engine answers between two steps.
+STAGE = "finetune"
 
 
 class TrainingPreview:

@@ -34,7 +34,6 @@ def stage_name(stage: str) -> str:
         "": _("Starting"),
         "measure": _("Reading the scans"),
         "prepare": _("Preparing the scans"),
-        "cross-validation": _("Checking on held-out scans"),
         "finetune": _("Training"),
         "segment": _("Segmenting"),
         "check": _("Checking the labels"),

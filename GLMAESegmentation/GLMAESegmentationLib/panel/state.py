@@ -9,7 +9,7 @@ from ..engine.failures import Failure
 from ..engine.progress import JobProgress
 from ..jobs.folder import SEGMENT, TRAIN
 from ..jobs.label_findings import Finding
-from ..jobs.preview import STAGES
+from ..jobs.preview import STAGE
 from ..jobs.queue import CANCELED, FAILED, WAITING, QueuedScan
 from ..jobs.suggest_state import SuggestState
 from ..models.scores import Score
@@ -117,13 +117,8 @@ class PanelState:
 
     @property
     def loss(self) -> tuple[tuple[float, float], ...]:
-        """The training curve, and `held_out` its dots."""
+        """The training curve."""
         return tuple(self.progress.loss) if self.progress is not None else ()
-
-    @property
-    def held_out(self) -> tuple[tuple[float, float], ...]:
-        """See `JobProgress`."""
-        return tuple(self.progress.held_out) if self.progress is not None else ()
 
     @property
     def fraction(self) -> float | None:
@@ -209,4 +204,4 @@ class PanelState:
     def _can_preview(self) -> bool:
         """Whether steps are being taken, and no preview is under way."""
         under_way = self.preparing is None and not (self.stopping or self.finishing or self.preview_asked)
-        return under_way and bool(self.scans) and self.progress is not None and self.progress.stage in STAGES
+        return under_way and bool(self.scans) and self.progress is not None and self.progress.stage == STAGE

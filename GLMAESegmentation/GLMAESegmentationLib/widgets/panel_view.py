@@ -20,7 +20,7 @@ from .questions import ask_export, ask_import, ask_name
 from .scan_rows import ScanRows
 from .set_up_view import SetUpView
 from .surroundings import Surroundings
-from .training_curve import draw_curves
+from .training_curve import draw_curve
 
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
 _BUTTONS = {
@@ -183,10 +183,9 @@ class PanelView:
             )
         if state.preview_of and (before is None or before.preview_of != state.preview_of):
             self._application.show_scan(state.preview_scan, state.preview_of)
-        curves = len(state.loss) > 1 or bool(state.held_out)
-        ui.curveLabel.visible = curves
-        if curves and (before is None or before.loss != state.loss or before.held_out != state.held_out):
-            draw_curves(ui.curveLabel, state.loss, state.held_out)
+        ui.curveLabel.visible = len(state.loss) > 1
+        if len(state.loss) > 1 and (before is None or before.loss != state.loss):
+            draw_curve(ui.curveLabel, state.loss)
         lines = [f"{score.name}: {score.text}" for score in state.scores]
         ui.scoresLabel.visible = bool(lines or state.advice) and not training
         first = _("Accuracy on held-out scans (Dice, 1 = perfect): {score}").format(score=lines[0]) if lines else ""

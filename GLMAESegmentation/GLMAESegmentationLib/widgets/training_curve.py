@@ -1,4 +1,4 @@
-"""The training curves as a picture, in the colors of the application's style."""
+"""The training curve as a picture, in the colors of the application's style."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import qt
 from ..translation import tr as _
 
 Curve = Sequence[tuple[float, float]]
-_MARGIN, _DOT = 4, 3
+_MARGIN = 4
 
 
-def draw_curves(label: Any, loss: Curve, held_out: Curve) -> None:
-    """Draw into a QLabel the loss, a line over its own range, and the Dice of each part held out, dots from 0 to 1."""
-    top = label.fontMetrics().height() + _MARGIN  # the words stand above the curves
+def draw_curve(label: Any, loss: Curve) -> None:
+    """Draw the loss into a QLabel, a line over its own range."""
+    top = label.fontMetrics().height() + _MARGIN  # the words stand above the curve
     width, height = max(120, label.width - 2), 5 * top
     pixmap = qt.QPixmap(width, height)
     palette = label.palette
@@ -28,14 +28,6 @@ def draw_curves(label: Any, loss: Curve, held_out: Curve) -> None:
         for (x0, y0), (x1, y1) in itertools.pairwise(_line(loss, width, height - top)):
             painter.drawLine(x0, top + y0, x1, top + y1)
         painter.drawText(_MARGIN, top - _MARGIN, _("loss {value:.2f}").format(value=loss[-1][1]))
-    if held_out:
-        painter.setPen(palette.color(qt.QPalette.Link))
-        painter.setBrush(palette.color(qt.QPalette.Link))
-        for x, y in _dots([dice for _fold, dice in held_out], width, height - top):
-            painter.drawEllipse(x - _DOT, top + y - _DOT, 2 * _DOT, 2 * _DOT)
-        mean = sum(dice for _fold, dice in held_out) / len(held_out)
-        words = _("held-out Dice {value:.2f}").format(value=mean)
-        painter.drawText(width - _MARGIN - painter.fontMetrics().horizontalAdvance(words), top - _MARGIN, words)
     painter.end()
     label.setPixmap(pixmap)
 
@@ -50,16 +42,4 @@ def _line(curve: Curve, width: int, height: int) -> list[tuple[int, int]]:
             round(height - _MARGIN - (height - 2 * _MARGIN) * (value - low) / span),
         )
         for step, value in curve
-    ]
-
-
-def _dots(values: Sequence[float], width: int, height: int) -> list[tuple[int, int]]:
-    """Side by side."""
-    side = _MARGIN + _DOT
-    return [
-        (
-            round(width * (number + 0.5) / len(values)),
-            round(height - side - (height - 2 * side) * min(1.0, max(0.0, value))),
-        )
-        for number, value in enumerate(values)
     ]

@@ -21,11 +21,12 @@ from glmae.errors import GLMAEError
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import ClassTable
-from glmae.scans.fingerprint import measure
+from glmae.scans.fingerprint import gather, measure_each
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
-from glmae.scans.preparation import Preparation, plan_preparation, prepare_image
+from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.preparation import Preparation, prepare_image
 from glmae.scans.restoring import restore_classes, scan_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
@@ -131,8 +132,10 @@ def run_network(
     config = dataclasses.replace(config, **task.settings)
     data = task.data
     cases, table = find_cases(data.images, data.labels, task.labelled)
-    fingerprint = measure(cases, table)
-    preparation = plan_preparation(fingerprint, SCAN_VOXELS[device.type])
+    measured = measure_each(cases, table)
+    fingerprint = gather(measured, table)
+    plan = lasting_plan(in_order(measured, task.labelled), table, SCAN_VOXELS[device.type])
+    preparation = plan.preparation
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]
     voxels = config.voxels or CROP_VOXELS[device.type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ class MapStore:
             return self._held[name]
         maps = _read(self._file(name))
         if maps is not None:
-            self._file(name).touch()
+            with suppress(OSError):  # only the order of removal depends on it
+                self._file(name).touch()
             self._hold(name, maps)
         return maps
 
@@ -84,7 +86,8 @@ class MapStore:
                 if self._most_files is None:
                     raise
             if self._most_files is not None:
-                self._remove_files(self._most_files)
+                with suppress(OSError):  # another process may remove files, too
+                    self._remove_files(self._most_files)
 
     def _remove_files(self, most: int) -> None:
         files = sorted(self._folder.glob(f"*{ENDING}"), key=lambda file: file.stat().st_mtime_ns, reverse=True)

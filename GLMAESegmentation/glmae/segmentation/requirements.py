@@ -11,7 +11,7 @@ from ..job import begin
 from ..scans.finding import Finding
 from ..scans.fingerprint import gather
 from ..scans.label_check import inspect_folders
-from ..scans.preparation import plan_preparation
+from ..scans.lasting_plan import in_order, lasting_plan
 from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .memory_ladder import MemoryLadder
 from .network import SegmentationNetwork
@@ -53,7 +53,8 @@ def check(
         finding.report(events)
     if not found.errors:
         fingerprint = gather(found.measured, found.classes)
-        spacing = plan_preparation(fingerprint, SCAN_VOXELS[job.device.type]).spacing
+        plan = lasting_plan(in_order(found.measured, cases), found.classes, SCAN_VOXELS[job.device.type])
+        spacing = plan.preparation.spacing
         shapes = [
             tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))
             for size, voxel in zip(fingerprint.sizes, fingerprint.spacings, strict=True)

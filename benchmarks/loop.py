@@ -149,6 +149,7 @@ def _proposer(data: DataSet, names: Sequence[str], row: dict[str, Any], folder: 
     )
     try:
         yield partial(_live, process, folder)
+        process.communicate()  # at the end of its input it removes what it kept
     finally:
         process.kill()
         process.wait()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
+import pytest
 from cmake_text import MODULE, REPOSITORY
 
 from glmae.set_up_check import PACKAGES
 from GLMAESegmentationLib.setup.packages import release, requirements
+
+SOURCE = REPOSITORY / "development" / "lock.py"
+specification = importlib.util.spec_from_file_location("development_lock", SOURCE)
+assert specification is not None
+lock = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(lock)
 
 ENTRY = re.compile(
     r"(?m)^([A-Za-z0-9_.-]+)==(\S+)( ; [^\\\n]+)?( \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+|\n)"
@@ -70,11 +78,44 @@ def test_the_locks_versions_are_those_that_everything_is_tested_with() -> None:
 
 
 def test_every_file_has_its_hash_but_for_the_builds_of_pytorch() -> None:
-    without = [(name, marker) for name, _version, marker, hashes in locked("engine_lock.txt") if not hashes]
-    assert without == [("torch", "sys_platform != 'darwin'")]
-    torch = [version for name, version, _marker, _hashes in locked("engine_lock.txt") if name == "torch"]
-    assert len(torch) == 2
-    assert len(set(torch)) == 1
+    without = [(name, version) for name, version, _marker, hashes in locked("engine_lock.txt") if not hashes]
+    assert [name for name, _version in without] == ["torch"]
+    (torch,) = locked("torch_lock.txt")
+    assert torch[:2] == without[0]
+    assert torch[3] == 2 * len(lock.PYTHONS)  # Windows, and Macs with an Apple processor
     (uv,) = locked("uv_lock.txt")
     assert uv[0] == "uv"
-    assert uv[3] > 10  # one for each kind of computer
+    assert uv[3] >= len(lock.PLATFORMS)
+
+
+@pytest.mark.parametrize(
+    ("wheel", "fitting"),
+    [
+        ("a-1-py3-none-any.whl", 20),
+        ("a-1-py2.py3-none-any.whl", 20),
+        ("a-1-cp312-cp312-win_amd64.whl", 1),
+        ("a-1-cp312-cp312-macosx_10_13_universal2.whl", 2),
+        ("a-1-cp312-cp312-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", 1),
+        ("a-1-cp311-abi3-manylinux_2_28_aarch64.whl", 3),
+        ("uv-1-py3-none-macosx_10_12_x86_64.whl", 4),
+        *(
+            (f"a-1-{tags}.whl", 0)
+            for tags in ("cp313-cp313t-win_amd64", "cp39-cp39-win_amd64", "pp310-pypy310_pp73-any")
+        ),
+        *((f"a-1-cp312-cp312-{system}.whl", 0) for system in ("musllinux_1_2_x86_64", "win32", "manylinux_2_28_s390x")),
+    ],
+)
+def test_wheels_of_the_systems_and_pythons_that_the_engine_runs_on(wheel: str, fitting: int) -> None:
+    assert sum(lock.fits(wheel, *system, python) for system in lock.PLATFORMS for python in lock.PYTHONS) == fitting
+
+
+def test_a_package_that_one_system_lacks_is_not_locked() -> None:
+    names = ("a-1-cp312-cp312-win_amd64.whl", "a-1-py3-none-macosx_11_0_arm64.whl")
+    wheels = [{"url": f"x/{name}", "hashes": {"sha256": str(number)}} for number, name in enumerate(names)]
+    package = {"name": "a", "version": "1", "marker": "python_full_version >= '3.12'", "wheels": wheels}
+    with pytest.raises(SystemExit, match=r"no wheel of a for win32, AMD64, Python 3\.13"):
+        lock.entry(package, lock.TORCH_OF_THE_INDEX)
+    package["marker"] += " and python_full_version < '3.13'"
+    assert lock.entry(package, lock.TORCH_OF_THE_INDEX).count("--hash") == 2
+    wheels.append({"url": "x/a-1-cp312-cp312-win32.whl", "hashes": {"sha256": "no"}})
+    assert "no" not in lock.entry(package, lock.TORCH_OF_THE_INDEX)

@@ -11,7 +11,7 @@ from GLMAESegmentationLib.setup import uv
 from GLMAESegmentationLib.setup.computer import Computer, this_computer
 from GLMAESegmentationLib.setup.download import Download
 from GLMAESegmentationLib.setup.ending import ending_of
-from GLMAESegmentationLib.setup.environment import LOCK, UV_LOCK, EngineEnvironment
+from GLMAESegmentationLib.setup.environment import LOCK, TORCH_LOCK, UV_LOCK, EngineEnvironment
 from GLMAESegmentationLib.setup.failure_name import name_of_failure
 
 WINDOWS, WINDOWS_NVIDIA = Computer("windows", "x86_64"), Computer("windows", "x86_64", nvidia=True)
@@ -48,13 +48,14 @@ def test_python_by_its_whole_name(computer: Computer, name: str) -> None:
 @pytest.mark.parametrize(
     ("computer", "torch"),
     [
-        # The driver tells uv which CUDA; without one the small build for CPUs is taken.
-        (WINDOWS, ["--torch-backend", "auto"]),
+        # The package index has the small build for CPUs, with a hash.
+        (WINDOWS, ["--requirement", str(TORCH_LOCK)]),
+        # The driver tells uv which CUDA; without one, on Linux, the small build for CPUs is taken.
         (WINDOWS_NVIDIA, ["--torch-backend", "auto"]),
         (LINUX, ["--torch-backend", "auto"]),
         (LINUX_NVIDIA, ["--torch-backend", "auto"]),
-        # One build, with Apple's GPU, on the usual index, with a hash.
-        (APPLE, []),
+        # One build, with Apple's GPU, on the package index, with a hash.
+        (APPLE, ["--requirement", str(TORCH_LOCK)]),
     ],
 )
 def test_packages_by_the_lock(computer: Computer, torch: list[str]) -> None:
@@ -71,6 +72,12 @@ def test_an_index_of_ones_own_has_pytorch_too() -> None:
     assert "--torch-backend" not in words
     variables = uv.variables(of(LINUX), uv.Source(index="https://packages.example.org"), {}, {})
     assert variables["UV_DEFAULT_INDEX"] == "https://packages.example.org"
+
+
+def test_a_build_of_pytorch_that_was_chosen_is_taken() -> None:
+    for computer in (WINDOWS, LINUX_NVIDIA):
+        words = uv.install_packages(of(computer), computer, uv.Source(), torch_backend="cu128")
+        assert words[-2:] == ["--torch-backend", "cu128"]
 
 
 def test_a_folder_of_wheels_needs_no_network() -> None:

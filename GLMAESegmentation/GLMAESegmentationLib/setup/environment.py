@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from .packages import RESOURCES, installed_packages, lacking
 
-# Written by development/lock.py: exact versions and hashes of what is installed, and of uv, which installs it.
+# Written by development/lock.py: exact versions and hashes of what is installed, of uv, which installs it, and of
+# PyTorch as the package index has it.
 LOCK = RESOURCES / "engine_lock.txt"
 UV_LOCK = RESOURCES / "uv_lock.txt"
+TORCH_LOCK = RESOURCES / "torch_lock.txt"
 
 # absent: nothing installed. unfinished: an installation was interrupted, or a check found it damaged.
 # damaged: files are gone. outdated: it works, but the lock names other versions. ready: as the lock says.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .computer import Computer
-from .environment import UV_LOCK, EngineEnvironment
+from .environment import TORCH_LOCK, UV_LOCK, EngineEnvironment
 
 PYTHON = "3.12"
 # In a folder of wheels, the archives of Python are in a folder of this name.
@@ -85,20 +85,25 @@ def install_packages(
         environment: where.
         computer: for which.
         source: where packages come from.
-        torch_backend: which build of PyTorch; "auto" as the driver allows, "" the one of the package index.
+        torch_backend: which build of PyTorch; "auto" as computer and driver allow, "" the one of the package index.
         reinstall: packages of which files are gone.
     """
     words = [str(environment.uv), "pip", "install", "--python", str(environment.python)]
     words += ["--only-binary", ":all:", "--requirement", str(environment.lock)]
     for name in reinstall:
         words += ["--reinstall-package", name]
+    # Of PyTorch's builds the package index has the one for Macs, with Apple's GPU, and on Windows that for CPUs: their
+    # hashes are known. Intel's GPUs, for which uv would find one, too, the engine does not use.
+    checked = computer.system == "macos"
     if source.wheels is not None:
-        return [*words, "--no-index", "--find-links", str(source.wheels)]
-    if computer.system == "macos" or source.index or not torch_backend:
-        # macOS: the one build there is, with Apple's GPU, is on the usual index. And where packages come from an index
-        # of one's own, PyTorch's servers are rarely within reach: that index has its builds.
-        return words
-    return [*words, "--torch-backend", torch_backend]
+        words += ["--no-index", "--find-links", str(source.wheels)]
+    elif computer.system == "windows" and not computer.nvidia and not source.index and torch_backend == "auto":
+        checked = True
+    elif not checked and not source.index and torch_backend:
+        # Not where packages come from an index of one's own: PyTorch's servers are rarely within reach there, and that
+        # index has its builds.
+        words += ["--torch-backend", torch_backend]
+    return [*words, "--requirement", str(TORCH_LOCK)] if checked else words
 
 
 def forget_downloads(environment: EngineEnvironment, names: Sequence[str]) -> list[str]:

@@ -58,10 +58,7 @@ def ending_of(event: Mapping[str, Any] | None) -> Failure:
         ),
         "no PyTorch": (
             _("There is no PyTorch that is new enough for this computer."),
-            _(
-                "The last one for Macs with an Intel processor is 2.2; use a Mac with an Apple processor, or another "
-                "computer."
-            ),
+            _("On a Mac it needs an Apple processor and macOS 14 or later: update macOS, or use another computer."),
         ),
         "in use": (
             _("Files of the engine's environment are in use or protected: {detail}").format(detail=detail),

@@ -30,7 +30,7 @@ def test_it_holds_what_the_lock_names(engine: EngineEnvironment) -> None:
     for name, version in installed.items():
         if name != "torch" and not name.startswith(("nvidia", "cuda", "triton")):
             assert f"\n{name}=={version} " in lock
-    assert f"torch=={installed['torch']} " in lock
+    assert f"\ntorch=={installed['torch']}\n" in lock
     record = engine.record()
     assert record is not None
     assert record["bytes"] == pytest.approx(size_of(engine.root), rel=0.01)

@@ -123,6 +123,8 @@ def test_nine_orientations_in_two_formats_are_one_scan(placed, save):
             wrong = np.count_nonzero(array(sitk.DICOMOrient(back, "RAS")) != array(sitk.DICOMOrient(label, "RAS")))
             assert wrong == 0, (code, ending)
     assert len(seen) == 1
+    straight = array(sitk.DICOMOrient(scan, "RAS")).transpose()  # I, J, K
+    assert np.corrcoef(straight.ravel(), prepared[0].ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("own", [0.5, 0.7, 1.0, 2.0, 3.0, 5.0])

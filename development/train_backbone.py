@@ -4,8 +4,8 @@
                                          [--setting NAME=VALUE ...] [--device D] [--seed S] [--resume]
 
 DIR holds `hippocampus_mr` and `sarcoma_mr` in the layout of the benchmarks; only images of their pools are read, never
-a test scan and never a label. FOLDER gets model.json, history.json, losses.png and weights.safetensors in half
-precision.
+a test scan and never a label. FOLDER gets model.json, history.json, losses.png and weights.safetensors, the decoder left
+out and in half precision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "GLMAESegmentation"), str(ROOT / "benchmarks"), str(R
 
 from data_set import read_data_set  # noqa: E402
 
-from glmae.backbone.weights import WEIGHTS, read_weights, write_weights  # noqa: E402
+from glmae.backbone.weights import DECODER_NAMES, WEIGHTS, read_weights, write_weights  # noqa: E402
 from glmae.pretraining.configuration import pretrain_config  # noqa: E402
 from glmae.pretraining.pretrain import pretrain  # noqa: E402
 from glmae.scans.cases import find_images  # noqa: E402
@@ -127,7 +127,8 @@ def main() -> int:
     )
     (folder / "reconstructions.png").unlink(missing_ok=True)  # slices of scans that are not ours to show
     weights = read_weights(folder / WEIGHTS)
-    write_weights(folder / WEIGHTS, {name: tensor.half() for name, tensor in weights.items()})
+    kept = {name: tensor.half() for name, tensor in weights.items() if not name.startswith(DECODER_NAMES)}
+    write_weights(folder / WEIGHTS, kept)
     return 0
 
 

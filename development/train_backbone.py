@@ -4,8 +4,8 @@
                                          [--setting NAME=VALUE ...] [--device D] [--seed S] [--resume]
 
 DIR holds `hippocampus_mr` and `sarcoma_mr` in the layout of the benchmarks; only images of their pools are read, never
-a test scan and never a label. FOLDER gets model.json, history.json, losses.png and weights.safetensors, the decoder left
-out and in half precision.
+a test scan and never a label. FOLDER gets model.json, history.json, losses.png and weights.safetensors, in half
+precision and without the decoder.
 """
 
 from __future__ import annotations

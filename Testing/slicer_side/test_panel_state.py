@@ -37,6 +37,7 @@ def unlabeled(name: str, **changes: Any) -> Scan:
 
 
 TWO = (labeled("a"), labeled("b"))
+ONE = {action.SUGGEST, action.START_TRAINING, action.IMPORT}  # what one labeled scan is enough for
 READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver")
 
 
@@ -45,17 +46,17 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
     [
         (PanelState(), "load", {action.IMPORT}),
         (PanelState(scans=(unlabeled("a"),), selected="a"), "label", {action.LABEL, action.IMPORT}),
-        (PanelState(scans=(labeled("a"),)), "load more", {action.IMPORT}),
-        (PanelState(scans=(labeled("a"), unlabeled("b"))), "suggest", {action.SUGGEST, action.IMPORT}),
+        (PanelState(scans=(labeled("a"),)), "load more", {action.START_TRAINING, action.IMPORT}),
+        (PanelState(scans=(labeled("a"), unlabeled("b"))), "suggest", ONE),
         (
             PanelState(scans=(labeled("a"), unlabeled("b")), suggest=SuggestState(on=True, stage="fit")),
             "suggesting",
-            {action.SUGGEST, action.IMPORT},
+            ONE,
         ),
         (
             PanelState(scans=(labeled("a"), unlabeled("b", result_id="r", proposal=True))),
             "review",
-            {action.SUGGEST, action.IMPORT},
+            ONE,
         ),
         (PanelState(scans=TWO), "train", {action.START_TRAINING, action.IMPORT}),
         (
@@ -98,8 +99,9 @@ def test_the_way_through(state: PanelState, step: str, enabled: set[str]) -> Non
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "there are none yet" in PanelState().train_sentence
-    assert "there is one" in PanelState(scans=(labeled("a"),)).train_sentence
+    assert "needs a labeled scan" in PanelState().train_sentence
+    assert action.START_TRAINING not in PanelState().enabled
+    assert PanelState(scans=(labeled("a"),)).train_sentence.startswith("1 scan, 20 minutes")
     assert "Train one above, or import one" in PanelState().segment_sentence
     assert "Choose a model" in dataclasses.replace(READY, model="").segment_sentence
     nothing = PanelState(scans=TWO, models=("liver",), model="liver")

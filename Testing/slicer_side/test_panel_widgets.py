@@ -37,8 +37,10 @@ def test_a_role_is_chosen_in_the_table(window: ModuleWindow) -> None:
     assert selector.currentText == "Training"
     selector.currentIndex = 2
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "train", "segment"]
+    assert window.ui.trainLabel.text.startswith("1 scan, ")
+    window.ui.scanTable.cellWidget(1, 3).currentIndex = 2
     assert not window.ui.trainButton.enabled
-    assert "there is one" in window.ui.trainLabel.text
+    assert "needs a labeled scan" in window.ui.trainLabel.text
 
 
 def test_label_this_one_opens_the_editor_with_the_structures(window: ModuleWindow) -> None:
@@ -65,7 +67,7 @@ def test_deleted_and_renamed_nodes(window: ModuleWindow) -> None:
     volumes[1].GetScene().RemoveNode(volumes[1])
     window.settle()
     assert window.texts("scanTable", 0) == ["Doe^Jane ü"]
-    assert not window.ui.trainButton.enabled
+    assert window.ui.trainLabel.text.startswith("1 scan, ")
 
 
 def test_a_region_is_chosen_and_remembered_in_the_scene(window: ModuleWindow) -> None:

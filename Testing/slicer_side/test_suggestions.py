@@ -87,7 +87,7 @@ def test_one_label_is_enough_and_every_other_scan_gets_a_proposal(panel: Panel, 
     assert panel.state.scans[2].result_id == proposal(2).GetID()
     assert not proposal(2).GetDisplayVisibility()
     assert not panel.busy
-    assert action.START_TRAINING not in panel.state.enabled  # which needs two labels
+    assert action.START_TRAINING in panel.state.enabled  # which one label is enough for
 
 
 def test_accepting_learns_from_both_and_renews_the_others_first_the_one_that_is_shown(

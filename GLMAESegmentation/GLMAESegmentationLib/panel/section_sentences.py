@@ -8,7 +8,7 @@ from ..scene.choices import BUDGET_MINUTES
 from ..scene.choices import SEGMENT as SEGMENT_ROLE
 from ..scene.choices import TRAIN as TRAIN_ROLE
 from ..scene.class_overview import partial_sentence
-from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_propose, scans_to_segment, training_scans
+from ..scene.scan_choice import review_order, scans_to_propose, scans_to_segment, training_scans
 from ..translation import tr as _
 from . import actions as action
 from .sentences import duration, listed, progress_sentence, stage_name
@@ -48,7 +48,7 @@ def step(now: PanelState) -> str:
         return "suggest"
     if now.model:
         return "done"
-    return "train" if len(training) >= FEWEST_SCANS else "load more"
+    return "train" if len(training) > 1 else "load more"  # one alone has nothing to be used for
 
 
 def next_step(now: PanelState) -> str:
@@ -153,14 +153,13 @@ def train_sentence(now: PanelState) -> str:
     if not now.can_compute:
         return ""  # the frame at the top says why
     training = training_scans(now.scans)
-    if len(training) < FEWEST_SCANS:
-        if training:
-            return _("Training needs two labeled scans; there is one.")
-        return _("Training needs two labeled scans; there are none yet.")
+    if not training:
+        return _("Training needs a labeled scan.")
     length = duration(60 * BUDGET_MINUTES[now.budget], exact=True)
     if now.steps:
         length = _("{steps} steps").format(steps=now.steps)
-    parts = [_("{n} scans, {length}").format(n=len(training), length=length)]
+    text = _("1 scan, {length}") if len(training) == 1 else _("{n} scans, {length}")
+    parts = [text.format(n=len(training), length=length)]
     if now.region:
         parts.append(_("inside {region}").format(region=now.region))
     return " ".join((", ".join(parts) + ".", *([now.problem] if now.problem else [])))

@@ -15,7 +15,7 @@ from ..jobs.suggest_state import SuggestState
 from ..models.scores import Score
 from ..scene.choices import NORMAL
 from ..scene.class_overview import ClassRow
-from ..scene.scan_choice import FEWEST_SCANS, review_order, scans_to_propose, scans_to_segment, training_scans
+from ..scene.scan_choice import review_order, scans_to_propose, scans_to_segment, training_scans
 from ..scene.scan_table import Scan
 from ..setup.set_up import EngineStatus
 from . import actions as action
@@ -166,7 +166,7 @@ class PanelState:
             action.CHOOSE_ENGINE: idle and free,
             action.CHECK_SET_UP: idle and not self.checking and free,
             action.COPY_REPORT: bool(self.set_up),
-            action.START_TRAINING: idle and self.can_compute and len(training) >= FEWEST_SCANS,
+            action.START_TRAINING: idle and self.can_compute and bool(training),
             action.PREVIEW: self.running == TRAIN and self._can_preview,
             action.PAUSE: self.running == TRAIN and not self.stopping,
             action.STOP: self.running == TRAIN and not self.stopping and not self.finishing,

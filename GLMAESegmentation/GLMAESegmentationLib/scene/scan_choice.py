@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from .choices import SEGMENT, TRAIN
 from .scan_table import SEGMENTED, Scan
 
-FEWEST_SCANS = 2
-
 
 def training_scans(scans: Sequence[Scan]) -> list[Scan]:
     """The scans that training would use."""

@@ -34,8 +34,8 @@ def judged(all_cases, known):
     cases, table = all_cases
 
     def judge(change=lambda image, numbers: (image, numbers), fingerprint=known, uncertainty=None, left_out=None):
-        image = read_channels(cases[5].images)[0]
-        label = read_label(cases[5], image, table)
+        image = read_channels(cases[7].images)[0]
+        label = read_label(cases[7], image, table)
         other_image, numbers = change(image, sitk.GetArrayFromImage(label))
         changed = sitk.GetImageFromArray(numbers)
         changed.CopyInformation(other_image)

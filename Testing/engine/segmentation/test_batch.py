@@ -113,7 +113,7 @@ def test_pictures_to_leaf_through(segmented, scans, tmp_path):
     assert first.shape[0] > 2 * second.shape[0], "ten, and two"
     for entry in CLASSES.with_colors():
         color = 255 * np.array(entry.color)
-        assert (np.abs(first - color).max(axis=2) < 40).sum() > 200, "outlines in the colours of the classes"
+        assert (np.abs(first - color).max(axis=2) < 40).sum() > 200, "outlines in the colors of the classes"
 
 
 def test_a_picture_is_seen_as_in_slicer(tmp_path):
@@ -354,9 +354,9 @@ def test_no_permission_to_read(scans):
 def test_bad_scans_among_good_ones(segmented, scans, tmp_path):
     """Each has a state with a sentence of its own, and the good ones, before, between and after them, are done."""
     good = sitk.ReadImage(str(scans / f"{NAMES[0]}.nii.gz"))
-    grey = sitk.Cast(sitk.RescaleIntensity(good, 0, 255), sitk.sitkUInt8)
+    gray = sitk.Cast(sitk.RescaleIntensity(good, 0, 255), sitk.sitkUInt8)
     sitk.WriteImage(sitk.JoinSeries([good, good]), str(scans / "b four dimensions.nii.gz"))
-    sitk.WriteImage(sitk.Compose(grey, grey, grey), str(scans / "c colour.nrrd"))
+    sitk.WriteImage(sitk.Compose(gray, gray, gray), str(scans / "c tinted.nrrd"))
     sitk.WriteImage(good[:, :, 10:12], str(scans / "d two voxels thin.nii.gz"))
     sitk.WriteImage(good[:, :, 10:11], str(scans / "e one voxel thin.nii.gz"))
     (scans / "f damaged.nii.gz").write_bytes((scans / f"{NAMES[0]}.nii.gz").read_bytes()[:4000])
@@ -364,7 +364,7 @@ def test_bad_scans_among_good_ones(segmented, scans, tmp_path):
     (scans / "h two channels").mkdir()
     for number in (1, 2):
         shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / "h two channels" / f"{number}.nii.gz")
-    ct = sitk.Cast(grey, sitk.sitkInt16)
+    ct = sitk.Cast(gray, sitk.sitkInt16)
     write_series(scans / "i gap", ct, number=4)
     (scans / "i gap" / "IM40015").unlink()
     for number in (5, 6):
@@ -375,7 +375,7 @@ def test_bad_scans_among_good_ones(segmented, scans, tmp_path):
     failed = {name: state["message"] for name, state in states.items() if state["state"] == "failed"}
     wanted = {
         "b four dimensions": "4 dimensions",
-        "c colour": "colour",
+        "c tinted": "color",
         "e one voxel thin": "flat",
         "f damaged": "incomplete",
         "g no scan": "damaged",

@@ -86,7 +86,7 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="glmae", description="Segment 3D scans from a few labelled ones.")
+    parser = _Parser(prog="glmae", description="Segment 3D scans from a few labeled ones.")
     parser.add_argument("--version", action="version", version=f"glmae {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(pretrain, _positive_int, "train for N steps; the same seed gives the same weights")
     _setting_option(pretrain, "PretrainConfig")
 
-    finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labelled scans")
+    finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labeled scans")
     _case_options(finetune)
     start = finetune.add_mutually_exclusive_group()
     start.add_argument(
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument(
         "--finish",
         action="store_true",
-        help="end an interrupted run now: write the model of what it has learnt so far, instead of going on",
+        help="end an interrupted run now: write the model of what it has learned so far, instead of going on",
     )
     _setting_option(finetune, "FinetuneConfig")
 

@@ -36,7 +36,7 @@ class PretrainConfig:
         global_views: p, complete for the teacher and masked for the student. DINO's 2.
         local_views: q, masked. DINO's 8; each costs an eighth of a global one or less, so the small presets keep them.
         mask_ratio: share of the patches that is masked, in global and local views alike.
-        normalise_patches: whether the reconstruction target is normalised patch by patch, as in MAE (our choice).
+        normalise_patches: whether the reconstruction target is normalized patch by patch, as in MAE (our choice).
         neighbourhood: side of the region that all views of a volume come from, in sides of a global view (our choice).
         global_scale: range of the prepared voxels that one voxel of a global view spans (our choice): views stay near
             the resolution at which the backbone is used later.

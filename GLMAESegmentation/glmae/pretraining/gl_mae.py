@@ -92,7 +92,7 @@ class GLMAE(nn.Module):
         further: Sequence[Tensor] = (),
         teacher_views: Tensor | None = None,
     ) -> Losses:
-        """One step's losses. In training mode the centre moves on.
+        """One step's losses. In training mode the center moves on.
 
         Args:
             global_views: [B, p, C, G, G, G]; may be None where no term needs them.
@@ -131,7 +131,7 @@ class GLMAE(nn.Module):
             if locals_.similarities is not None:
                 global_local = consistency_loss(locals_.similarities, anchor, config.student_temperature)
 
-            # The centre keeps the teacher from choosing one prototype for everything.
+            # The center keeps the teacher from choosing one prototype for everything.
             if self.training:
                 with torch.no_grad():
                     self.centre.copy_(updated_centre(self.centre, similarities, config.centre_momentum))
@@ -183,7 +183,7 @@ class GLMAE(nn.Module):
             generators: one CPU generator for each volume.
 
         Returns:
-            Both [B, C, I, J, K]. With normalised targets, mean and deviation of a patch are taken from the original.
+            Both [B, C, I, J, K]. With normalized targets, mean and deviation of a patch are taken from the original.
         """
         patch_size = self.config.backbone.patch_size
         grid = token_grid(view, self.config.backbone.channels, patch_size)
@@ -373,7 +373,7 @@ def normalise_patches(patches: Tensor) -> Tensor:
 
 
 def teacher_distribution(similarities: Tensor, centre: Tensor, temperature: float) -> Tensor:
-    """The teacher's centred and sharpened choice of prototypes.
+    """The teacher's centered and sharpened choice of prototypes.
 
     Args:
         similarities: [..., K], from the teacher's projector.

@@ -1,4 +1,4 @@
-"""Global and local views: cut out of one neighbourhood of a scan, resized in batches on the device.
+"""Global and local views: cut out of one neighborhood of a scan, resized in batches on the device.
 
 Everything random in a step is a function of (seed, step, volume), so that a resumed run needs no generator's state and
 several processes can each take their share of a batch.
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from .configuration import PretrainConfig
 from .further_term import FurtherTerm
 
-# A neighbourhood of nothing but air teaches nothing; scans are normalised, so tissue varies by about 1.
+# A neighborhood of nothing but air teaches nothing; scans are normalized, so tissue varies by about 1.
 LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
 # Of a scan that exists in two appearances, student and teacher see different ones in this share of the volumes.
 TWO_APPEARANCES = 0.7
@@ -36,7 +36,7 @@ class Scans(Protocol):
         """How many there are."""
 
     def image(self, index: int, /) -> np.ndarray:
-        """Scan `index`, [C, I, J, K], normalised; may be memory-mapped."""
+        """Scan `index`, [C, I, J, K], normalized; may be memory-mapped."""
 
 
 class ScanList:
@@ -201,8 +201,8 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
     corner, extent = boxes.to(regions.device).unbind(dim=2)  # [B, V, 3]
     # affine_grid maps -1..1 over the view to -1..1 over the region, axes in the order K, J, I.
     scale = (extent / sides).flip(2)
-    centre = ((2 * corner + extent) / sides - 1).flip(2)
-    theta = torch.cat([torch.diag_embed(scale), centre[..., None]], dim=3).flatten(0, 1)  # [B * V, 3, 4]
+    center = ((2 * corner + extent) / sides - 1).flip(2)
+    theta = torch.cat([torch.diag_embed(scale), center[..., None]], dim=3).flatten(0, 1)  # [B * V, 3, 4]
     places = F.affine_grid(theta, [len(theta), 1, side, side, side], align_corners=False)
     # All views of a volume lie behind one another along the first axis, so that its region is never copied.
     places = places.unflatten(0, (volumes, views)).flatten(1, 2)  # [B, V * side, side, side, 3]

@@ -41,7 +41,7 @@ def find_cases(
         events: told which entries of the class file belong to no scan.
 
     Returns:
-        The cases, and the classes that some case holds or was searched for: a class that is in none cannot be learnt.
+        The cases, and the classes that some case holds or was searched for: a class that is in none cannot be learned.
 
     Raises:
         RequestError: a folder is missing or empty, a name or file has no counterpart, two files have one name.
@@ -178,7 +178,7 @@ def _with_classes(
     held = merge(tables)
     if named is None:
         return complete, _storable(held)
-    # The class file comes first, for its names, values and colours; of it only what some case holds.
+    # The class file comes first, for its names, values and colors; of it only what some case holds.
     listed = named.only(number for entry in held if (number := named.find(entry)))
     return complete, _storable(merge([listed, held]))
 

@@ -22,7 +22,7 @@ class Finding:
         message: for people: case, class, and what will happen.
         cases: names of the cases concerned.
         classes: names of the classes concerned.
-        region: for a "guess": the part of the scan that seems to have been labelled.
+        region: for a "guess": the part of the scan that seems to have been labeled.
     """
 
     check: str

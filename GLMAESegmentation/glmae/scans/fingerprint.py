@@ -1,4 +1,4 @@
-"""What a set of scans is like: sizes, spacings, modality, intensities, and how large the labelled structures are."""
+"""What a set of scans is like: sizes, spacings, modality, intensities, and how large the labeled structures are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Intensity:
 
     Attributes:
         modality: "ct" if the values are Hounsfield units, else "mr": any unit, different in each scan.
-        low: 0.5 percentile of the foreground: labelled voxels, or else the body.
+        low: 0.5 percentile of the foreground: labeled voxels, or else the body.
         high: 99.5 percentile of the foreground.
         mean: mean of the foreground within these.
         std: standard deviation of the foreground within these.
@@ -57,10 +57,10 @@ class ClassSize:
     Attributes:
         name: of the class.
         cases: how many cases hold it.
-        voxels: median number of voxels, over the cases that were labelled all over where there are any.
+        voxels: median number of voxels, over the cases that were labeled all over where there are any.
         volume: median volume, mm3, over the same.
         diameter: of a ball of that volume, mm.
-        spread: what it is like in the cases that were labelled all over; None where there are none, and in models of
+        spread: what it is like in the cases that were labeled all over; None where there are none, and in models of
             earlier versions.
     """
 
@@ -235,7 +235,7 @@ def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Finge
 def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
     """Voxels of each class that a label [K, J, I] holds.
 
-    Where only a part was labelled, its share of the box around the class is taken for the share that was drawn: three
+    Where only a part was labeled, its share of the box around the class is taken for the share that was drawn: three
     slices of nine say a third. Else the class would seem small, and the scans would be prepared too finely for it.
     """
     counts = np.zeros(256, dtype=np.int64)
@@ -311,7 +311,7 @@ def _key(case: Case, classes: ClassTable | None, kept: int) -> str:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One channel of one scan, and its labelled voxels."""
+    """One channel of one scan, and its labeled voxels."""
 
     brightness: Brightness
     foreground: np.ndarray

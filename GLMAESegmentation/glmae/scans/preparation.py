@@ -39,7 +39,7 @@ class Preparation:
         spacing: along the common axes, mm.
         normalisation: one a channel.
         foreground: the scan is cropped to the box of the voxels above this value (of the first channel, before it is
-            normalised); None: it is kept whole.
+            normalized); None: it is kept whole.
         axes: the order of axes to which each scan is brought.
     """
 
@@ -73,10 +73,10 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     The spacing is the median over the scans, axis by axis. If the median scan then has more than `max_voxels` voxels,
     it is coarsened to max(median spacing, t): with growing t the finest axis first until all are equal, then all. But t
     stays under 1/8 of the diameter of the smallest class (of the ball with its median volume), because a structure of
-    fewer voxels than that cannot be learnt well; a larger scan is then seen in parts.
+    fewer voxels than that cannot be learned well; a larger scan is then seen in parts.
 
     If it has fewer, and classes are to be found in it, its coarser axes are refined, to no less than half of their
-    median spacing and than the finest axis: structures of few voxels are learnt better when they are spread over more.
+    median spacing and than the finest axis: structures of few voxels are learned better when they are spread over more.
 
     Args:
         fingerprint: of the scans.
@@ -183,7 +183,7 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
     Class by class it is smoothed and interpolated like the image, and the largest wins. A structure that is thinner
     than the new voxels would lose everywhere: one that keeps less than 2/3 of its volume takes the background voxels in
     which it is strongest until it has its volume again. A new voxel is known if a known one lies in it, or it in a
-    known one, and only what is known has a say in it: single labelled slices would be outvoted otherwise.
+    known one, and only what is known has a say in it: single labeled slices would be outvoted otherwise.
 
     Args:
         label: UInt8, 0..n and 255, on the grid of the scan.

@@ -131,7 +131,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
 
 
 def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) -> None:
-    """Write a label map as a segmentation that Slicer opens with names, colours and terminology; whole or not at all.
+    """Write a label map as a segmentation that Slicer opens with names, colors and terminology; whole or not at all.
 
     Args:
         path: `NAME.seg.nrrd`.

@@ -186,11 +186,11 @@ def _structure(
     count = int(np.count_nonzero(mask))
     profiles = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in (2, 1, 0)]
     starts = [part.start for part in reversed(box)]
-    centre = [
+    center = [
         start + float(np.arange(len(profile)) @ profile) / count
         for start, profile in zip(starts, profiles, strict=True)
     ]
-    first, second, third = ((at + 0.5) / size for at, size in zip(centre, grid.size, strict=True))
+    first, second, third = ((at + 0.5) / size for at, size in zip(center, grid.size, strict=True))
     pieces, largest = _pieces(mask)
     means = [float(sitk.GetArrayViewFromImage(image)[box][mask].mean(dtype=np.float64)) for image in images]
     return Structure(

@@ -1,6 +1,6 @@
 """Where in the body each class lies: a blurred mean of the labeled scans, by which probabilities are weighed.
 
-A network that learnt from few scans takes things for its classes that lie elsewhere, such as one kidney for the other.
+A network that learned from few scans takes things for its classes that lie elsewhere, such as one kidney for the other.
 Where a class lies is known better than that from a single scan already. The prior is multiplied with the network's
 probabilities, as those of atlas-based segmentation are (Van Leemput et al., IEEE TMI 1999), on axes that run over the
 box of the body; an axis along which a scan shows another length of the body is not used.
@@ -184,10 +184,10 @@ def _shares(label: np.ndarray, box: Box, classes: int) -> np.ndarray:
             continue
         mask = (sampled == number).astype(np.float32)
         if not mask.any():  # too small for the samples
-            centre = np.argwhere(label[held] == number).mean(axis=0) + [part.start for part in held]
+            center = np.argwhere(label[held] == number).mean(axis=0) + [part.start for part in held]
             first = [
                 int(np.clip((c + 0.5 - low) / (high - low) * PLACES, 0, PLACES - 1))
-                for c, (low, high) in zip(centre, box, strict=True)
+                for c, (low, high) in zip(center, box, strict=True)
             ]
             shares[(number - 1, *first)] = 1.0
             continue

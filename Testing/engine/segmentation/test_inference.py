@@ -178,7 +178,7 @@ def test_the_overview_is_a_picture(sample_scans, tmp_path):
     picture = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert picture.shape[0] > 600
     assert picture.shape[1] > 900
-    # The colours of both classes are in it.
+    # The colors of both classes are in it.
     rgb = picture[:, :, :3].reshape(-1, 3).astype(int)
     for color in ((230, 143, 61), (76, 158, 219)):
         assert (np.abs(rgb - color).max(axis=1) < 12).sum() > 300

@@ -232,7 +232,7 @@ class GLMAESegmentationTest(ScriptedLoadableModuleTest):
             cases = logic.exportLabeled(folder)
             self.assertEqual([case.name for case in cases.cases], ["case-01", "case-02"])
             for case in cases.cases:
-                volume = cases.volume(slicer.mrmlScene, case.name)
+                volume = slicer.mrmlScene.GetNodeByID(case.volumes[0])
                 drawn = labels[volume.GetID()]
                 result = logic.importResult(str(cases.labels / f"{case.name}.seg.nrrd"), volume)
                 self.assertIsNot(result, drawn)

@@ -92,10 +92,10 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     window.click("discardButton")  # with few steps, so that there is something to keep as a model soon
     ui.stepsSelector.value = 60
     window.click("trainButton")
-    turn_until(window, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 3, training)
+    turn_until(window, lambda: len(panel.state.loss) > 3, training)
     stalls = Stalls()
     window.click("stopButton")
-    stopped = turn_until(window, lambda: "being made" in panel.state.progress_sentence or not panel.busy, stalls)
+    stopped = turn_until(window, lambda: panel.state.finishing or not panel.busy, stalls)
     made = turn_until(window, lambda: not panel.busy, stalls)
     yield {"what": "stop", "seconds": stopped, "seconds_to_model": round(stopped + made, 2), **stalls.row()}
 

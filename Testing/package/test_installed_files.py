@@ -242,7 +242,7 @@ volumes = load_group(sample_groups()[0], scene)
 cases = module.logic().exportLabeled(str(OUT / "cases"))
 assert len(cases.cases) == 2
 for case in cases.cases:
-    module.logic().importResult(str(cases.labels / f"{case.name}.seg.nrrd"), cases.volume(scene, case.name))
+    module.logic().importResult(str(cases.labels / f"{case.name}.seg.nrrd"), scene.GetNodeByID(case.volumes[0]))
 assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 4
 import GLMAESegmentationLib
 assert Path(GLMAESegmentationLib.__file__).is_relative_to(INSTALLED)

@@ -10,9 +10,9 @@ from cmake_text import MODULE, REPOSITORY
 
 from glmae import errors
 from glmae.pretraining import ranks
-from GLMAESegmentationLib.engine.failures import failure_words
-from GLMAESegmentationLib.setup.ending import GOOD
+from GLMAESegmentationLib.messages import ENDINGS, FAILURES
 from GLMAESegmentationLib.setup.failure_name import EndingName
+from GLMAESegmentationLib.setup.installation import GOOD
 
 PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
@@ -25,7 +25,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_every_failure_of_the_panel_has_its_line() -> None:
-    shown = {name for name, _cause, _remedy in failure_words().values()}
+    shown = {name for name, _cause, _remedy in FAILURES.values()}
     assert len(shown) >= 13
     assert {row[0].strip("*") for row in rows("While working") if row[0]} == shown
 
@@ -36,7 +36,8 @@ def test_every_error_of_the_engine_has_its_line() -> None:
 
 
 def test_every_end_of_an_installation_has_its_line() -> None:
-    endings = set(get_args(EndingName)) - set(GOOD)
+    assert set(get_args(EndingName)) == set(ENDINGS)
+    endings = set(ENDINGS) - set(GOOD)
     assert len(endings) >= 9
     assert {row[0] for row in rows("While installing")} == endings
 

@@ -14,6 +14,7 @@ import slicer.util
 from plain_process import PlainProcess
 from scene_content import SAMPLES
 
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 
@@ -66,6 +67,11 @@ def draw_in(node: Any) -> None:
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
     voxels[:2, :3, :4] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, identifier, volume)
+
+
+def statuses(*keys: str) -> list[str]:
+    """What the column Status of the table of scans says, from top to bottom."""
+    return [say(f"status {key}") for key in keys]
 
 
 def parameter_node() -> Any:

@@ -112,7 +112,9 @@ def check(behaviour: str, labels: Path) -> int:
     if behaviour == "single slices":
         say_what_part_was_labeled(labels)
     if behaviour == "little memory":
-        say("failed", name="RequestError", message="training needs about 9 GB of memory and 1 GB are free on cpu")
+        needed = "training needs about 9.0 GB of memory and 1.0 GB are free on cpu; "
+        remedy = "close other programs, or choose another --device"
+        say("failed", name="RequestError", message=needed + remedy)
         return 2
     say("estimate", memory_bytes=400_000_000, free_bytes=9_000_000_000, message="")
     say("finished", job="check", findings=0)

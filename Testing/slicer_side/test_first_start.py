@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from GLMAESegmentationLib.messages import say
+from GLMAESegmentationLib.setup.computer import this_computer
+from GLMAESegmentationLib.setup.set_up import _size
+
 SOURCE = Path(__file__).parents[2] / "GLMAESegmentation"
 
 # Hides the packages and their metadata, as if they had never been installed, from this process and its children.
@@ -55,6 +59,7 @@ ui.advancedSection.collapsed = False
 found = {
     "kind": window.panel.state.engine.kind,
     "sentence": ui.installLabel.text,
+    "folder": str(window.data / "engine"),
     "next": ui.nextStepLabel.text,
     "can be pressed": [name for name in ("installButton", "trainButton", "segmentButton") if getattr(ui, name).enabled],
 }
@@ -91,9 +96,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_panel_opens_and_says_what_it_needs(opened: dict[str, Any]) -> None:
     assert opened["kind"] == "own"
-    assert opened["sentence"].startswith("GLMAE computes in a Python of its own with PyTorch: about ")
-    assert opened["sentence"].count(" GB ") == 2
-    assert "first start" in opened["sentence"]  # where it will be
+    computer = this_computer()
+    sizes = {"download": _size(computer.download_bytes), "disk": _size(computer.disk_bytes)}
+    assert opened["sentence"] == say("engine install", folder=opened["folder"], **sizes)
+    assert "first start" in opened["folder"]  # where it will be
     assert opened["next"] == ""  # the frame says it, and nothing else says it again
     assert opened["can be pressed"] == ["installButton"]
 
@@ -104,4 +110,4 @@ def test_the_set_up_can_be_checked_before_anything_is_installed(opened: dict[str
     assert "torch MISSING, monai MISSING" in opened["report"]
     assert "GB free for temporary files" in opened["report"]
     assert "Device cpu: does not work: PyTorch does not load (No module named 'torch')" in lines
-    assert lines[1].startswith("Engine's Python: own GLMAE computes in a Python of its own")
+    assert lines[1].startswith("Engine's Python: own " + say("engine install", download="", disk="", folder="")[:20])

@@ -12,6 +12,7 @@ import slicer
 from panel_scene import load_scan, new_panel
 
 from GLMAESegmentationLib.jobs import label_check
+from GLMAESegmentationLib.messages import failure_texts, say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 
@@ -41,9 +42,9 @@ def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Pa
     stand_in.write_text("odd label", encoding="utf-8")
     look(panel)
     assert [finding.sentence for finding in panel.state.findings] == ['"hippocampus_039": Anterior is in two parts.']
-    assert "Possible label problems" in panel.state.scans_sentence
+    assert say("label problems") in panel.state.scans_sentence
     assert "Computing on the CPU." in panel.state.train_details
-    assert "9.0 GB are free" in panel.state.train_details
+    assert say("memory free", need=1.0, free=9.0) in panel.state.train_details
     assert not list(panel.jobs.iterdir())
 
 
@@ -51,15 +52,15 @@ def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stan
     stand_in.write_text("single slices", encoding="utf-8")
     look(panel)
     (finding,) = panel.state.findings
-    assert finding.sentence.endswith("the rest counts as background, unless you press the button below.")
+    assert finding.sentence.endswith(say("unless button"))
     assert "classes.json" not in finding.sentence
     assert action.STATE_PART not in panel.state.enabled, "no scan is selected"
     panel.selected = finding.volume_id
-    assert panel.refresh().part == "Only the labeled part of hippocampus_039 counts"
+    assert panel.refresh().part == say("part counts", scan="hippocampus_039")
     panel.do(action.STATE_PART)
-    assert panel.state.part == "All of hippocampus_039 was labeled"
+    assert panel.state.part == say("all counts", scan="hippocampus_039")
     assert [scan.state for scan in panel.state.scans] == ["labeled", "partly labeled"]
-    assert panel.state.next_step == "Nothing is learned where hippocampus_039 is not labeled."
+    assert panel.state.next_step == say("part counts now", scan="hippocampus_039")
     look(panel)
     (finding,) = panel.state.findings
     assert "only the 9 slices along K that hold labels" in finding.sentence
@@ -71,25 +72,27 @@ def test_single_slices_are_asked_about_and_the_answer_is_kept(panel: Panel, stan
     panel.do(action.STATE_PART)
     assert [scan.state for scan in panel.state.scans] == ["labeled", "labeled"]
     look(panel)
-    assert panel.state.part == "Only the labeled part of hippocampus_039 counts"
+    assert panel.state.part == say("part counts", scan="hippocampus_039")
 
 
 def test_good_labels_are_said_to_be_good_until_they_change(panel: Panel) -> None:
     look(panel)
-    assert "no problems found" in panel.state.classes_sentence
+    assert say("labels good") in panel.state.classes_sentence
     node = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
     node.GetSegmentation().GetNthSegment(0).SetName("Front")
     panel.refresh()
-    assert "no problems found" not in panel.state.classes_sentence
+    assert say("labels good") not in panel.state.classes_sentence
     look(panel)
-    assert "no problems found" in panel.state.classes_sentence
+    assert say("labels good") in panel.state.classes_sentence
 
 
 def test_what_training_lacks_is_said_beforehand(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("little memory", encoding="utf-8")
     look(panel)
-    assert "Training needs about 9 GB of memory and 1 GB are free on cpu." in panel.state.train_sentence
-    assert "no problems" not in panel.state.classes_sentence
+    assert "9.0 GB of memory and 1.0 GB are free" in panel.state.train_sentence
+    assert failure_texts("memory")[2] in panel.state.train_sentence
+    assert "--" not in panel.state.train_sentence
+    assert say("labels good") not in panel.state.classes_sentence
 
 
 def test_training_does_not_wait_for_a_check(panel: Panel, stand_in: Path) -> None:
@@ -97,7 +100,7 @@ def test_training_does_not_wait_for_a_check(panel: Panel, stand_in: Path) -> Non
     for _ in range(8):
         panel.tick()
     assert panel.state.checking_labels
-    assert "Checking the labels" in panel.state.classes_sentence
+    assert say("checking labels") in panel.state.classes_sentence
     began = time.monotonic()
     panel.do(action.START_TRAINING)
     assert time.monotonic() - began < 5
@@ -110,11 +113,11 @@ def test_large_scans_are_checked_on_a_click_only(panel: Panel, monkeypatch: pyte
     monkeypatch.setattr(label_check, "SMALL_SCAN", 1000)
     look(panel)
     assert not list(panel.jobs.parent.glob("jobs/*"))
-    assert "checked" not in panel.state.classes_sentence
+    assert say("labels good") not in panel.state.classes_sentence
     panel.do(action.CHECK_LABELS)
     assert panel.state.checking_labels
     look(panel)
-    assert "no problems found" in panel.state.classes_sentence
+    assert say("labels good") in panel.state.classes_sentence
 
 
 def test_a_scan_that_is_deleted_meanwhile(panel: Panel, scene: Any) -> None:

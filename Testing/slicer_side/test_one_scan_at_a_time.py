@@ -11,7 +11,9 @@ import pytest
 import slicer
 import slicer.util
 from module_window import MODULE, ModuleWindow
-from panel_scene import give_result, load_scan, segment_with_stand_in
+from panel_scene import give_result, load_scan, segment_with_stand_in, statuses
+
+from GLMAESegmentationLib.messages import say
 
 NAMES = ("hippocampus_057", "hippocampus_097", "hippocampus_230")
 UI = ElementTree.parse(MODULE.parent / "Resources" / "UI" / "GLMAESegmentation.ui").getroot()
@@ -66,13 +68,13 @@ def test_next_and_previous_walk_through_the_results_the_least_sure_first(
         seen.append(in_views(views)[0])
         assert shown() == [f"{seen[-1]} segmentation (GLMAE)"]
     assert seen == [NAMES[2], NAMES[1], NAMES[0], NAMES[2], NAMES[0]]
-    assert segmented.ui.reviewLabel.text == f"{NAMES[0]}: result 3 of 3"
+    assert segmented.ui.reviewLabel.text == say("result", scan=NAMES[0], number=3, total=3)
     segmented.click("previousButton")
     assert segmented.ui.reviewLabel.text.splitlines()[1:] == [
         "Anterior reaches the left border of the scan and may be cut off.",
         "The model is unsure about Anterior: its choice has a probability of 62% on average.",
     ]
-    assert segmented.texts("scanTable", 1) == ["labeled", "segmented", "needs review", "needs review"]
+    assert segmented.texts("scanTable", 1) == statuses("labeled", "segmented", "doubtful", "doubtful")
 
 
 def test_a_right_result_becomes_a_label_and_the_next_is_shown(views: list[Any], segmented: ModuleWindow) -> None:
@@ -186,7 +188,7 @@ def test_which_segmentation_counts_is_chosen_in_the_row(window: ModuleWindow) ->
         second.GetSegmentation().AddEmptySegment(f"organ {number}")
     window.settle()
     assert not table.isColumnHidden(2)
-    assert NAMES[0] in window.ui.scansLabel.text
+    assert say("several segmentations", scans=NAMES[0]) in window.ui.scansLabel.text
     assert window.panel.state.scans[0].segmentation_id == first.GetID()
     selector = table.cellWidget(0, 2)
     selector.currentIndex = 1
@@ -202,7 +204,7 @@ def test_images_of_another_kind_are_ignored_until_the_user_says_otherwise(window
     load_scan(NAMES[2], labeled=False).SetName("ADC two")
     window.settle()
     assert [scan.role for scan in window.panel.state.scans] == ["train", "segment", "leave out"]
-    assert "ADC two" in window.ui.scansLabel.text
+    assert say("another kind", scans="ADC two") in window.ui.scansLabel.text
     window.ui.scanTable.cellWidget(2, 3).currentIndex = 1
     window.settle()
     assert [scan.role for scan in window.panel.state.scans] == ["train", "segment", "segment"]

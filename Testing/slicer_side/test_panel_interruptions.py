@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import slicer
 from module_window import ModuleWindow
-from panel_scene import load_scan
+from panel_scene import load_scan, statuses
+
+from GLMAESegmentationLib.messages import say
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_what_is_shown_while_training(training: ModuleWindow) -> None:
     training.click("pauseButton")
     training.run(30)
     assert ui.interruptedFrame.visible
-    assert "Anterior, Posterior" in ui.interruptedLabel.text
+    assert ui.interruptedLabel.text == say("unfinished", title="Anterior, Posterior")
     assert ui.continueButton.enabled
     assert ui.keepButton.enabled
     training.click("discardButton")
@@ -74,7 +76,7 @@ def test_a_volume_deleted_and_one_renamed_while_training(training: ModuleWindow)
     for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         slicer.mrmlScene.RemoveNode(segmentation)
     training.settle(2)
-    assert training.texts("scanTable", 1) == ["no label"]
+    assert training.texts("scanTable", 1) == statuses("unlabeled")
     assert training.panel.state.running == "train"
 
 

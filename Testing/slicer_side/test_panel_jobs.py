@@ -19,6 +19,7 @@ from plain_process import PlainProcess
 from glmae.errors import StorageError
 from GLMAESegmentationLib.engine import command as engine
 from GLMAESegmentationLib.jobs.folder import all_jobs
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.setup import set_up
@@ -70,7 +71,7 @@ def test_stop_makes_the_model_of_what_was_learned_so_far(panel: Panel, scene: An
     panel = new_panel(scene, tmp_path, with_small_crops)
     panel.choices.steps = 30
     panel.do(action.START_TRAINING)
-    follow(panel, lambda: panel.state.stage == "Training" and len(panel.state.loss) > 1)
+    follow(panel, lambda: len(panel.state.loss) > 1 and panel.state.progress.stage == "finetune")
     panel.do(action.STOP)
     follow(panel, lambda: panel.state.finishing)
     assert panel.busy, panel.log
@@ -224,7 +225,7 @@ def test_closing_the_scene_while_its_scans_are_written(panel: Panel, stand_in: P
     panel.scene_closed()
     follow(panel)
     assert panel.state.failure is not None
-    assert "hippocampus_039 is no longer in the scene" in panel.state.failure.sentence
+    assert panel.state.failure.cause == say("gone from training", scan="hippocampus_039")
     assert not list(panel.jobs.iterdir())
 
 

@@ -10,6 +10,7 @@ import pytest
 import slicer
 from panel_scene import follow, give_result, load_scan, new_panel, write_model
 
+from GLMAESegmentationLib.messages import failure_texts, say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.scan_choice import review_order
@@ -58,10 +59,7 @@ def test_one_failure_does_not_stop_the_others_and_is_tried_again(panel: Panel, s
     panel.do(action.START_SEGMENTING)
     follow(panel)
     assert queue(panel) == ["done", "failed", "done"]
-    assert (
-        panel.state.queue[1].note
-        == '"hippocampus_097" cannot be read. Load this scan again, or set it to Ignore in the table.'
-    )
+    assert panel.state.queue[1].note == f'"hippocampus_097" cannot be read. {failure_texts("ScanError")[2]}'
     assert [scan.state for scan in panel.state.scans] == ["segmented", "failed", "segmented"]
     assert panel.state.failure is None
     stand_in.write_text("run", encoding="utf-8")
@@ -102,7 +100,7 @@ def test_a_volume_deleted_meanwhile(panel: Panel, stand_in: Path, scene: Any) ->
     scene.RemoveNode(scene.GetNodeByID(panel.state.queue[2].volume_id))
     follow(panel)
     assert queue(panel) == ["done", "done", "failed"]
-    assert "no longer in the scene" in panel.state.queue[2].note
+    assert panel.state.queue[2].note == say("gone", scan=NAMES[2])
 
 
 def test_the_scene_closed_meanwhile(panel: Panel, stand_in: Path, scene: Any) -> None:

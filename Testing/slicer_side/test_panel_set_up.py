@@ -17,8 +17,9 @@ import slicer
 from module_window import ModuleWindow
 
 from GLMAESegmentationLib.engine import command
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.setup import report, set_up
-from GLMAESegmentationLib.setup.computer import Computer
+from GLMAESegmentationLib.setup.computer import Computer, this_computer
 from GLMAESegmentationLib.setup.environment import EngineEnvironment
 from GLMAESegmentationLib.setup.packages import Package
 
@@ -86,13 +87,14 @@ def root(window: ModuleWindow) -> Path:
 def test_what_is_needed_is_said_with_size_and_place(bare: ModuleWindow, tmp_path: Path) -> None:
     ui = bare.ui
     assert ui.installFrame.visible
-    assert ui.installTitle.text == "Set-up needed"
-    assert "to download" in ui.installLabel.text
-    assert str(root(bare)) in ui.installLabel.text
+    assert ui.installTitle.text == say("set-up needed")
+    computer = this_computer()
+    sizes = {"download": set_up._size(computer.download_bytes), "disk": set_up._size(computer.disk_bytes)}
+    assert ui.installLabel.text == say("engine install", folder=root(bare), **sizes)
     if "GLMAE_SCREENSHOTS" in os.environ:  # with the folder of nobody's computer
         ui.installLabel.text = ui.installLabel.text.replace(str(bare.settings / "Local"), "/home/me/.local/share")
         bare.picture(Path(os.environ["GLMAE_SCREENSHOTS"]) / "first_start.png")
-    assert (ui.installButton.text, ui.installButton.enabled) == ("Install", True)
+    assert (ui.installButton.text, ui.installButton.enabled) == (say("button install"), True)
     assert not ui.trainButton.enabled
     assert ui.nextStepLabel.text == ui.trainLabel.text == ui.segmentLabel.text == ""  # said once
 
@@ -103,7 +105,7 @@ def test_an_installation_with_progress_and_a_second_click(bare: ModuleWindow, st
     stand.says("installed", "", {"event": "step", "step": "packages"}, download)
     bare.click("installButton")
     bare.wait(lambda: "412" in ui.installLabel.text)
-    assert ui.installLabel.text == "Downloading torch: about 412 of 850 MB"
+    assert ui.installLabel.text == say("install download", package="torch", done=412, total=850)
     assert (ui.installProgress.visible, ui.installProgress.value) == (True, 485)
     assert not ui.installButton.visible
     assert not ui.checkButton.enabled
@@ -119,7 +121,8 @@ def test_a_failed_installation_says_why_and_its_log_is_copied(bare: ModuleWindow
     stand.go()
     bare.click("installButton")
     bare.wait(lambda: bare.panel.state.failure is not None)
-    assert bare.ui.failureLabel.text.startswith("Installing (offline): The package servers could not be reached.")
+    assert bare.panel.state.failure.key == "offline"
+    assert bare.ui.failureLabel.text == bare.panel.state.failure.sentence
     assert bare.ui.installButton.visible
     bare.click("copyLogButton")
     assert bare.qt.QApplication.clipboard().text().strip() == "no route"
@@ -128,7 +131,7 @@ def test_a_failed_installation_says_why_and_its_log_is_copied(bare: ModuleWindow
 def test_canceled(bare: ModuleWindow, stand: Stand) -> None:
     stand.says("installed", "", {"event": "step", "step": "python"})
     bare.click("installButton")
-    bare.wait(lambda: bare.ui.installLabel.text == "Getting Python")
+    bare.wait(lambda: bare.ui.installLabel.text == say("install python"))
     bare.click("cancelInstallButton")
     bare.wait(lambda: not bare.ui.installProgress.visible)
     assert bare.panel.state.failure is None
@@ -139,7 +142,7 @@ def test_an_installer_that_is_killed_is_an_interrupted_installation(bare: Module
     (stand.folder / "installer.py").write_text("import os; os._exit(9)", encoding="utf-8")
     bare.click("installButton")
     bare.wait(lambda: bare.panel.state.failure is not None)
-    assert bare.ui.failureLabel.text.startswith("Installing (interrupted): ")
+    assert bare.panel.state.failure.key == "interrupted"
 
 
 @pytest.mark.parametrize("chosen", [True, False])
@@ -164,7 +167,7 @@ def test_removing_asks_first(bare: ModuleWindow, stand: Stand, monkeypatch: pyte
     environment.set_ready()
     bare.enter()
     bare.ui.advancedSection.collapsed = False
-    assert bare.ui.installButton.text == "Repair"  # its Python is gone
+    assert bare.ui.installButton.text == say("button repair")  # its Python is gone
     questions: list[str] = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text: questions.append(text))
     bare.click("removeEngineButton")
@@ -194,7 +197,7 @@ def test_another_interpreter_is_asked_what_it_has(
         window.qt, "QFileDialog", SimpleNamespace(getOpenFileName=lambda *_: answers.pop(0)), raising=False
     )
     choose(window, 2)
-    assert "it cannot be started" in ui.installLabel.text
+    assert say("python not started", reason="").rstrip("()") in ui.installLabel.text
     assert not ui.installButton.visible
     choose(window, 2)
     window.wait(lambda: not window.panel.state.engine.working)
@@ -218,7 +221,7 @@ def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
     ui.advancedSection.collapsed = False
     assert not ui.copyReportButton.visible
     window.click("checkButton")
-    assert (ui.checkButton.text, ui.checkButton.enabled) == ("Checking...", False)
+    assert (ui.checkButton.text, ui.checkButton.enabled) == (say("checking set-up"), False)
     window.wait(lambda: not window.panel.state.checking)
     assert ui.setUpLabel.text.startswith(
         "3D Slicer 5.12\nEngine's Python: slicers\nusage: python -m glmae.set_up_check"
@@ -231,13 +234,14 @@ def test_a_python_that_cannot_check_is_a_sentence(window: ModuleWindow, monkeypa
     monkeypatch.setattr(set_up, "slicers_python", lambda: "/no/such/PythonSlicer")
     window.ui.advancedSection.collapsed = False
     window.click("checkButton")
-    assert window.ui.failureLabel.text.startswith("The engine could not be started: ")
+    assert window.panel.state.failure.key == "not started"
+    assert window.ui.failureLabel.text == window.panel.state.failure.sentence
 
 
 def test_a_mac_that_can_never_compute_is_told_before_installing(window: ModuleWindow, tmp_path: Path) -> None:
     made = set_up.SetUp(lambda command: None, tmp_path / "engine", tmp_path / "choice", Computer("macos", "x86_64"))
     made.choose(("own", ""))
-    assert "cannot run on this Mac" in made.status.lacking
+    assert made.status.lacking == say("engine mac")
     assert made.status.button == ""
 
 

@@ -16,6 +16,7 @@ from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
 from GLMAESegmentationLib.jobs.queue import QueuedScan, SegmentationQueue
 from GLMAESegmentationLib.jobs.suggest_state import SuggestState
+from GLMAESegmentationLib.messages import failure_texts, say
 from GLMAESegmentationLib.models.scores import advice, license_note, model_scores, origin
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.sentences import duration, listed
@@ -38,6 +39,16 @@ def unlabeled(name: str, **changes: Any) -> Scan:
 
 TWO = (labeled("a"), labeled("b"))
 ONE = {action.SUGGEST, action.START_TRAINING, action.IMPORT}  # what one labeled scan is enough for
+
+
+def minutes(count: int) -> str:
+    return duration(60 * count, exact=True)
+
+
+def trained_for(scans: int, length: str) -> str:
+    return say("train", n=scans, length=length) + "."
+
+
 READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver")
 
 
@@ -99,39 +110,36 @@ def test_the_way_through(state: PanelState, step: str, enabled: set[str]) -> Non
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "needs a labeled scan" in PanelState().train_sentence
+    assert PanelState().train_sentence == say("train nothing")
     assert action.START_TRAINING not in PanelState().enabled
-    assert PanelState(scans=(labeled("a"),)).train_sentence.startswith("1 scan, 20 minutes")
-    assert "Train one above, or import one" in PanelState().segment_sentence
-    assert "Choose a model" in dataclasses.replace(READY, model="").segment_sentence
+    assert PanelState(scans=(labeled("a"),)).train_sentence == trained_for(1, minutes(20))
+    assert PanelState().segment_sentence == say("segment no model")
+    assert dataclasses.replace(READY, model="").segment_sentence == say("segment choose")
     nothing = PanelState(scans=TWO, models=("liver",), model="liver")
-    assert "No scan is set to Segmentation" in nothing.segment_sentence
+    assert nothing.segment_sentence == say("segment nothing")
     assert action.START_SEGMENTING not in nothing.enabled
 
 
 def test_a_training_scan_without_a_label_is_named_and_not_trained_on() -> None:
     state = PanelState(scans=(*TWO, unlabeled("c", role="train")))
-    assert "No label yet: c." in state.scans_sentence
-    assert state.train_sentence.startswith("2 scans, 20 minutes")
+    assert say("no label yet", scans="c") in state.scans_sentence
+    assert state.train_sentence == trained_for(2, minutes(20))
 
 
 def test_choices_are_in_the_sentence() -> None:
-    assert "60 minutes" in PanelState(scans=TWO, budget="thorough").train_sentence
-    assert "30 steps" in PanelState(scans=TWO, steps=30).train_sentence
-    assert "inside R." in PanelState(scans=TWO, region="R").train_sentence
+    assert PanelState(scans=TWO, budget="thorough").train_sentence == trained_for(2, minutes(60))
+    assert PanelState(scans=TWO, steps=30).train_sentence == trained_for(2, say("train steps", steps=30))
+    region = say("train region", region="R")
+    assert PanelState(scans=TWO, region="R").train_sentence == trained_for(2, f"{minutes(20)}, {region}")
 
 
 @pytest.mark.parametrize(
-    ("shipped", "backbone", "words"),
-    [
-        ("", "", "From scratch (no pre-trained backbone is installed)."),
-        ("tiny", "", "From scratch."),
-        ("tiny", "tiny", "Starting from the pre-trained backbone tiny."),
-    ],
+    ("shipped", "backbone", "key"),
+    [("", "", "start without"), ("tiny", "", "start scratch"), ("tiny", "tiny", "start pretrained")],
 )
-def test_the_backbone_is_named(shipped: str, backbone: str, words: str) -> None:
-    sentence = PanelState(scans=TWO, shipped=shipped, backbone=backbone).train_details
-    assert sentence.startswith(words)
+def test_the_backbone_is_named(shipped: str, backbone: str, key: str) -> None:
+    details = PanelState(scans=TWO, shipped=shipped, backbone=backbone).train_details
+    assert details.splitlines()[0] == say(key, name=backbone)
 
 
 def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
@@ -145,9 +153,9 @@ def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
 
 
 def test_memory_and_device_are_said_as_far_as_they_are_known() -> None:
-    assert "Needs about 1.5 GB of memory." in PanelState(scans=TWO).train_details
+    assert say("memory", need=1.5) in PanelState(scans=TWO).train_details
     known = PanelState(scans=TWO, memory=(400_000_000, 9_000_000_000), device_reason="Computing on the CPU.")
-    assert "Needs about 1.0 GB of memory; 9.0 GB are free.\nComputing on the CPU." in known.train_details
+    assert known.train_details.splitlines()[1:] == [say("memory free", need=1.0, free=9.0), "Computing on the CPU."]
 
 
 def test_a_preview_goes_to_the_selected_scan_else_to_one_that_is_not_learned_from() -> None:
@@ -168,7 +176,7 @@ def test_a_failure_stays_until_something_else_is_done() -> None:
 def test_an_interrupted_job_is_offered() -> None:
     state = dataclasses.replace(READY, interrupted=("liver 2",))
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
-    assert "liver 2" in state.next_step
+    assert state.next_step == say("step interrupted", title="liver 2")
     assert action.KEEP not in state.enabled
     assert action.KEEP in dataclasses.replace(READY, interrupted=("liver 2",), learned=True).enabled
     assert action.CONTINUE not in dataclasses.replace(READY, interrupted=("x",), running="train").enabled
@@ -184,7 +192,7 @@ def test_only_scans_without_a_result_of_this_model_are_segmented() -> None:
 def test_partial_labels_are_stated() -> None:
     rows = (ClassRow("liver", None, "", {"a": 9}, ("b",)),)
     sentence = PanelState(scans=TWO, classes=rows).classes_sentence
-    assert "liver was not drawn in b: nothing is learned about it there" in sentence
+    assert sentence == say("partly labeled", name="liver", scans="b")
 
 
 def test_a_selected_result_can_be_accepted_or_corrected() -> None:
@@ -240,11 +248,10 @@ def test_progress_follows_the_events_and_ignores_what_it_does_not_know() -> None
 
 def test_a_guess_about_what_was_labeled_is_said_in_words_of_the_panel() -> None:
     case = ExportedCase("case-01", "Liver 7", ("volume",), None)
-    message = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
+    said = "case case-01: labels end abruptly; the rest counts as background, unless classes.json says so: {}."
+    message = in_words(said, Path("cases"), [case])
     (finding,) = findings_of({"check": "region", "case": "case-01", "message": message}, [case])
-    assert finding.sentence == (
-        '"Liver 7": labels end abruptly; the rest counts as background, unless you press the button below.'
-    )
+    assert finding.sentence == '"Liver 7": labels end abruptly; the rest counts as background' + say("unless button")
     assert finding.part
 
 
@@ -277,7 +284,8 @@ def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
         (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "gpu memory", ""),
         (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "gpu", ""),
         (None, 1, ["OSError: [Errno 28] No space left on device"], "disk full", ""),
-        (None, None, ["one", "two"], "crashed", "one / two"),
+        (None, None, ["one", "two"], "killed", ""),
+        (None, 137, ["Killed"], "killed", ""),
         (None, 139, [], "crashed", "139"),
     ],
 )
@@ -303,21 +311,22 @@ def test_the_queue() -> None:
     queue.case_event("case-02", "running", "")  # the engine has not heard of it yet
     queue.case_event("case-09", "running", "")
     assert [(scan.state, scan.note) for scan in queue.scans] == [("failed", "unreadable"), ("canceled", "")]
-    assert queue.sentence == "Segmented 0 of 2 scans. 1 failed. 1 were canceled."
+    counts = [say(f"segment {state}", count=1) for state in ("failed", "canceled")]
+    assert queue.sentence == " ".join([say("segmented", done=0, total=2), *counts])
 
 
 def test_messages_name_the_scan_and_a_remedy_of_the_panel() -> None:
     """As the engine wrote them about a scan that has the same value everywhere."""
     cases = (ExportedCase("case-02", "DOE JANE T1", ("volume",), None),)
-    job = Path("/Größe μ/jobs/20260131-101500-1")
+    folder = Path("/Größe μ/jobs/20260131-101500-1/cases")
     said = "{file} has the same value, 7, everywhere; export the scan again"
-    for file in (job / "cases" / "images" / "case-02.nrrd", "cases/images/case-02.nrrd", "case case-02", "case-02"):
-        message = in_words(said.format(file=file), job, cases)
+    for file in (folder / "images" / "case-02.nrrd", "cases/images/case-02.nrrd", "case case-02", "case-02"):
+        message = in_words(said.format(file=file), folder, cases)
         failure = failure_of({"name": "ScanError", "message": message}, None, [])
         assert failure.reason.startswith('"DOE JANE T1" has the same value, 7, everywhere. ')
-        assert "Ignore" in failure.remedy
+        assert failure.remedy == failure_texts("ScanError")[2]
         assert failure.lasting
-    assert in_words("case-022 and case-02: x", job, cases) == 'case-022 and "DOE JANE T1": x'
+    assert in_words("case-022 and case-02: x", folder, cases) == 'case-022 and "DOE JANE T1": x'
 
 
 def test_scores_of_a_card() -> None:
@@ -328,22 +337,22 @@ def test_scores_of_a_card() -> None:
     }
     found = model_scores({"scores": scores})
     assert [(score.name, score.text) for score in found] == [
-        ("All classes", "0.81 ± 0.06"),
+        (say("all structures"), "0.81 ± 0.06"),
         ("liver", "0.90"),
     ]
     assert advice({"scores": scores}) == ""
-    assert advice({"scores": scores | {"failure": "training failed"}}) == "training failed"
+    failed = "training failed: nothing is found; train longer (--minutes), look at the labels, or try another --seed"
+    said = "Training failed: nothing is found; train longer, look at the labels."
+    assert advice({"scores": scores | {"failure": failed}}) == said
     without = {"mean_dice": None, "failure": None, "not_checked": "Not checked."}
-    assert advice({"scores": without}).startswith("Not checked. Not measured on held-out scans;")
+    assert advice({"scores": without}) == "Not checked. " + say("not scored")
     assert model_scores({"scores": None}) == model_scores({"scores": without}) == []
-    assert "Not measured" in advice({})
+    assert advice({}) == say("not scored")
     cases = [{"alias": "a"}, {"alias": "b"}]
-    assert origin({"training_cases": cases, "pretrained": None}) == "Trained on 2 scans, from scratch."
-    assert origin({"training_cases": cases, "pretrained": "tiny"}) == (
-        "Trained on 2 scans, from the pre-trained backbone tiny."
-    )
+    assert origin({"training_cases": cases, "pretrained": None}) == say("origin scratch", n=2)
+    assert origin({"training_cases": cases[:1], "pretrained": "tiny"}) == say("origin", n=1, name="tiny")
     assert origin({}) == ""
-    assert "CC BY-SA 4.0" in license_note({"pretrained": "tiny"})
+    assert license_note({"pretrained": "tiny"}) == say("license")
     assert license_note({"pretrained": None}) == license_note({}) == ""
 
 

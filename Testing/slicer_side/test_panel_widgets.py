@@ -14,13 +14,18 @@ from panel_scene import load_scan, write_model
 from standins.pythonqt import Wrapped, unwrap
 from standins.slicer_widgets import FOREIGN
 
+from GLMAESegmentationLib.messages import say
+from GLMAESegmentationLib.panel.sentences import duration
+
 REAL = json.loads((Path(__file__).parent / "standins" / "real_widgets.json").read_text(encoding="utf-8"))
+TWO_SCANS = say("train", n=2, length=duration(1200, exact=True)) + "."
+ONE_SCAN = say("train", n=1, length=duration(1200, exact=True)) + "."
 UI = ElementTree.parse(MODULE.parent / "Resources" / "UI" / "GLMAESegmentation.ui").getroot()
 
 
 def test_empty_scene(window: ModuleWindow) -> None:
     ui = window.ui
-    assert ui.nextStepLabel.text == "Step 1: load the scans."
+    assert ui.nextStepLabel.text == say("step load")
     assert ui.loadButton.enabled
     for name in ("labelButton", "trainButton", "segmentButton"):
         assert not getattr(ui, name).enabled
@@ -34,13 +39,13 @@ def test_a_role_is_chosen_in_the_table(window: ModuleWindow) -> None:
     window.settle()
     assert window.ui.trainButton.enabled
     selector = window.ui.scanTable.cellWidget(0, 3)
-    assert selector.currentText == "Training"
+    assert selector.currentText == say("role train")
     selector.currentIndex = 2
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "train", "segment"]
-    assert window.ui.trainLabel.text.startswith("1 scan, ")
+    assert window.ui.trainLabel.text == ONE_SCAN
     window.ui.scanTable.cellWidget(1, 3).currentIndex = 2
     assert not window.ui.trainButton.enabled
-    assert "needs a labeled scan" in window.ui.trainLabel.text
+    assert window.ui.trainLabel.text == say("train nothing")
 
 
 def test_label_this_one_opens_the_editor_with_the_structures(window: ModuleWindow) -> None:
@@ -67,7 +72,7 @@ def test_deleted_and_renamed_nodes(window: ModuleWindow) -> None:
     volumes[1].GetScene().RemoveNode(volumes[1])
     window.settle()
     assert window.texts("scanTable", 0) == ["Doe^Jane ü"]
-    assert window.ui.trainLabel.text.startswith("1 scan, ")
+    assert window.ui.trainLabel.text == ONE_SCAN
 
 
 def test_a_region_is_chosen_and_remembered_in_the_scene(window: ModuleWindow) -> None:
@@ -77,11 +82,11 @@ def test_a_region_is_chosen_and_remembered_in_the_scene(window: ModuleWindow) ->
     window.settle()
     window.ui.regionSelector.setCurrentNodeID(region.GetID())
     assert window.panel.choices.region is region
-    assert "inside Around the hippocampus." in window.ui.trainLabel.text
+    assert say("train region", region="Around the hippocampus") in window.ui.trainLabel.text
     slicer.mrmlScene.RemoveNode(region)
     window.settle()
     assert window.panel.choices.region is None
-    assert "inside" not in window.ui.trainLabel.text
+    assert window.ui.trainLabel.text == TWO_SCANS
 
 
 def test_choices_are_shown_as_they_are_stored(window: ModuleWindow) -> None:

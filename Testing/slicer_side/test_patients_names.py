@@ -12,6 +12,7 @@ import pytest
 import slicer
 from panel_scene import follow, load_scan, new_panel
 
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.aliases import Aliases
 from GLMAESegmentationLib.panel.panel import Panel
@@ -64,8 +65,8 @@ def test_a_failure_names_the_scan_on_the_screen_and_not_in_the_log(panel: Panel,
     scene.RemoveNode(scene.GetFirstNodeByName(NAMES["hippocampus_039"]))
     follow(panel)
     assert panel.state.failure is not None
-    assert "DOE JANE 778899 is no longer in the scene" in panel.state.failure.sentence
-    assert "scan-02 is no longer in the scene" in panel.log
+    assert panel.state.failure.cause == say("gone from training", scan="DOE JANE 778899")
+    assert say("gone from training", scan="scan-02") in panel.log
     assert named_in(panel.log) == []
 
 

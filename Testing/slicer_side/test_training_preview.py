@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import slicer
 from module_window import ModuleWindow
 from panel_scene import follow, load_scan, new_panel
 
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
@@ -54,7 +56,8 @@ def test_it_is_shown_and_is_no_label_and_no_result(panel: Panel) -> None:
     (node,) = previews()
     assert node.GetName() == "hippocampus_057 preview"  # not one that is trained on
     assert node.GetID() == panel.state.preview_of
-    assert panel.state.preview.startswith("Preview on hippocampus_057 (step ")
+    (step,) = re.findall(r"step (\d+)", panel.state.preview)
+    assert panel.state.preview == say("preview", scan="hippocampus_057", step=step)
     assert panel.state.scans == before
     assert node.GetHideFromEditors()
     assert not node.GetSaveWithScene()
@@ -75,7 +78,7 @@ def test_another_takes_its_place_and_pausing_ends_it(panel: Panel) -> None:
 def test_what_the_engine_cannot_do_is_a_sentence(panel: Panel, stand_in: Path) -> None:
     (stand_in.parent / "result.seg.nrrd").unlink()
     ask(panel)
-    assert panel.state.preview == "No preview of hippocampus_057: not enough memory"
+    assert panel.state.preview == 'No preview of "hippocampus_057": not enough memory.'
     assert previews() == []
     assert panel.busy
 
@@ -102,7 +105,7 @@ def test_the_views_jump_to_it(window: ModuleWindow, stand_in: Path, monkeypatch:
     window.click("trainButton")
     window.run(until=lambda: window.panel.state.loss)
     window.click("previewButton")
-    assert "Making a preview of hippocampus_057..." in window.ui.trainProgressLabel.text
+    assert say("preview asked", scan="hippocampus_057") in window.ui.trainProgressLabel.text
     window.run(until=lambda: window.panel.state.preview_of)
     assert shown[-1].GetName() == "hippocampus_057"
     (node,) = previews()

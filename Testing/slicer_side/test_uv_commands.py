@@ -10,9 +10,9 @@ from GLMAESegmentationLib.engine.command import MODULE_FOLDER, clean_environment
 from GLMAESegmentationLib.setup import uv
 from GLMAESegmentationLib.setup.computer import Computer, this_computer
 from GLMAESegmentationLib.setup.download import Download
-from GLMAESegmentationLib.setup.ending import ending_of
 from GLMAESegmentationLib.setup.environment import LOCK, TORCH_LOCK, UV_LOCK, EngineEnvironment
 from GLMAESegmentationLib.setup.failure_name import name_of_failure
+from GLMAESegmentationLib.setup.installation import ending_of
 
 WINDOWS, WINDOWS_NVIDIA = Computer("windows", "x86_64"), Computer("windows", "x86_64", nvidia=True)
 LINUX, LINUX_NVIDIA, LINUX_ARM = (

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import slicer
 from module_window import ModuleWindow
-from panel_scene import load_scan
+from panel_scene import load_scan, statuses
 
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
@@ -28,21 +29,21 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     for number, name in enumerate(SCANS):
         load_scan(name, labeled=number < 2)
     window.settle()
-    assert window.texts("scanTable", 1) == ["labeled"] * 2 + ["no label"] * 4
+    assert window.texts("scanTable", 1) == statuses(*["labeled"] * 2, *["unlabeled"] * 4)
     assert window.texts("classTable", 0) == ["Anterior", "Posterior"]
     ui.deviceSelector.currentIndex = 1
     window.click("checkLabelsButton")
     window.wait(lambda: not window.panel.state.checking_labels)
-    assert "no problems found" in ui.classesLabel.text
-    assert "GB are free.\nComputing on the CPU" in ui.trainLabel.toolTip
+    assert say("labels good") in ui.classesLabel.text
+    assert "\nComputing on the CPU" in ui.trainLabel.toolTip
     window.picture(pictures / "labeled.png")
 
     ui.stepsSelector.value = steps
     stalls = {}
     window.click("trainButton")
-    window.run(until=lambda: window.panel.state.stage == "Training" and len(window.panel.state.loss) > steps // 4)
+    window.run(until=lambda: len(window.panel.state.loss) > steps // 4)
     assert ui.stopButton.visible
-    assert "Training (" in ui.trainProgressLabel.text
+    assert say("stage finetune") + " (" in ui.trainProgressLabel.text
     window.click("previewButton")
     window.run(until=lambda: action.PREVIEW in window.panel.state.enabled)
     assert "hippocampus_057" in ui.trainProgressLabel.text
@@ -55,8 +56,8 @@ def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWind
     assert model == "Anterior, Posterior"
     assert not list((window.data / "jobs").iterdir())
     backbone = shipped_backbone()
-    origin = f"from the pre-trained backbone {backbone}" if backbone else "from scratch"
-    assert f"Trained on 2 scans, {origin}." in ui.scoresLabel.toolTip
+    origin = say("origin", n=2, name=backbone) if backbone else say("origin scratch", n=2)
+    assert origin in ui.scoresLabel.toolTip
 
     window.click("segmentButton")
     stalls["segment"] = window.run()

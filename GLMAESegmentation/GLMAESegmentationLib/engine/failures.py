@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..translation import tr as _
-
-LAST_LINES = 6
+from ..messages import FAILURES, failure_texts, say
 
 
 @dataclass(frozen=True)
@@ -46,60 +44,24 @@ _SIGNS = (
     ("package missing", r"No module named '([\w.]+)'"),
     ("disk full", r"(?i)No space left on device|disk is full|not enough space on the disk"),
     ("gpu memory", r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory"),
-    ("memory", r"MemoryError|can't allocate memory|not enough memory"),
+    ("memory", r"MemoryError|can't allocate memory|not enough memory|needs? about [\d.]+ .B of memory and"),
     ("gpu", r"no kernel image|CUDA error|CUDA driver|cuDNN|device '\w+' cannot be used"),
 )
 # Errors of the engine that would come again.
 _LASTING = ("RequestError", "ScanError", "ModelError")
+# What a message says to whoever uses the command line, or files that the panel writes.
+_OF_THE_COMMAND_LINE = (
+    r" \(--\w+\)",
+    r",? (?:or|and) [^,;]*(?:--\w|\.json)[^,;]*",
+    r"; [^;]*(?:--\w|(?<!unless )classes\.json)[^;]*|; please report[^;]*",
+)
 
 
-def failure_words() -> dict[str, tuple[str, str, str]]:
-    """Name, cause and remedy of every failure, by key. `{detail}` is what was said; a cause that is only that is it."""
-    repair = _("Press Check my set-up under Advanced, then Repair.")
-    said = "{detail}"
-    return {
-        "package missing": (_("A Python package is missing"), _("The package {detail} is not installed."), repair),
-        "disk full": (
-            _("No space on the disk"),
-            _("The disk with the models and jobs is full."),
-            _("Free some space, then press Continue."),
-        ),
-        "gpu memory": (
-            _("Out of GPU memory"),
-            _("The graphics card has too little free memory for this job."),
-            _("Close other programs that use it, or set Advanced > Compute on to Processor (CPU)."),
-        ),
-        "memory": (
-            _("Out of memory"),
-            _("The computer has too little free memory for this job."),
-            _("Close other programs, or limit the scans to a region (Advanced)."),
-        ),
-        "gpu": (
-            _("The GPU cannot be used"),
-            _("The graphics card or its driver does not work with the installed PyTorch."),
-            _("Set Advanced > Compute on to Processor (CPU), or update the driver."),
-        ),
-        "crashed": (
-            _("The engine ended unexpectedly"),
-            _("It ended {detail}"),
-            _("Try again; if it happens again, copy the log and report it."),
-        ),
-        "not started": (
-            _("The engine could not be started"),
-            said,
-            _("Press Check my set-up under Advanced, which finds what is damaged, then Repair."),
-        ),
-        "ScanError": (
-            _("A scan cannot be used"),
-            said,
-            _("Load this scan again, or set it to Ignore in the table."),
-        ),
-        "ModelError": (_("The model cannot be used"), said, _("Choose another model, or import it again.")),
-        "RequestError": (_("This cannot be done as it is"), said, ""),
-        "StorageError": (_("A result could not be written"), said, ""),
-        "Stopped": (_("Stopped"), said, ""),
-        "failed": (_("The job failed"), said, ""),
-    }
+def for_the_panel(message: str) -> str:
+    """A message of the engine without what only somebody at the command line can do."""
+    for part in _OF_THE_COMMAND_LINE:
+        message = re.sub(part, "", message)
+    return message
 
 
 def failure_of(
@@ -113,24 +75,20 @@ def failure_of(
         log: the lines that the process wrote beside its events.
         device: what it computed on, as it said; "" while unknown.
     """
-    tail = [line for line in log if line.strip()][-40:]
-    name, message = (
-        ("", "\n".join(tail)) if event is None else (str(event.get("name", "")), str(event.get("message", "")))
-    )
-    if name == "MemoryError":
-        return _failure("memory" if device in ("", "cpu") else "gpu memory")
+    name, message = "", "\n".join([line for line in log if line.strip()][-40:])
+    if event is not None:
+        name, message = str(event.get("name", "")), for_the_panel(str(event.get("message", "")))
     for key, sign in _SIGNS:
         if found := re.search(sign, message):
+            if key in ("memory", "gpu memory"):
+                cause = "" if event is None else sentence(message.split("; ")[0])
+                return _failure("memory" if key == "memory" and device in ("", "cpu") else "gpu memory", cause)
             return _failure(key, found[1].split(".")[0] if found.groups() else "")
     if event is None:
-        last = " / ".join(line.strip() for line in tail[-LAST_LINES:])
-        status = _("without a status") if exit_status is None else _("with status {n}").format(n=exit_status)
-        return _failure(
-            "crashed", _("{status}. Its last lines: {lines}").format(status=status, lines=last or _("(none)"))
-        )
-    if name in ("ScanError", "ModelError"):  # instead of a remedy for the command line there is one of the panel
+        return _failure("killed") if exit_status in (None, 137) else _failure("crashed", str(exit_status))
+    if name in ("ScanError", "ModelError"):  # instead of the engine's remedy there is one of the panel
         message = message.split("; ")[0]
-    return _failure(name if name in failure_words() else "failed", sentence(message))
+    return _failure(name if name in FAILURES else "failed", sentence(message))
 
 
 def failure_of_error(error: Exception) -> Failure:
@@ -140,13 +98,12 @@ def failure_of_error(error: Exception) -> Failure:
 
 def not_started(program: str, reason: str = "") -> Failure:
     """The process could not be started at all."""
-    detail = _("{program} did not start {reason}").format(program=program, reason=f"({reason})." if reason else ".")
-    return _failure("not started", detail)
+    return _failure("not started", say("not started", program=program, reason=reason))
 
 
 def _failure(key: str, detail: str = "") -> Failure:
-    name, cause, remedy = failure_words()[key]
-    return Failure(key, name, cause.replace("{detail}", detail), remedy, lasting=key in _LASTING)
+    name, cause, remedy = failure_texts(key, detail)
+    return Failure(key, name, cause, remedy, lasting=key in _LASTING)
 
 
 def sentence(message: str) -> str:

@@ -24,6 +24,8 @@ from glmae.files import write_json
 from glmae.scans.class_file import CLASS_FILE
 from glmae.scans.region import LABELLED
 
+from ..engine.failures import for_the_panel
+from ..messages import say
 from ..scene.region_box import Box
 from ..scene.scene_cases import SceneCase, is_partly_labeled
 from ..scene.segmentation_export import export_segmentation
@@ -67,9 +69,7 @@ class CaseFolder:
             content = json.loads((Path(folder) / "nodes.json").read_text(encoding="utf-8"))
             cases = [ExportedCase(**{**entry, "volumes": tuple(entry["volumes"])}) for entry in content["cases"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RequestError(
-                f"{folder} holds no cases of a scene (nodes.json is missing or damaged); export the cases again."
-            ) from error
+            raise RequestError(say("job damaged")) from error
         return cls(folder, cases)
 
     @property
@@ -137,21 +137,6 @@ class CaseFolder:
         file = self.images / f"{name}.nrrd"
         return file if len(self._cases[name].volumes) == 1 else self.images / name
 
-    def volume(self, scene: Any, name: str) -> Any:
-        """The first volume node of the case `name`, looked up again: the user may have deleted it meanwhile.
-
-        Raises:
-            RequestError: no such case, or its volume is no longer in the scene.
-        """
-        if name not in self._cases:
-            raise RequestError(f"{self.folder} has no case {name}; export the cases again.")
-        node = scene.GetNodeByID(self._cases[name].volumes[0])
-        if node is None:
-            raise RequestError(
-                f'Volume "{self._cases[name].title}" ({name}) is no longer in the scene; load it again and segment it.'
-            )
-        return node
-
     def _note(self, cases: tuple[ExportedCase, ...]) -> None:
         """Write beside the cases what the engine and a later session must know of them."""
         partly = [case.name for case in cases if case.partly]
@@ -179,22 +164,23 @@ class CaseFolder:
         return self.labels / f"{name}.seg.nrrd"
 
 
-def in_words(message: str, job: Path, cases: Iterable[ExportedCase]) -> str:
-    """A message of the engine with the names of scans instead of its neutral names and the files of a job.
+def in_words(message: str, folder: Path, cases: Iterable[ExportedCase]) -> str:
+    """A message of the engine in words of the panel: with the names of scans, and no advice for the command line.
 
     Args:
         message: of the engine.
-        job: the folder that holds the `CaseFolder` as `cases`; the engine may name its files by relative paths, too.
+        folder: of a `CaseFolder`, in the folder of a job, from which the engine may name files by relative paths.
         cases: what the neutral names stand for.
     """
+    message = for_the_panel(message)
     for case in sorted(cases, key=lambda case: -len(case.name)):  # a name may begin another one
         title = f'"{case.title}"'
-        files = [f"{kind}/{case.name}{end}" for kind in ("images", "labels") for end in (".seg.nrrd", ".nrrd", "")]
-        for file in files:
-            for path in (str(Path(job) / "cases" / file), f"cases/{file}", str(Path("cases") / file)):
-                message = message.replace(path, title)
-        pattern = rf"(?:\bcase )?(?<![\w-]){re.escape(case.name)}(?![\w-])"
-        message = title.join(re.split(pattern, message))
+        for place in (folder, folder.name):
+            for kind in ("images", "labels"):
+                for end in (".seg.nrrd", ".nrrd", ""):
+                    path = Path(place, kind, case.name + end)
+                    message = message.replace(str(path), title).replace(path.as_posix(), title)
+        message = title.join(re.split(rf"(?:\bcase )?(?<![\w-]){re.escape(case.name)}(?![\w-])", message))
     return message
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from glmae.errors import RequestError
 
+from ..messages import say
 from ..scene.region_box import Box, region_box
 from ..scene.scan_table import Scan
 from ..scene.scene_cases import SceneCase
-from ..translation import tr as _
 from .case_folder import CaseFolder
 
 
@@ -24,7 +24,7 @@ def write_labeled(folder: CaseFolder, scans: Sequence[Scan], scene: Any, region:
     for number, scan in enumerate(scans, start=1):
         volumes, segmentation = scan.volumes(scene), scene.GetNodeByID(scan.segmentation_id)
         if not volumes or segmentation is None:
-            raise RequestError(_("{scan} is no longer in the scene; press Train again.").format(scan=scan.name))
+            raise RequestError(say("gone from training", scan=scan.name))
         folder.add(SceneCase(volumes, segmentation), boxes_of(region, volumes))
         yield number
 
@@ -37,9 +37,6 @@ def boxes_of(region: Any | None, volumes: Sequence[Any]) -> list[Box | None]:
     """
     boxes = [None if region is None else region_box(region, volume) for volume in volumes]
     if region is not None and None in boxes:
-        raise RequestError(
-            _('{scan} lies outside of "{region}"; move the region over it, or choose no region.').format(
-                scan=volumes[boxes.index(None)].GetName(), region=region.GetName()
-            )
-        )
+        scan = volumes[boxes.index(None)].GetName()
+        raise RequestError(say("outside region", scan=scan, region=region.GetName()))
     return boxes

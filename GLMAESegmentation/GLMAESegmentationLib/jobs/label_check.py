@@ -14,7 +14,6 @@ from ..engine.process import EngineProcess
 from ..scene.choices import PanelChoices
 from ..scene.scan_table import Scan
 from ..scene.scene_cases import label_stamp
-from ..translation import tr as _
 from .case_folder import CaseFolder
 from .case_writing import write_labeled
 from .folder import CHECK, JobFolder, JobRecord
@@ -82,7 +81,7 @@ class LabelCheck:
         self.leave()
         self._checked = self._state(scans, choices)
         self.findings, self.device_reason, self.memory, self.problem = [], "", None, ""
-        self._folder = JobFolder.create(self._jobs, JobRecord(CHECK, _("Checking the labels")))
+        self._folder = JobFolder.create(self._jobs, JobRecord(CHECK, "checking labels"))
         self._writing = self._write(self._folder, scans, choices.region, choices.device)
 
     def leave(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..translation import tr as _
-from .case_folder import ExportedCase, in_words
+from ..messages import say
+from .case_folder import ExportedCase
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     """The findings in a `warning`: one for each scan that it names; none when it speaks of no label.
 
     Args:
-        event: with `message`, and `case` or `cases`, sometimes `classes`.
+        event: with `message` in words (`case_folder.in_words`), and `case` or `cases`, sometimes `classes`.
         cases: what the engine's names of cases stand for.
     """
     named = [event.get("case"), *(event["cases"] if isinstance(event.get("cases"), list) else [])]
@@ -41,6 +40,5 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     sentence = str(event.get("message") or "")
     part = event.get("check") == "region"
     if part and ", unless classes.json" in sentence:  # the panel writes the class file
-        sentence = sentence.split(", unless classes.json")[0] + _(", unless you press the button below.")
-    sentence = in_words(sentence, Path(), meant)  # the neutral name means nothing to the user
+        sentence = sentence.split(", unless classes.json")[0] + say("unless button")
     return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence, part) for case in meant]

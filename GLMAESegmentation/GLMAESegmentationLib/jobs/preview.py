@@ -10,11 +10,12 @@ from typing import Any
 from glmae.errors import GLMAEError
 from glmae.files import write_json
 
+from ..engine.failures import sentence
+from ..messages import say
 from ..scene.scene_cases import PREVIEW_ATTRIBUTE, SceneCase
 from ..scene.segment_voxels import segment_arrays
 from ..scene.segmentation_import import RESULT_ATTRIBUTE, import_segmentation
-from ..translation import tr as _
-from .case_folder import CaseFolder, ExportedCase
+from .case_folder import CaseFolder, ExportedCase, in_words
 from .case_writing import boxes_of
 from .folder import JobFolder
 
@@ -34,6 +35,7 @@ class TrainingPreview:
     def __init__(self) -> None:
         self.asked, self.sentence, self.node_id, self.volume_id = False, "", "", ""
         self._case: ExportedCase | None = None
+        self._folder = Path()  # of the case
 
     def ask(self, job: JobFolder, volumes: tuple[Any, ...], region: Any | None) -> None:
         """Write a scan for the engine and ask for its segmentation.
@@ -41,13 +43,13 @@ class TrainingPreview:
         Raises:
             GLMAEError: the scan cannot be written, or lies outside of the region.
         """
-        folder = job.folder / "preview"
-        shutil.rmtree(folder, ignore_errors=True)
-        cases = CaseFolder(folder)
+        self._folder = job.folder / "preview"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        cases = CaseFolder(self._folder)
         self._case = cases.add(SceneCase(volumes), boxes_of(region, volumes))
         write_json(job.out / "unfinished" / "preview.json", {"image": str(cases.image(self._case.name))})
         self.asked = True
-        self.sentence = _("Making a preview of {scan}...").format(scan=volumes[0].GetName())
+        self.sentence = say("preview asked", scan=volumes[0].GetName())
 
     def take(self, event: Mapping[str, Any], scene: Any) -> None:
         """Show what came of it, instead of the preview before."""
@@ -56,14 +58,14 @@ class TrainingPreview:
             return
         if not event.get("file"):
             message = str(event.get("message") or "")
-            self.sentence = (message[:1].upper() + message[1:]).replace(case.name, case.title)
+            self.sentence = sentence(in_words(message, self._folder, [case]))
             return
         volume = scene.GetNodeByID(case.volumes[0])
         if volume is None:
             return
         self._remove_node(scene)
         try:
-            name = _("{scan} preview").format(scan=volume.GetName())
+            name = say("preview name", scan=volume.GetName())
             node = import_segmentation(Path(str(event["file"])), volume, name)
         except GLMAEError:  # the training ended meanwhile, and its files are gone
             return
@@ -73,12 +75,7 @@ class TrainingPreview:
         node.SetHideFromEditors(True)
         self.node_id, self.volume_id = node.GetID(), volume.GetID()
         found = any(segment.mask.any() for segment in segment_arrays(node))
-        text = (
-            _("Preview on {scan} (step {n}). Removed when training ends.")
-            if found
-            else _("Nothing found in {scan} yet (step {n}).")
-        )
-        self.sentence = text.format(scan=volume.GetName(), n=event.get("step"))
+        self.sentence = say("preview" if found else "preview empty", scan=volume.GetName(), step=event.get("step"))
 
     def remove(self, scene: Any) -> None:
         """Nothing of it stays."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..translation import tr as _
+from ..messages import say
 
 WAITING, RUNNING, DONE, FAILED, CANCELED = "waiting", "running", "done", "failed", "canceled"
 
@@ -87,10 +87,8 @@ class SegmentationQueue:
     @property
     def sentence(self) -> str:
         """How far it is."""
-        counts = {state: len(self.with_state(state)) for state in (DONE, FAILED, CANCELED)}
-        parts = [_("Segmented {done} of {total} scans.").format(done=counts[DONE], total=len(self._scans))]
-        if counts[FAILED]:
-            parts.append(_("{n} failed.").format(n=counts[FAILED]))
-        if counts[CANCELED]:
-            parts.append(_("{n} were canceled.").format(n=counts[CANCELED]))
+        parts = [say("segmented", done=len(self.with_state(DONE)), total=len(self._scans))]
+        for state in (FAILED, CANCELED):
+            if count := len(self.with_state(state)):
+                parts.append(say(f"segment {state}", count=count))
         return " ".join(parts)

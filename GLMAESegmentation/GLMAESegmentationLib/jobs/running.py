@@ -16,7 +16,7 @@ from ..engine.event_stream import EventStream
 from ..engine.failures import Failure, failure_of, not_started
 from ..engine.process import STOP, EngineProcess
 from ..engine.progress import JobProgress
-from ..translation import tr as _
+from ..messages import say
 from .case_folder import CaseFolder, ExportedCase, in_words
 from .folder import FAILED, FINISHED, RUNNING, STOPPED, JobFolder
 
@@ -55,7 +55,7 @@ class RunningJob:
         try:
             self._process = start(command)
         except OSError as error:
-            self._end(not_started(_("The engine's Python"), str(error)))
+            self._end(not_started(say("engine's python"), str(error)))
 
     @property
     def ended(self) -> bool:
@@ -81,7 +81,7 @@ class RunningJob:
             if event["event"] != "progress":
                 self.job.log(json.dumps(event, ensure_ascii=False))
             if isinstance(event.get("message"), str) and event["event"] != "preview":  # it has a case of its own
-                event["message"] = in_words(event["message"], self.job.folder, self._cases())
+                event["message"] = in_words(event["message"], self.job.cases, self._cases())
             self.progress.apply(event)
         if not running:
             self._finish(process.exit_status())

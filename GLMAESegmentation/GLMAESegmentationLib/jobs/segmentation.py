@@ -12,12 +12,12 @@ from glmae.errors import GLMAEError, RequestError
 
 from ..engine.failures import Failure, failure_of, sentence
 from ..engine.progress import certainty_of
+from ..messages import say
 from ..models.library import ModelLibrary
 from ..scene.proposals import take_proposals_away
 from ..scene.scan_table import DOUBT_ATTRIBUTE, MODEL_ATTRIBUTE, UNCERTAINTY_ATTRIBUTE, Scan
 from ..scene.scene_cases import SceneCase, scan_volumes
 from ..scene.segmentation_import import import_segmentation
-from ..translation import tr as _
 from .case_folder import CaseFolder, ExportedCase
 from .case_writing import boxes_of
 from .folder import SEGMENT, JobFolder, JobRecord
@@ -26,7 +26,7 @@ from .queue import CANCELED, DONE, FAILED, QueuedScan, SegmentationQueue
 
 def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, scans: Sequence[Scan]) -> JobFolder:
     """The folder of a segmentation of `scans` with a model."""
-    title = _("Segmenting with {model}").format(model=model)
+    title = say("segment title", model=model)
     details = {
         "model": model,
         "options": ["--model", str(model_folder), "--device", device],
@@ -77,14 +77,14 @@ class Segmentation:
             volumes = tuple(self._scene.GetNodeByID(identifier) for identifier in scan.channels or (scan.volume_id,))
             try:
                 if None in volumes:
-                    raise RequestError(_("The scan is no longer in the scene."))
+                    raise RequestError(say("gone", scan=scan.name))
                 case = cases.add(SceneCase(volumes), boxes_of(region, volumes))
                 self.queue.update(scan.volume_id, case=case.name)
             except GLMAEError as error:
                 self.queue.update(scan.volume_id, state=FAILED, note=str(error))
             yield number
         if not self.queue.open:
-            raise RequestError(_("No scan can be segmented; see the reasons in the list."))
+            raise RequestError(say("segment none"))
         words = ["segment", "--images", str(cases.images), "--out", str(folder.out), *folder.record.details["options"]]
         folder.update(words=tuple(words))
 
@@ -117,7 +117,7 @@ class Segmentation:
         self.queue.close(CANCELED)
         self._remember()
         folder.remove()
-        return " ".join(filter(None, (self.queue.sentence, _("Press Next to review them.") if self.results else "")))
+        return " ".join(filter(None, (self.queue.sentence, say("segment review") if self.results else "")))
 
     def fail(self, folder: JobFolder, failure: Failure) -> None:
         """What is not done has failed, all for this reason."""
@@ -156,7 +156,7 @@ def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:
         if done:
             scan = replace(scan, state=DONE)
         elif volume is None:
-            scan = replace(scan, state=CANCELED, note=_gone(case.title))
+            scan = replace(scan, state=CANCELED, note=say("gone", scan=case.title))
         scans.append(scan)
     return SegmentationQueue(scans)
 
@@ -211,12 +211,12 @@ def import_result(
         return None
     volume = scene.GetNodeByID(scan.volume_id)
     if volume is None:
-        queue.update(scan.volume_id, state=FAILED, note=_gone(scan.name))
+        queue.update(scan.volume_id, state=FAILED, note=say("gone", scan=scan.name))
         return None
     try:
         node = import_segmentation(file, volume)
-    except GLMAEError as error:
-        queue.update(scan.volume_id, state=FAILED, note=str(error))
+    except GLMAEError:
+        queue.update(scan.volume_id, state=FAILED, note=say("result unreadable", scan=scan.name))
         return None
     node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
     doubt = describe_result(node, doubts, uncertainty)
@@ -236,7 +236,3 @@ def describe_result(node: Any, doubts: Sequence[str], uncertainty: float | None)
         node.SetAttribute(UNCERTAINTY_ATTRIBUTE, f"{uncertainty:.4f}")
     node.SetDisplayVisibility(False)  # scans often lie at the same place: the one that is selected is shown
     return doubt
-
-
-def _gone(name: str) -> str:
-    return _("{scan} is no longer in the scene; load it again and segment it.").format(scan=name)

@@ -17,6 +17,7 @@ from ..engine.command import EngineCommand
 from ..engine.failures import Failure, failure_of, failure_of_error
 from ..engine.process import EngineProcess
 from ..engine.progress import certainty_of
+from ..messages import say
 from ..scene.choices import PanelChoices
 from ..scene.local_frame import volume_matrix
 from ..scene.proposals import PROPOSAL_ATTRIBUTE, take_proposals_away
@@ -24,7 +25,6 @@ from ..scene.scan_choice import scans_to_propose, training_scans
 from ..scene.scan_table import Scan
 from ..scene.scene_cases import SceneCase, label_stamp
 from ..scene.segmentation_import import import_segmentation
-from ..translation import tr as _
 from .case_folder import CaseFolder
 from .case_writing import boxes_of
 from .folder import SUGGEST, JobFolder, JobRecord
@@ -96,7 +96,7 @@ class Suggestions:
         self.leave()
         self.failure, self.log = None, ""
         self._choices = _key(choices)
-        self._folder = JobFolder.create(self._jobs, JobRecord(SUGGEST, _("Suggesting")))
+        self._folder = JobFolder.create(self._jobs, JobRecord(SUGGEST, "suggesting"))
         self._cases = CaseFolder(self._folder.cases)
         self._show(())
 
@@ -276,11 +276,11 @@ class Suggestions:
         if volume is None or not take_proposals_away(volume, drawn):
             return
         path = Path(str(event.get("file")))
-        name = _("{scan} proposal (GLMAE)").format(scan=volume.GetName())
+        name = say("proposal name", scan=volume.GetName())
         try:
             node = import_segmentation(path, volume, name)
-        except GLMAEError as error:
-            self.failures[volume_id] = str(error)
+        except GLMAEError:
+            self.failures[volume_id] = say("result unreadable", scan=volume.GetName())
             return
         finally:
             path.unlink(missing_ok=True)

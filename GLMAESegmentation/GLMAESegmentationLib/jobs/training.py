@@ -10,10 +10,10 @@ from typing import Any
 from glmae.errors import StorageError
 
 from ..engine.failures import Failure
+from ..messages import say
 from ..models.library import ModelLibrary
 from ..scene.choices import BUDGET_MINUTES, PanelChoices
 from ..scene.scan_table import Scan
-from ..translation import tr as _
 from .case_folder import CaseFolder
 from .case_writing import write_labeled
 from .folder import FAILED, FINISHED, TRAIN, JobFolder, JobRecord
@@ -75,10 +75,8 @@ class Training:
         if folder.record.state == FINISHED:
             name = keep_model(folder, self._library)
             self._trained(name)
-            return _('The model "{name}" is ready. Press Segment.').format(name=name)
-        if told_to_keep:
-            return _("Stopped before there was anything to keep as a model. Press Continue to resume.")
-        return _("Training paused. Progress is saved; press Continue to resume.")
+            return say("trained", name=name)
+        return say("nothing learned" if told_to_keep else "paused")
 
     def fail(self, folder: JobFolder, failure: Failure) -> None:
         """What was learned stays, unless going on would end the same way."""

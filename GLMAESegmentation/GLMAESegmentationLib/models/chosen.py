@@ -10,8 +10,8 @@ from typing import Any
 from glmae.errors import GLMAEError
 from glmae.scans.classes import ClassTable
 
+from ..messages import say
 from ..scene.choices import PanelChoices
-from ..translation import tr as _
 from .library import ModelLibrary
 from .scores import Score, advice, license_note, model_scores, origin
 
@@ -63,7 +63,7 @@ class ChosenModel:
     def import_file(self, file: Any) -> str:
         """Add a model from a file and choose it; what was done, in a sentence."""
         self.choose(self._library.import_model(Path(file)))
-        return _('The model "{name}" is ready to segment with.').format(name=self.name)
+        return say("model imported", name=self.name)
 
     # Another model may have been chosen while a dialog was open: each request names the one that it is about.
 
@@ -71,7 +71,7 @@ class ChosenModel:
         """Write the model of a name to a file; what was done, in a sentence."""
         name, file = request
         self._library.export_model(name, Path(file))
-        text = _('The model "{name}" was written to {file}.').format(name=name, file=file)
+        text = say("model exported", name=name, file=file)
         return f"{text} {license_note(self._library.card(name).content)}".strip()
 
     def rename(self, request: tuple[str, str]) -> None:

@@ -13,7 +13,7 @@ from glmae.errors import ModelError, RequestError
 from glmae.files import storage_error, whole_file
 from glmae.model_folder import CARD, WEIGHTS, ModelCard, read_model
 
-from ..translation import tr as _
+from ..messages import say
 
 # An exported model is a zip file of this ending.
 ENDING = ".glmae.zip"
@@ -52,7 +52,7 @@ class ModelLibrary:
     def free_name(self, wanted: str) -> str:
         """`wanted` as it can be the name of a folder on every system, with a number where it is taken."""
         name = _FORBIDDEN.sub(" ", wanted)
-        name = " ".join(name.split())[:80].strip(" .") or _("Model")
+        name = " ".join(name.split())[:80].strip(" .") or say("model")
         if name.split(".")[0].casefold() in _RESERVED:
             name = f"{name} model"
         taken = {other.name.casefold() for other in self.folder.iterdir()} if self.folder.is_dir() else set()
@@ -88,7 +88,7 @@ class ModelLibrary:
     def rename(self, name: str, wanted: str) -> str:
         """Give a model another name; the name that it got."""
         if not wanted.strip():
-            raise RequestError(_("A model needs a name; type one."))
+            raise RequestError(say("model unnamed"))
         new = self.free_name(wanted)
         try:
             self.path(name).rename(self.path(new))
@@ -99,7 +99,7 @@ class ModelLibrary:
     def delete(self, name: str) -> None:
         """Remove a model for good."""
         if name not in self.names:
-            raise RequestError(_('There is no model "{name}".').format(name=name))
+            raise RequestError(say("model gone", name=name))
         shutil.rmtree(self.path(name), ignore_errors=True)
 
     def export_model(self, name: str, file: Path) -> None:
@@ -134,13 +134,9 @@ class ModelLibrary:
                     _extract(archive, member, temporary / name, file)
             return self.add(temporary, _title(file))
         except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, ValueError, zlib.error) as error:
-            raise ModelError(
-                _("{file} is damaged or no exported model; export it again and choose the file *{ending}.").format(
-                    file=file, ending=ENDING
-                )
-            ) from error
+            raise ModelError(say("model damaged", file=file, ending=ENDING)) from error
         except FileNotFoundError as error:
-            raise ModelError(_("{file} does not exist; choose an exported model.").format(file=file)) from error
+            raise ModelError(say("model absent", file=file)) from error
         except OSError as error:
             raise storage_error(self.folder, error) from error
         finally:
@@ -151,9 +147,9 @@ def _member(archive: zipfile.ZipFile, name: str, file: Path) -> zipfile.ZipInfo:
     """The only entry of this file name. Its path in the archive is never used, so that it can lead nowhere."""
     found = [entry for entry in archive.infolist() if entry.filename.replace("\\", "/").split("/")[-1] == name]
     if len(found) != 1 or found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelError(_("{file} holds no GLMAE model; choose a file made with Export.").format(file=file))
+        raise ModelError(say("model foreign", file=file))
     if found[0].file_size > (_LARGEST_CARD if name == CARD else _LARGEST_WEIGHTS):
-        raise ModelError(_("{file} is too large for a GLMAE model; choose another file.").format(file=file))
+        raise ModelError(say("model too large", file=file))
     return found[0]
 
 
@@ -163,7 +159,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, fi
         while data := source.read(1 << 20):
             left -= len(data)
             if left < 0:  # an entry that is larger than it says fills the disk
-                raise ModelError(_("{file} is damaged; export the model again.").format(file=file))
+                raise ModelError(say("model damaged", file=file, ending=ENDING))
             out.write(data)
 
 

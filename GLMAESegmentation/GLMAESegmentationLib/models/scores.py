@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..engine.failures import for_the_panel, sentence
 from ..engine.progress import number
-from ..translation import tr as _
+from ..messages import say
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def model_scores(card: Mapping[str, Any]) -> list[Score]:
     scores = card.get("scores")
     if not isinstance(scores, Mapping):
         return []
-    found = [_score(_("All classes"), scores)]
+    found = [_score(say("all structures"), scores)]
     classes = scores.get("classes")
     if isinstance(classes, Mapping):
         found += [_score(str(name), entry) for name, entry in classes.items()]
@@ -44,9 +45,11 @@ def advice(card: Mapping[str, Any]) -> str:
     """Whether the training failed, and if the model was not scored, that it was not."""
     scores = card.get("scores")
     said = scores if isinstance(scores, Mapping) else {}
-    sentences = [text for key in ("failure", "not_checked") if isinstance(text := said.get(key), str)]
+    sentences = [
+        sentence(for_the_panel(text)) for key in ("failure", "not_checked") if isinstance(text := said.get(key), str)
+    ]
     if number(said.get("mean_dice")) is None:
-        sentences.append(_("Not measured on held-out scans; check its results."))
+        sentences.append(say("not scored"))
     return " ".join(sentences)
 
 
@@ -54,7 +57,7 @@ def license_note(card: Mapping[str, Any]) -> str:
     """What binds whoever shares a model: it started from weights that others share under a license."""
     if not card.get("pretrained"):
         return ""
-    return _("It started from weights under CC BY-SA 4.0: share it under this license, and name them.")
+    return say("license")
 
 
 def origin(card: Mapping[str, Any]) -> str:
@@ -64,8 +67,8 @@ def origin(card: Mapping[str, Any]) -> str:
         return ""
     backbone = card.get("pretrained")
     if isinstance(backbone, str) and backbone:
-        return _("Trained on {n} scans, from the pre-trained backbone {name}.").format(n=len(cases), name=backbone)
-    return _("Trained on {n} scans, from scratch.").format(n=len(cases))
+        return say("origin", n=len(cases), name=backbone)
+    return say("origin scratch", n=len(cases))
 
 
 def _score(name: str, entry: Any) -> Score | None:

@@ -20,6 +20,7 @@ from ..jobs.current import CurrentJob
 from ..jobs.interrupted import InterruptedJobs
 from ..jobs.label_check import LabelCheck
 from ..jobs.suggestions import Suggestions
+from ..messages import say
 from ..models.chosen import ChosenModel
 from ..models.library import ModelLibrary
 from ..scene.choices import PanelChoices
@@ -33,7 +34,6 @@ from ..scene.segment_classes import class_table
 from ..scene.segment_voxels import VoxelCounts
 from ..scene.volume_table import add_table, as_csv, volume_rows
 from ..setup.set_up import SetUp
-from ..translation import tr as _
 from . import actions as action
 from .aliases import Aliases
 from .questions import question_before
@@ -305,7 +305,7 @@ class Panel:
     def _accept(self, value: Any) -> str:
         scan = self._scan(value)
         self.selected = self._review.accept(self.state.scans, scan)
-        return _("{scan} is used for training now. Review more results, or press Train.").format(scan=scan.name)
+        return say("accepted", scan=scan.name)
 
     def _draw(self, segmentation_id: str, volume_id: str) -> None:
         self._drawing = segmentation_id, volume_id
@@ -314,8 +314,8 @@ class Panel:
         self.selected = self._review.step(self.state.scans, self.selected, by)
 
     def _volumes(self, value: Any) -> str:
-        table = add_table(volume_rows(self.state.scans, self.scene), self.scene, _("Volumes of the structures"))
-        return _('The volumes are in the new table "{name}" (module Tables).').format(name=table.GetName())
+        table = add_table(volume_rows(self.state.scans, self.scene), self.scene, say("volumes"))
+        return say("volumes added", name=table.GetName())
 
     def _label(self, value: Any) -> None:
         scan = self._scan(value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..jobs.folder import JobFolder
-from ..translation import tr as _
+from ..messages import say
 from . import actions as action
 from .sentences import listed
 
@@ -21,11 +21,9 @@ def question_before(name: str, results: Sequence[Any], job: JobFolder | None, mo
         model: the chosen one.
     """
     if name == action.UNDO:
-        text = _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays.")
         names = listed([node.GetName() for node in results])
-        return text.format(n=len(results), names=names), tuple(node.GetID() for node in results)
+        return say("undo", n=len(results), names=names), tuple(node.GetID() for node in results)
     if name == action.DISCARD:
         assert job is not None
-        text = _('Remove the unfinished job "{title}" and all that it has done? This cannot be undone.')
-        return text.format(title=job.record.title), job.folder
-    return _('Delete the model "{name}" from this computer? This cannot be undone.').format(name=model), model
+        return say("discard", title=job.record.title), job.folder
+    return say("delete model", name=model), model

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..scene.choices import BUDGET_MINUTES
-from ..scene.choices import SEGMENT as SEGMENT_ROLE
-from ..scene.choices import TRAIN as TRAIN_ROLE
+from ..messages import say
+from ..scene.choices import BUDGET_MINUTES, SEGMENT, TRAIN
 from ..scene.class_overview import partial_sentence
 from ..scene.scan_choice import review_order, scans_to_propose, scans_to_segment, training_scans
-from ..translation import tr as _
 from . import actions as action
-from .sentences import duration, listed, progress_sentence, stage_name
+from .sentences import duration, listed, progress_sentence
 
 if TYPE_CHECKING:
     from .state import PanelState
@@ -53,60 +51,39 @@ def step(now: PanelState) -> str:
 
 def next_step(now: PanelState) -> str:
     """The one sentence at the top of the panel: what to do now."""
-    return {
-        "": lambda: "",
-        "job": lambda: job_sentence(now),
-        "note": lambda: now.note,
-        "interrupted": lambda: _('"{title}" was interrupted. Continue it or discard it.').format(
-            title=now.interrupted[0]
-        ),
-        "load": lambda: _("Step 1: load the scans."),
-        "label": lambda: _("Step 2: label one scan: select it and press Label selected scan."),
-        "suggest": lambda: _("Step 3: press Suggest."),
-        "suggesting": lambda: now.suggest_sentence,
-        "review": lambda: _("Step 4: review the results: press Next."),
-        "segment": lambda: _("Press Segment."),
-        "train": lambda: _("Press Train."),
-        "load more": lambda: _("Load more scans of the same kind."),
-        "done": lambda: _("All scans are labeled. Load more scans to segment them."),
-    }[step(now)]()
+    others = {"": "", "job": job_sentence(now), "note": now.note, "suggesting": suggest_sentence(now)}
+    found = step(now)
+    return others[found] if found in others else say(f"step {found}", title="".join(now.interrupted[:1]))
 
 
 def scans_sentence(now: PanelState) -> str:
     """What the section Scans has to say."""
     if not now.scans:
-        return _("No scans yet. Load two or more scans of the same kind.")
-    roles = {role: sum(scan.role == role for scan in now.scans) for role in (TRAIN_ROLE, SEGMENT_ROLE)}
-    text = _("{train} for training, {segment} for segmentation.").format(
-        train=roles[TRAIN_ROLE], segment=roles[SEGMENT_ROLE]
-    )
-    unusable = [scan.name for scan in now.scans if scan.role == TRAIN_ROLE and not scan.trainable]
-    if unusable:
-        text += " " + _("No label yet: {scans}.").format(scans=listed(unusable))
-    unlike = [scan.name for scan in now.scans if scan.unlike]
-    if unlike:
-        text += " " + _("Ignored, because it looks like another kind of image: {scans}.").format(scans=listed(unlike))
-    several = [scan.name for scan in now.scans if len(scan.candidates) > 1]
-    if several:
-        text += " " + _("Several segmentations; choose the label in the table: {scans}.").format(scans=listed(several))
-    if now.findings:
-        text += " " + _("Possible label problems (click to show):")
-    return text
+        return say("no scans")
+    train, segment = (sum(scan.role == role for scan in now.scans) for role in (TRAIN, SEGMENT))
+    named = {
+        "no label yet": [scan.name for scan in now.scans if scan.role == TRAIN and not scan.trainable],
+        "another kind": [scan.name for scan in now.scans if scan.unlike],
+        "several segmentations": [scan.name for scan in now.scans if len(scan.candidates) > 1],
+    }
+    texts = [say("roles", train=train, segment=segment)]
+    texts += [say(key, scans=listed(names)) for key, names in named.items() if names]
+    return " ".join(texts + [say("label problems")] * bool(now.findings))
 
 
 def classes_sentence(now: PanelState) -> str:
-    """What the section Classes has to say."""
+    """What there is to say about the structures and their labels."""
     if not now.classes:
-        return _("No structures yet. They appear here once you label a scan.")
-    empty = [(scan.name, name) for scan in now.scans if scan.role == TRAIN_ROLE for name in scan.empty]
+        return say("no structures")
+    empty = [(scan.name, name) for scan in now.scans if scan.role == TRAIN for name in scan.empty]
     text = partial_sentence(now.classes)
     if empty and not text:
-        text = _("{name} has no voxels in {scan}.").format(scan=empty[0][0], name=empty[0][1])
-    text = text or _("Every structure is labeled in every scan used for training.")
+        text = say("empty structure", scan=empty[0][0], name=empty[0][1])
+    text = text or say("all labeled")
     if now.checking_labels:
-        text += " " + _("Checking the labels...")
+        text += " " + say("checking labels")
     elif now.checked and not now.findings and not now.problem:
-        text += " " + _("Label check: no problems found.")
+        text += " " + say("labels good")
     return text
 
 
@@ -116,10 +93,9 @@ def part_question(now: PanelState) -> str:
     if scan is None:
         return ""
     if scan.partly:
-        return _("All of {scan} was labeled").format(scan=scan.name)
-    if any(finding.part and finding.volume_id == scan.volume_id for finding in now.findings):
-        return _("Only the labeled part of {scan} counts").format(scan=scan.name)
-    return ""
+        return say("all counts", scan=scan.name)
+    asked = any(finding.part and finding.volume_id == scan.volume_id for finding in now.findings)
+    return say("part counts", scan=scan.name) if asked else ""
 
 
 def suggest_sentence(now: PanelState) -> str:
@@ -128,77 +104,52 @@ def suggest_sentence(now: PanelState) -> str:
     if not now.can_compute:
         return ""  # the frame at the top says why
     if not it.on:
-        wanted = scans_to_propose(now.scans)
-        if not wanted:
-            return ""
-        if not training_scans(now.scans):
-            return _("Label one scan; Suggest then proposes the others.")
-        return _("Proposes {n} scans, and anew after each label.").format(n=len(wanted))
+        wanted = len(scans_to_propose(now.scans))
+        return "" if not wanted else say("suggest", n=wanted) if training_scans(now.scans) else say("suggest label")
     if it.problem:
         return it.problem
-    if it.stage == "write":
-        return _("Preparing {scan}.").format(scan=it.scan)
-    if it.stage == "fit":
-        return _("Learning from the labels.")
+    if it.stage in ("write", "fit"):
+        return say(f"suggest {it.stage}", scan=it.scan)
     if it.stage:
-        text = _("Proposing {scan}: {n} of {total} done.")
-        return text.format(scan=it.scan, n=it.proposed, total=it.wanted)
-    if it.wanted:
-        return _("All {n} proposals are up to date. Accept or edit one, and the others follow.").format(n=it.wanted)
-    return _("No scan is left to propose.")
+        return say("suggest segment", scan=it.scan, done=it.proposed, total=it.wanted)
+    return say("suggested", count=it.wanted) if it.wanted else say("nothing to suggest")
 
 
 def train_sentence(now: PanelState) -> str:
     """What Train needs, or what it will do."""
     if not now.can_compute:
         return ""  # the frame at the top says why
-    training = training_scans(now.scans)
+    training = len(training_scans(now.scans))
     if not training:
-        return _("Training needs a labeled scan.")
+        return say("train nothing")
     length = duration(60 * BUDGET_MINUTES[now.budget], exact=True)
-    if now.steps:
-        length = _("{steps} steps").format(steps=now.steps)
-    text = _("1 scan, {length}") if len(training) == 1 else _("{n} scans, {length}")
-    parts = [text.format(n=len(training), length=length)]
-    if now.region:
-        parts.append(_("inside {region}").format(region=now.region))
+    parts = [say("train", n=training, length=say("train steps", steps=now.steps) if now.steps else length)]
+    parts += [say("train region", region=now.region)] if now.region else []
     return " ".join((", ".join(parts) + ".", *([now.problem] if now.problem else [])))
 
 
 def train_details(now: PanelState) -> str:
     """What else there is to know before a training: its start, its memory, its device; a line each."""
-    if now.memory is None:
-        memory = _("Needs about {gb:.1f} GB of memory.").format(gb=TRAINING_GB)
-    else:
+    start = "start pretrained" if now.backbone else "start scratch" if now.shipped else "start without"
+    memory = say("memory", need=TRAINING_GB)
+    if now.memory is not None:
         need, free = (size / 1e9 for size in now.memory)
-        memory = _("Needs about {gb:.1f} GB of memory; {free:.1f} GB are free.").format(gb=need + PROGRAM_GB, free=free)
-    start = _start(now)
-    return "\n".join(filter(None, (start[:1].upper() + start[1:] + ".", memory, now.device_reason)))
-
-
-def _start(now: PanelState) -> str:
-    if now.backbone:
-        return _("starting from the pre-trained backbone {name}").format(name=now.backbone)
-    return _("from scratch") if now.shipped else _("from scratch (no pre-trained backbone is installed)")
+        memory = say("memory free", need=need + PROGRAM_GB, free=free)
+    return "\n".join(filter(None, (say(start, name=now.backbone), memory, now.device_reason)))
 
 
 def segment_sentence(now: PanelState) -> str:
     """What Segment needs, or what it will do."""
     if not now.can_compute:
         return ""  # the frame at the top says why
-    if not now.models:
-        return _("There is no model yet. Train one above, or import one.")
     if not now.model:
-        return _("Choose a model.")
+        return say("segment choose" if now.models else "segment no model")
     targets = scans_to_segment(now.scans, now.model)
     if not targets:
-        return _("No scan is set to Segmentation in the table above.")
-    done = [scan for scan in targets if scan.result_id and scan.result_model == now.model]
-    if done:
-        return _("All scans already have a result from this model. Segmenting again adds a second one.")
-    if len(targets) == 1:
-        return _("Segments {scan}.").format(scan=targets[0].name)
-    return _("Segments {n} scans.").format(n=len(targets))
+        return say("segment nothing")
+    if any(scan.result_id and scan.result_model == now.model for scan in targets):
+        return say("segment again")
+    return say("segment", n=len(targets), scan=targets[0].name)
 
 
 def review_sentence(now: PanelState) -> str:
@@ -206,29 +157,18 @@ def review_sentence(now: PanelState) -> str:
     order = review_order(now.scans)
     scan = now.selected_scan
     if scan is None or not scan.result_id:
-        return _("{n} results to look at. Next shows the least sure one.").format(n=len(order)) if order else ""
+        return say("results", n=len(order)) if order else ""
     place = next((number for number, one in enumerate(order, start=1) if one is scan), 0)
-    head = _("{scan}: result {n} of {total}").format(scan=scan.name, n=place, total=len(order)) if place else scan.name
+    head = say("result", scan=scan.name, number=place, total=len(order)) if place else scan.name
     return "\n".join((head, *scan.doubts))
-
-
-def job_stage(now: PanelState) -> str:
-    """What the job under way is at; "" without one."""
-    if now.preparing is not None:
-        return _("Preparing the scans")
-    return stage_name(now.progress.stage) if now.running and now.progress is not None else ""
 
 
 def job_sentence(now: PanelState) -> str:
     """How far the job under way is; "" without one."""
     if not now.running:
         return ""
-    if now.stopping:
-        return _("Stopping. Finished work is kept.")
-    if now.finishing:
-        return _("Finishing: making the model of what was learned so far.")
+    if now.stopping or now.finishing:
+        return say("job stopping" if now.stopping else "job finishing")
     if now.preparing is not None:
-        return _("Preparing scan {n} of {total}.").format(
-            n=min(now.preparing[0] + 1, now.preparing[1]), total=now.preparing[1]
-        )
+        return say("job preparing", number=min(now.preparing[0] + 1, now.preparing[1]), total=now.preparing[1])
     return progress_sentence(now.progress) if now.progress is not None else ""

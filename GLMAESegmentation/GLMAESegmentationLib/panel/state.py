@@ -144,7 +144,6 @@ class PanelState:
     segment_sentence = property(sentences.segment_sentence)
     review = property(sentences.review_sentence)
     part = property(sentences.part_question)
-    stage = property(sentences.job_stage)
     progress_sentence = property(sentences.job_sentence)
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 from glmae.errors import RequestError
 from glmae.scans.classes import ClassTable, SegmentClass, merge, plain_name
 
-from ..translation import tr as _
+from ..messages import say
 from .scan_table import Scan
 from .segment_classes import class_table
 
@@ -79,7 +79,4 @@ def partial_sentence(rows: Sequence[ClassRow]) -> str:
     partial = [row for row in rows if row.missing]
     if not partial:
         return ""
-    row = partial[0]
-    return _(
-        "{name} was not drawn in {scans}: nothing is learned about it there. Draw it, or leave it so on purpose."
-    ).format(name=row.name, scans=", ".join(row.missing))
+    return say("partly labeled", name=partial[0].name, scans=", ".join(partial[0].missing))

@@ -9,7 +9,7 @@ import slicer
 
 from glmae.scans.classes import ClassTable
 
-from ..translation import tr as _
+from ..messages import say
 from .scan_table import Scan
 from .scene_cases import PARTLY_ATTRIBUTE, is_partly_labeled
 from .segment_classes import segment_id_of
@@ -32,9 +32,9 @@ def state_part(scene: Any, scan: Scan) -> str:
     segmentation = scene.GetNodeByID(scan.segmentation_id)
     if is_partly_labeled(segmentation):
         segmentation.RemoveAttribute(PARTLY_ATTRIBUTE)
-        return _("What is not labeled in {scan} counts as background.").format(scan=scan.name)
+        return say("all counts now", scan=scan.name)
     segmentation.SetAttribute(PARTLY_ATTRIBUTE, "1")
-    return _("Nothing is learned where {scan} is not labeled.").format(scan=scan.name)
+    return say("part counts now", scan=scan.name)
 
 
 def _new_segmentation(volume: Any) -> Any:

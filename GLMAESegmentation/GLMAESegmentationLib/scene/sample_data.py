@@ -10,7 +10,7 @@ from typing import Any
 
 import slicer
 
-from ..translation import tr as _
+from ..messages import say
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 SCANS = RESOURCES / "SampleScans"
@@ -43,13 +43,13 @@ def sample_groups() -> tuple[SampleGroup, SampleGroup]:
     """Two labeled scans to train on, six others to segment."""
     return (
         SampleGroup(
-            _("Hippocampus: 2 labeled MR scans"),
+            say("samples labeled"),
             "SampleLabelled.png",
             ("hippocampus_039", "hippocampus_207"),
             labeled=True,
         ),
         SampleGroup(
-            _("Hippocampus: 6 MR scans without labels"),
+            say("samples unlabeled"),
             "SampleUnlabelled.png",
             tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "230", "299", "321")),
             labeled=False,
@@ -63,7 +63,7 @@ def register_sample_data() -> None:
     Runs at every start of Slicer: nothing of the engine is imported, and no file is read.
     """
     logic = importlib.import_module("SampleData").SampleDataLogic
-    title = _("Few-Label Segmentation (GL-MAE)")
+    title = say("module")
     titled = hasattr(logic, "registerCustomSampleDataCategory")  # new in Slicer 5.12; before, the category is shown
     if titled:
         logic.registerCustomSampleDataCategory(CATEGORY, title)

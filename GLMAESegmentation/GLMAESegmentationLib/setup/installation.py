@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from ..engine.command import EngineCommand, slicers_python
 from ..engine.event_stream import EventStream
-from ..engine.failures import Failure
+from ..engine.failures import Failure, sentence
 from ..engine.process import STOP, EngineProcess
-from ..translation import tr as _
-from .ending import ending_of
+from ..messages import ending_texts, say
 
+# Ends that are no failures.
+GOOD = ("installed", "removed", "canceled")
 # From the request to stop to the end by force.
 STOP_SECONDS = 6.0
 
@@ -40,7 +41,7 @@ class Installation:
     ) -> None:
         words = ["-m", "GLMAESegmentationLib.setup.installer", action, str(root)]
         words += [] if wheels is None else ["--wheels", str(wheels)]
-        self.sentence = _("Starting...")
+        self.sentence = say("install starting")
         self.fraction: float | None = None
         self._stream, self._log = EventStream(), b""
         self._ended: dict[str, Any] | None = None
@@ -56,13 +57,12 @@ class Installation:
             events += self._stream.end()
         for event in events:
             if event["event"] == "step":
-                self.sentence, self.fraction = _STEPS[event["step"]](), None
+                self.sentence, self.fraction = say(f"install {event['step']}"), None
             elif event["event"] == "download":
                 done, total = event["done"], event["total"]
                 self.fraction = done / max(1, total)
-                self.sentence = _("Downloading {package}: about {done} of {total} MB").format(
-                    package=event["package"], done=round(done / 1e6), total=round(total / 1e6)
-                )
+                sizes = {"done": round(done / 1e6), "total": round(total / 1e6)}
+                self.sentence = say("install download", package=event["package"], **sizes)
             elif event["event"] == "ended":
                 self._ended = event
         if running:
@@ -81,7 +81,7 @@ class Installation:
     def cancel(self) -> None:
         """Ask it to stop; by force if it does not follow. What was downloaded stays."""
         self._canceled, self._deadline = True, time.monotonic() + STOP_SECONDS
-        self.sentence, self.fraction = _("Stopping..."), None
+        self.sentence, self.fraction = say("install stopping"), None
         self._process.write(STOP)
 
     def leave(self) -> None:
@@ -92,10 +92,15 @@ class Installation:
             self._process.wait(1.0)
 
 
-_STEPS: dict[str, Callable[[], str]] = {  # functions, so that they are translated when they are shown
-    "uv": lambda: _("Getting the installer (uv)"),
-    "python": lambda: _("Getting Python"),
-    "packages": lambda: _("Installing the packages"),
-    "check": lambda: _("Trying it on this computer; the first time takes minutes"),
-    "remove": lambda: _("Removing the engine's environment"),
-}
+def ending_of(event: Mapping[str, Any] | None) -> Failure:
+    """How an installation ended, with cause and remedy, also where it ended well.
+
+    Args:
+        event: the installer's last one, named by `failure_name.EndingName`; None when it ended without.
+    """
+    name, detail = ("interrupted", "") if event is None else (str(event["name"]), str(event.get("detail", "")))
+    if name == "no space":
+        free, needed = (float(number) / 1e9 for number in detail.split())
+        detail = say("space", needed=needed, free=free)
+    cause, remedy = ending_texts(name, detail)
+    return Failure(name, say("installing", ending=name), sentence(cause), remedy)

@@ -14,7 +14,7 @@ from glmae.files import write_json
 
 from ..engine.command import EngineCommand
 from ..engine.process import EngineProcess
-from ..translation import tr as _
+from ..messages import say
 from .packages import Package, described, lacking
 
 # own: the environment that Install makes. slicers: Slicer's Python. other: of the user's own making.
@@ -86,11 +86,9 @@ def lacks(answer: bytes) -> str:
         version = tuple(content["python"])
         packages = [Package(**package) for package in content["packages"]]
     except (ValueError, KeyError, TypeError):
-        return _("it is no Python, or one that is too old")
+        return say("python none")
     if version < OLDEST:
-        return _("it is Python {found}, {needed} or later is needed").format(
-            found=_dotted(version), needed=_dotted(OLDEST)
-        )
+        return say("python old", found=_dotted(version), needed=_dotted(OLDEST))
     return described(lacking(packages))
 
 

@@ -10,12 +10,11 @@ from typing import Literal
 from ..engine.command import EngineCommand, slicers_python
 from ..engine.failures import Failure, not_started
 from ..engine.process import EngineProcess
-from ..translation import tr as _
+from ..messages import say
 from .check import RunningCheck
 from .computer import Computer, this_computer
-from .ending import GOOD
 from .environment import EngineEnvironment
-from .installation import Installation
+from .installation import GOOD, Installation
 from .interpreter import Choice, Inspection, Kind
 from .packages import described, installed_packages, lacking
 from .report import set_up_report
@@ -120,7 +119,7 @@ class SetUp:
             kind = "slicers" if not slicers and own not in ("ready", "outdated") else "own"
         status = EngineStatus(kind, self._choice.python, installed=self._installed())
         if kind == "slicers" and slicers:
-            status = replace(status, lacking=_elsewhere(_("Slicer's Python"), described(slicers)))
+            status = replace(status, lacking=_elsewhere(say("slicer's python"), described(slicers)))
         elif kind == "other" and (not self._choice.python or self._choice.lacks):
             status = replace(status, lacking=_elsewhere(self._choice.python, self._choice.lacks))
         elif kind == "own":
@@ -137,7 +136,7 @@ class SetUp:
             try:
                 self._inspection = Inspection(self._start_process, python)
             except OSError as error:
-                self._choice = Choice(kind, python, _("it cannot be started ({reason})").format(reason=error))
+                self._choice = Choice(kind, python, say("python not started", reason=error))
         self._choice.write(self._file)
         self.look()
 
@@ -160,7 +159,7 @@ class SetUp:
             absent = self.status.kind == "own" and not self._environment.python.exists()
             self._check = RunningCheck(self.start, slicers_python() if absent else "")
         except OSError as error:
-            self.failure = not_started(_("The engine's Python"), str(error))
+            self.failure = not_started(say("engine's python"), str(error))
 
     def clear(self) -> None:
         """Something new begins: what was said of the last is over."""
@@ -212,26 +211,14 @@ class SetUp:
         if state == "ready":
             return status
         if not self._computer.has_torch:
-            text = _(
-                "GLMAE cannot run on this Mac: the last PyTorch for Intel processors is 2.2, and 2.8 is needed. Use a "
-                "Mac with an Apple processor, or another computer."
-            )
-            return replace(status, lacking=text)
+            return replace(status, lacking=say("engine mac"))
         if state == "outdated":
-            text = _("GLMAE was tested with newer packages than those installed; Update gets them.")
-            return replace(status, offer=text, button="update")
+            return replace(status, offer=say("engine update"), button="update")
         if state == "absent":
-            text = _(
-                "GLMAE computes in a Python of its own with PyTorch: about {download} to download, {disk} on the disk, "
-                "in {folder}. Nothing of Slicer is changed."
-            ).format(
-                download=_size(self._computer.download_bytes),
-                disk=_size(self._computer.disk_bytes),
-                folder=self._environment.root,
-            )
+            sizes = {"download": _size(self._computer.download_bytes), "disk": _size(self._computer.disk_bytes)}
+            text = say("engine install", folder=self._environment.root, **sizes)
             return replace(status, lacking=text, button="install")
-        text = _("The engine's environment is not complete. Repair gets what is missing and keeps what is there.")
-        return replace(status, lacking=text, button="repair")
+        return replace(status, lacking=say("engine repair"), button="repair")
 
     def _installed(self) -> str:
         record = self._environment.record()
@@ -244,15 +231,12 @@ class SetUp:
         if self._installation is not None:
             work, fraction = self._installation.sentence, self._installation.fraction
         elif self._inspection is not None:
-            work = _("Looking what this Python has")
+            work = say("engine inspected")
         self.status = replace(self.status, working=work, fraction=fraction)
 
 
 def _elsewhere(python: str, lacks: str) -> str:
-    if not python:
-        return _("Choose the interpreter to compute with, under Advanced.")
-    text = _("{python} cannot run the engine: {lacks}. Install that there, or choose the engine's own environment.")
-    return text.format(python=python, lacks=lacks)
+    return say("engine lacks", python=python, lacks=lacks) if python else say("engine choose")
 
 
 def _size(count: int) -> str:

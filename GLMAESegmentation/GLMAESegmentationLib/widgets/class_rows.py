@@ -8,8 +8,8 @@ from typing import Any
 import qt
 
 from ..jobs.label_findings import Finding
+from ..messages import say
 from ..scene.class_overview import ClassRow
-from ..translation import tr as _
 from .tables import color_icon, show_rows
 
 
@@ -37,7 +37,7 @@ class ClassRows:
         rows = [
             (
                 _full_name(row),
-                _("{n} of {total} scans").format(n=len(row.voxels), total=of),
+                say("labeled in", count=len(row.voxels), total=of),
                 _range(list(row.ml.values())),
             )
             for row in classes

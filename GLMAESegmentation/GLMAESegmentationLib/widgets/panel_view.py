@@ -8,12 +8,11 @@ from typing import Any
 import qt
 
 from ..jobs.folder import SEGMENT, TRAIN
+from ..messages import say
 from ..panel import actions as action
 from ..panel.panel import Panel
-from ..panel.sentences import listed
 from ..panel.state import PanelState
 from ..scene.choices import DEVICES, NORMAL, QUICK, THOROUGH
-from ..translation import tr as _
 from .class_rows import ClassRows
 from .drawing import Drawing
 from .questions import ask_export, ask_import, ask_name
@@ -96,7 +95,7 @@ class PanelView:
         ui.failureLabel.text = "" if state.failure is None else state.failure.sentence
         self._set_up.show(state)
         ui.interruptedFrame.visible = bool(state.interrupted) and not state.running
-        ui.interruptedLabel.text = _("Unfinished: {title}").format(title=listed(state.interrupted[:1]))
+        ui.interruptedLabel.text = say("unfinished", title="".join(state.interrupted[:1]))
         self._show_scans(state)
         self._show_classes(state)
         self._show_suggesting(state)
@@ -140,7 +139,7 @@ class PanelView:
         several = len(self._scans.selected) > 1
         scan = self.panel.state.selected_scan
         self.ui.channelsButton.visible = several or (scan is not None and len(scan.channels) > 1)
-        self.ui.channelsButton.text = _("Channels of one scan") if several else _("Separate the channels")
+        self.ui.channelsButton.text = say("join channels" if several else "separate channels")
 
     def _set_channels(self) -> None:
         chosen = self._scans.selected
@@ -188,7 +187,7 @@ class PanelView:
             draw_curve(ui.curveLabel, state.loss)
         lines = [f"{score.name}: {score.text}" for score in state.scores]
         ui.scoresLabel.visible = bool(lines or state.advice) and not training
-        first = _("Accuracy on held-out scans (Dice, 1 = perfect): {score}").format(score=lines[0]) if lines else ""
+        first = say("score", score=lines[0]) if lines else ""
         ui.scoresLabel.text = first or state.advice
         ui.scoresLabel.toolTip = "\n".join([*lines, state.advice])
 
@@ -235,17 +234,17 @@ class PanelView:
         self._add_menu(
             ui.modelButton,
             {
-                action.IMPORT: (_("Import..."), self._import_model),
-                action.EXPORT: (_("Export..."), self._export_model),
-                action.RENAME: (_("Rename..."), self._rename_model),
-                action.DELETE: (_("Delete..."), self._removing(action.DELETE)),
+                action.IMPORT: (say("model import"), self._import_model),
+                action.EXPORT: (say("model export"), self._export_model),
+                action.RENAME: (say("model rename"), self._rename_model),
+                action.DELETE: (say("model delete"), self._removing(action.DELETE)),
             },
         )
         self._add_menu(
             ui.volumesButton,
             {
-                action.VOLUMES: (_("Show as a table"), self._doing(action.VOLUMES)),
-                "copy volumes": (_("Copy as CSV"), self._copy_volumes),
+                action.VOLUMES: (say("show volumes"), self._doing(action.VOLUMES)),
+                "copy volumes": (say("copy volumes"), self._copy_volumes),
             },
         )
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())

@@ -7,42 +7,44 @@ from pathlib import Path
 import qt
 import slicer
 
+from ..messages import say
 from ..models.library import ENDING
-from ..translation import tr as _
 
 
 def ask_import() -> str:
     """The file of a model that was exported elsewhere."""
-    kinds = _("Models") + f" (*{ENDING})"
-    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), _("Import a model"), "", kinds) or "")
+    kinds = say("models") + f" (*{ENDING})"
+    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), say("import title"), "", kinds) or "")
 
 
 def ask_export(model: str) -> str:
     """The file to write a model to."""
-    kinds = _("Models") + f" (*{ENDING})"
+    kinds = say("models") + f" (*{ENDING})"
     file = str(
-        qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), _("Export the model"), model + ENDING, kinds) or ""
+        qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), say("export title"), model + ENDING, kinds) or ""
     )
     if not file or file.endswith(ENDING):
         return file
     # The dialog has asked about the name as it was typed, not about the one with the ending.
     file += ENDING
-    question = _("{file} exists. Replace it?").format(file=Path(file).name)
+    question = say("replace file", file=Path(file).name)
     return file if not Path(file).exists() or slicer.util.confirmYesNoDisplay(question) else ""
 
 
 def ask_name(model: str) -> str:
     """Another name for a model."""
     window = slicer.util.mainWindow()
-    return str(qt.QInputDialog.getText(window, _("Rename the model"), _("Name:"), qt.QLineEdit.Normal, model) or "")
+    return str(
+        qt.QInputDialog.getText(window, say("rename title"), say("rename label"), qt.QLineEdit.Normal, model) or ""
+    )
 
 
 def ask_interpreter() -> str:
     """The program of a Python that was set up for the engine elsewhere."""
     window = slicer.util.mainWindow()
-    return str(qt.QFileDialog.getOpenFileName(window, _("The Python interpreter to compute with")) or "")
+    return str(qt.QFileDialog.getOpenFileName(window, say("choose interpreter")) or "")
 
 
 def ask_wheels() -> str:
     """The folder with the packages to install."""
-    return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("A folder of wheels")) or "")
+    return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), say("choose wheels")) or "")

@@ -8,9 +8,9 @@ from typing import Any
 import qt
 
 from ..jobs.queue import RUNNING, WAITING, QueuedScan
-from ..scene.choices import LEAVE_OUT, ROLES, SEGMENT, TRAIN
-from ..scene.scan_table import CORRECTED, FAILED, LABELED, PARTLY, SEGMENTED, UNLABELED, Scan
-from ..translation import tr as _
+from ..messages import say
+from ..scene.choices import ROLES
+from ..scene.scan_table import FAILED, SEGMENTED, Scan
 from .tables import select_row, selected_rows, show_rows
 
 _STATUS_COLUMN, _LABEL_COLUMN, _ROLE_COLUMN = 1, 2, 3
@@ -82,7 +82,7 @@ class ScanRows:
             if row not in self._labels:
                 selector = qt.QComboBox()
                 selector.addItems([name for _node, name in candidates])
-                selector.setToolTip(_("Which of its segmentations is the label of this scan."))
+                selector.setToolTip(say("label tip"))
                 selector.connect("activated(int)", self._choosing_label(row))
                 self._table.setCellWidget(row, _LABEL_COLUMN, selector)
                 self._labels[row] = selector, candidates
@@ -92,9 +92,8 @@ class ScanRows:
 
     def _add_role(self, row: int) -> None:
         selector = qt.QComboBox()
-        names = {TRAIN: _("Training"), SEGMENT: _("Segmentation"), LEAVE_OUT: _("Ignore")}
-        selector.addItems([names[role] for role in ROLES])
-        selector.setToolTip(_("What to use this scan for. Select several rows to change all of them."))
+        selector.addItems([say(f"role {role}") for role in ROLES])
+        selector.setToolTip(say("role tip"))
 
         def choose(index: int) -> None:
             if row < len(self.ids):
@@ -107,19 +106,9 @@ class ScanRows:
 
 
 def _status(scan: Scan, queued: Mapping[str, QueuedScan]) -> str:
-    names = {
-        UNLABELED: _("no label"),
-        PARTLY: _("partly labeled"),
-        LABELED: _("labeled"),
-        SEGMENTED: _("segmented"),
-        CORRECTED: _("accepted"),
-        FAILED: _("failed"),
-        WAITING: _("waiting"),
-        RUNNING: _("segmenting"),
-    }
     waiting = queued.get(scan.volume_id)
     if waiting is not None and waiting.state in (WAITING, RUNNING):
-        return names[waiting.state]
-    if scan.proposal and not scan.doubts and scan.state == SEGMENTED:
-        return _("proposal")
-    return _("needs review") if scan.doubts and scan.state == SEGMENTED else names[scan.state]
+        return say(f"status {waiting.state}")
+    if scan.state == SEGMENTED and (scan.doubts or scan.proposal):
+        return say("status doubtful" if scan.doubts else "status proposal")
+    return say(f"status {scan.state}")

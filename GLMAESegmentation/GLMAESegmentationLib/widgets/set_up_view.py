@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..messages import say
 from ..panel import actions as action
 from ..panel.state import PanelState
 from ..setup.interpreter import KINDS
-from ..translation import tr as _
 from .questions import ask_interpreter, ask_wheels
 from .surroundings import Surroundings
 
@@ -51,14 +51,13 @@ class SetUpView:
         ui, engine = self.ui, state.engine
         for name, wanted in BUTTONS.items():
             getattr(ui, name).enabled = wanted in state.enabled
-        words = {"install": _("Install"), "repair": _("Repair"), "update": _("Update")}
         ui.installFrame.visible = bool(engine.lacking or engine.offer or engine.working)
-        ui.installTitle.text = _("Set-up needed") if engine.lacking else _("Set-up")
+        ui.installTitle.text = say("set-up needed" if engine.lacking else "set-up")
         ui.installLabel.text = engine.working or engine.lacking or engine.offer
         ui.installProgress.visible = ui.cancelInstallButton.visible = bool(engine.working)
         ui.installProgress.maximum = 0 if engine.fraction is None else 1000
         ui.installProgress.value = 0 if engine.fraction is None else round(1000 * engine.fraction)
-        ui.installButton.text = words.get(engine.button, "")
+        ui.installButton.text = say(f"button {engine.button}") if engine.button else ""
         ui.installButton.visible = ui.installOfflineButton.visible = bool(engine.button) and not engine.working
         ui.engineSelector.blockSignals(True)
         ui.engineSelector.currentIndex = KINDS.index(engine.kind)
@@ -69,7 +68,7 @@ class SetUpView:
         ui.removeEngineButton.visible = bool(engine.installed)
         ui.setUpLabel.visible = ui.copyReportButton.visible = bool(state.set_up)
         ui.setUpLabel.text = state.set_up
-        ui.checkButton.text = _("Checking...") if state.checking else _("Check my set-up")
+        ui.checkButton.text = say("checking set-up" if state.checking else "check set-up")
 
     def _install_offline(self) -> None:
         folder = ask_wheels()
@@ -77,8 +76,7 @@ class SetUpView:
             self._do(action.INSTALL, Path(folder))
 
     def _remove(self) -> None:
-        question = _("Remove the engine's environment ({installed}) from this computer? Models stay.")
-        if self._application.confirm(question.format(installed=self._state().engine.installed)):
+        if self._application.confirm(say("remove engine", installed=self._state().engine.installed)):
             self._do(action.REMOVE_ENGINE)
 
     def _choose(self, index: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ..translation import tr as _
+from ..messages import say
 
 Curve = Sequence[tuple[float, float]]
 _MARGIN = 4
@@ -27,7 +27,7 @@ def draw_curve(label: Any, loss: Curve) -> None:
         painter.setPen(palette.color(qt.QPalette.Text))
         for (x0, y0), (x1, y1) in itertools.pairwise(_line(loss, width, height - top)):
             painter.drawLine(x0, top + y0, x1, top + y1)
-        painter.drawText(_MARGIN, top - _MARGIN, _("loss {value:.2f}").format(value=loss[-1][1]))
+        painter.drawText(_MARGIN, top - _MARGIN, say("loss", value=loss[-1][1]))
     painter.end()
     label.setPixmap(pixmap)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from module_window import ModuleWindow
-from panel_scene import load_scan, new_panel, parameter_node
+from panel_scene import follow, load_scan, new_panel, parameter_node, with_small_crops
 from PySide6.QtCore import QItemSelectionModel
 from standins.pythonqt import unwrap
 
 from glmae.scans.cases import find_cases as cases_of_the_engine
 from GLMAESegmentationLib.jobs.case_folder import CaseFolder
 from GLMAESegmentationLib.jobs.case_writing import write_labeled
+from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.scene.choices import PanelChoices
 
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_057", "hippocampus_097")
@@ -64,6 +65,26 @@ def test_channels_reach_the_engine_as_one_case(scene: Any, job_folder: Path, tmp
     (case,), _classes = cases_of_the_engine(folder.images, folder.labels)
     assert [path.name for path in case.images] == ["channel-01.nrrd", "channel-02.nrrd"]
     assert folder.image("case-01") == folder.images / "case-01"
+
+
+def test_two_channels_are_learned_and_segmented_by_the_real_engine(scene: Any, tmp_path: Path) -> None:
+    load_two_patients()
+    panel = new_panel(scene, tmp_path, with_small_crops)
+    for first in (0, 1):  # the second two are one place further up by then
+        panel.set_channels([scan.volume_id for scan in panel.state.scans[first : first + 2]], together=True)
+    panel.choices.steps, panel.choices.device = 2, "cpu"
+    panel.tick()
+    assert [scan.role for scan in panel.state.scans] == ["train", "segment"]
+    for click in (action.START_TRAINING, action.START_SEGMENTING):
+        panel.do(click)
+        follow(panel)
+        assert panel.state.failure is None, panel.log
+    assert panel.library.card(panel.state.model).content["backbone"]["channels"] == 2
+    (queued,) = panel.state.queue
+    assert (queued.name, queued.state) == ("patient 2 T1 + patient 2 T2", "done")
+    result = scene.GetNodeByID(queued.result_id)
+    role = result.GetReferenceImageGeometryReferenceRole()
+    assert result.GetNodeReference(role).GetName() == "patient 2 T1"
 
 
 def test_a_channel_is_deleted(scene: Any) -> None:

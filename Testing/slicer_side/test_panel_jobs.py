@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -13,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_scene import follow, load_scan, new_panel, write_model
-from plain_process import PlainProcess
+from panel_scene import follow, load_scan, new_panel, with_small_crops, write_model
 
 from glmae.errors import StorageError
 from GLMAESegmentationLib.engine import command as engine
 from GLMAESegmentationLib.jobs.folder import all_jobs
-from GLMAESegmentationLib.messages import say
+from GLMAESegmentationLib.messages import failure_texts, say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 from GLMAESegmentationLib.setup import set_up
+
+# What the child process does before it begins, so that memory is short.
+SHORT = {
+    "before the first step": "from glmae import ram; ram.free_ram = lambda: 100_000_000",
+    "in a step": "from glmae.segmentation.training import Training; Training._update = fail",
+}
 
 
 @pytest.fixture
@@ -35,12 +39,6 @@ def panel(scene: Any, tmp_path: Path) -> Iterator[Panel]:
     opened.choices.steps, opened.choices.device = 5000, "cpu"
     yield opened
     opened.leave()
-
-
-def with_small_crops(command: engine.EngineCommand) -> PlainProcess:
-    """A step in much less than a second on any computer."""
-    small = ("--setting", "crop=[16, 16, 16]", "--setting", "batch=1")
-    return PlainProcess(dataclasses.replace(command, arguments=(*command.arguments, *small)))
 
 
 def test_a_real_training_stops_in_five_seconds_and_goes_on(panel: Panel, scene: Any, tmp_path: Path) -> None:
@@ -153,6 +151,44 @@ def test_failures_have_a_name_a_cause_and_a_remedy(panel: Panel, stand_in: Path,
     assert panel.state.failure.sentence in panel.log
     assert action.COPY_LOG in panel.state.enabled
     assert action.START_TRAINING in panel.state.enabled
+
+
+@pytest.mark.parametrize("moment", SHORT)
+def test_memory_that_is_short_ends_the_real_engine_with_a_remedy_of_the_panel(
+    panel: Panel, scene: Any, tmp_path: Path, moment: str
+) -> None:
+    short = new_panel(scene, tmp_path, lambda command: with_small_crops(command, SHORT[moment]))
+    short.do(action.START_TRAINING)
+    follow(short)
+    assert short.state.failure is not None
+    assert (short.state.failure.key, short.state.failure.remedy) == ("memory", failure_texts("memory")[2])
+    assert "memory" in short.state.failure.cause
+    assert "--" not in short.state.failure.sentence
+    assert {action.START_TRAINING, action.CONTINUE, action.DISCARD} <= short.state.enabled
+    assert [scan.state for scan in short.state.scans] == ["labeled", "labeled"]
+    follow_continued(panel)
+
+
+def follow_continued(panel: Panel) -> None:
+    """With memory enough, Continue goes on."""
+    panel._interrupted.look(None, at_once=True)
+    panel.refresh()
+    panel.do(action.CONTINUE)
+    assert panel.busy
+    panel.leave()
+
+
+def test_memory_that_is_short_for_suggest_leaves_its_process_alive(panel: Panel, scene: Any, tmp_path: Path) -> None:
+    load_scan("hippocampus_057", labeled=False)
+    code = "from glmae.segmentation import live; live._Session._fit = fail"
+    short = new_panel(scene, tmp_path, lambda command: with_small_crops(command, code))
+    short.tick()
+    short.do(action.SUGGEST)
+    wait_for(lambda: short.tick() or short.state.suggest.problem, 120)
+    assert short.state.suggest_sentence.endswith(failure_texts("memory")[2])
+    assert short.state.suggest.on
+    assert not short.state.suggest.stage
+    short.leave()
 
 
 def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,15 @@ def test_a_scan_that_is_loaded_later_gets_a_proposal_without_learning_again(pane
     assert len(requests(stand_in, "fit")) == 1
 
 
+def test_a_scan_that_has_changed_is_written_and_proposed_anew(panel: Panel, stand_in: Path) -> None:
+    suggest(panel)
+    volume = slicer.util.getNode(NAMES[1])
+    volume.SetSpacing(*(2 * side for side in volume.GetSpacing()))
+    tick(panel, lambda: len(requests(stand_in, "segment")) == 4 and settled(panel))
+    assert requests(stand_in, "segment")[-1]["case"] == "case-05"
+    assert len(requests(stand_in, "fit")) == 1
+
+
 def test_a_deleted_proposal_comes_back_with_the_next_label_only(panel: Panel, stand_in: Path) -> None:
     suggest(panel)
     slicer.mrmlScene.RemoveNode(proposal(3))

@@ -193,6 +193,7 @@ class Suggestions:
             return
         case = self._cases.add(SceneCase(volumes, node), boxes_of(choices.region, volumes))
         self._written[scan.volume_id] = _Written(case.name, _image(volumes), label)
+        self._proposed.pop(scan.volume_id, None)  # of the scan as it was before
         self.failures.pop(scan.volume_id, None)
 
     def _refuse(self, scan: Scan, volumes: tuple[Any, ...], label: object, reason: str) -> None:

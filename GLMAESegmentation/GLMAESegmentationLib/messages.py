@@ -295,7 +295,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
 }
 
 _AGAIN = _("Press Install again; it goes on where it was.")
-# Ends of an installation, by `setup.failure_name.EndingName`: what happened, and what to do.
+# Ends of an installation, by the name that the installer gives: what happened, and what to do.
 ENDINGS: dict[str, tuple[str, str]] = {
     "installed": (_("Everything that GLMAE needs is installed."), ""),
     "removed": (_("The engine's environment was removed."), ""),

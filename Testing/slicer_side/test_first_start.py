@@ -63,7 +63,7 @@ found = {
     "next": ui.nextStepLabel.text,
     "can be pressed": [name for name in ("installButton", "trainButton", "segmentButton") if getattr(ui, name).enabled],
 }
-window.click("checkButton")
+window.click("checkSetUpButton")
 end = time.monotonic() + 120
 while window.panel.state.checking and time.monotonic() < end:
     window.settle(1)

@@ -59,7 +59,9 @@ def test_one_failure_does_not_stop_the_others_and_is_tried_again(panel: Panel, s
     panel.do(action.START_SEGMENTING)
     follow(panel)
     assert queue(panel) == ["done", "failed", "done"]
-    assert panel.state.queue[1].note == f'"hippocampus_097" cannot be read. {failure_texts("ScanError")[2]}'
+    assert (
+        panel.state.queue[1].note == f'"{NAMES[1]}" has the same value, 7, everywhere. {failure_texts("ScanError")[2]}'
+    )
     assert [scan.state for scan in panel.state.scans] == ["segmented", "failed", "segmented"]
     assert panel.state.failure is None
     stand_in.write_text("run", encoding="utf-8")

@@ -108,7 +108,7 @@ def test_an_installation_with_progress_and_a_second_click(bare: ModuleWindow, st
     assert ui.installLabel.text == say("install download", package="torch", done=412, total=850)
     assert (ui.installProgress.visible, ui.installProgress.value) == (True, 485)
     assert not ui.installButton.visible
-    assert not ui.checkButton.enabled
+    assert not ui.checkSetUpButton.enabled
     assert stand.arguments == ["install", str(root(bare))]
     bare.panel.do("install")  # as a click that came late
     stand.go()
@@ -216,12 +216,12 @@ def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
 ) -> None:
     monkeypatch.setattr(report, "slicer_version", lambda: "3D Slicer 5.12")
     # Its help only: Testing/engine/test_set_up_check.py runs all of it.
-    monkeypatch.setattr("GLMAESegmentationLib.setup.check.ARGUMENTS", ("-m", "glmae.set_up_check", "--help"))
+    monkeypatch.setattr(set_up, "CHECK", ("-m", "glmae.set_up_check", "--help"))
     ui = window.ui
     ui.advancedSection.collapsed = False
     assert not ui.copyReportButton.visible
-    window.click("checkButton")
-    assert (ui.checkButton.text, ui.checkButton.enabled) == (say("checking set-up"), False)
+    window.click("checkSetUpButton")
+    assert (ui.checkSetUpButton.text, ui.checkSetUpButton.enabled) == (say("checking set-up"), False)
     window.wait(lambda: not window.panel.state.checking)
     assert ui.setUpLabel.text.startswith(
         "3D Slicer 5.12\nEngine's Python: slicers\nusage: python -m glmae.set_up_check"
@@ -233,7 +233,7 @@ def test_my_set_up_is_checked_in_another_process_and_the_report_copied(
 def test_a_python_that_cannot_check_is_a_sentence(window: ModuleWindow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(set_up, "slicers_python", lambda: "/no/such/PythonSlicer")
     window.ui.advancedSection.collapsed = False
-    window.click("checkButton")
+    window.click("checkSetUpButton")
     assert window.panel.state.failure.key == "not started"
     assert window.ui.failureLabel.text == window.panel.state.failure.sentence
 

@@ -80,7 +80,7 @@ def test_one_label_gives_proposals_that_a_second_one_and_a_correction_renew(wind
     drawn = slicer.mrmlScene.GetNodeByID(panel.state.drawing)
     draw_in(drawn)
     content = content_of(drawn)
-    window.click("doneButton")
+    window.click("endDrawingButton")
     window.wait(lambda: panel.state.suggest.labels == 3 and at_rest(), 300, ticked=False)
     assert content_of(drawn) == content
     assert panel.state.suggest.proposed == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +45,6 @@ class JobProgress:
     def fraction(self) -> float:
         """Share of the stage that is over, 0-1."""
         return min(1.0, max(0.0, self.done / self.total)) if self.total > 0 else 0.0
-
-    def copy(self) -> JobProgress:
-        """As it is now."""
-        return deepcopy(self)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take one event into account."""

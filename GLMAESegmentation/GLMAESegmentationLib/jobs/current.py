@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from glmae.errors import GLMAEError
 
@@ -19,31 +19,6 @@ from .folder import SEGMENT, TRAIN, JobFolder
 from .running import RunningJob
 from .segmentation import Segmentation, cancel_scan, new_segmentation
 from .training import Training, can_be_finished, new_training
-
-
-class Job(Protocol):
-    """What the runner asks of each kind of job."""
-
-    def write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None) -> Iterator[int]:
-        """Write its scans and the engine's words into its folder; yields the number written after each."""
-
-    def resume(self, folder: JobFolder) -> None:
-        """Go on with one whose scans are written."""
-
-    def take(self, event: Mapping[str, Any], folder: JobFolder) -> None:
-        """Take in one event of its process."""
-
-    def end(self, folder: JobFolder, told_to_keep: bool) -> str:
-        """It is over, or was stopped; how, in a sentence."""
-
-    def fail(self, folder: JobFolder, failure: Failure) -> None:
-        """It has failed."""
-
-    def cancel(self) -> None:
-        """It was stopped before its process began."""
-
-    def scene_closed(self, under_way: bool) -> bool:
-        """The scene was closed; whether to stop."""
 
 
 class CurrentJob:
@@ -84,7 +59,7 @@ class CurrentJob:
         self.device_reason = ""
         self.memory: tuple[int, int] | None = None
         self.stopping, self.finishing = False, False
-        self._kinds: dict[str, Job] = {TRAIN: self.training, SEGMENT: self.segmentation}
+        self._kinds: dict[str, Training | Segmentation] = {TRAIN: self.training, SEGMENT: self.segmentation}
         self._scene, self._jobs, self._library, self._start = scene, jobs, library, start
         self._running: RunningJob | None = None
         self._writing: Iterator[int] | None = None

@@ -17,12 +17,7 @@ _SECONDS = 5.0
 
 
 class InterruptedJobs:
-    """The jobs that can be gone on with, the newest first.
-
-    Args:
-        jobs: the folder of all jobs.
-        library: where models go whose training was over when Slicer crashed.
-    """
+    """The jobs that can be gone on with, the newest first."""
 
     def __init__(self, jobs: Path, library: ModelLibrary) -> None:
         self._folder, self._library = jobs, library

@@ -27,11 +27,6 @@ SMALL_SCAN = 20_000_000
 class LabelCheck:
     """The check under way, or what the last one found.
 
-    Args:
-        scene: the vtkMRMLScene.
-        jobs: the folder of all jobs.
-        start: starts a process. Raises OSError if it cannot.
-
     Attributes:
         findings: what is odd about the labels.
         device_reason: the device that a training would use, and why; "" while unknown.

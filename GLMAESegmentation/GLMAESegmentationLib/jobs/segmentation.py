@@ -39,10 +39,6 @@ def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, sc
 class Segmentation:
     """A segmentation as a job: its queue of scans, and their results in the scene.
 
-    Args:
-        scene: the vtkMRMLScene.
-        library: the models.
-
     Attributes:
         queue: of the one under way, or the last one.
         results: IDs of the segmentations that the last one made.

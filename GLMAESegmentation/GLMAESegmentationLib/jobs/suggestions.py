@@ -46,11 +46,6 @@ class _Written:
 class Suggestions:
     """The process, the folder it works on, and its proposals in the scene.
 
-    Args:
-        scene: the vtkMRMLScene.
-        jobs: the folder of all jobs.
-        start: starts a process. Raises OSError if it cannot.
-
     Attributes:
         state: what is shown.
         failure: why the process ended; None while it lives, or was ended.

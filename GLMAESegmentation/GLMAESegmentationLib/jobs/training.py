@@ -31,11 +31,6 @@ def new_training(jobs: Path, choices: PanelChoices, title: str) -> JobFolder:
 class Training:
     """A training as a job: its scans, what its events say, its model.
 
-    Args:
-        scene: the vtkMRMLScene.
-        library: where the model goes.
-        trained: called with the name of a model.
-
     Attributes:
         findings: what the engine finds odd about the labels of the last one.
         preview: of the one under way.

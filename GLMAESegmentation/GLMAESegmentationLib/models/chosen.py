@@ -19,10 +19,6 @@ from .scores import Score, advice, license_note, model_scores, origin
 class ChosenModel:
     """The chosen one of the models on this computer.
 
-    Args:
-        library: the models.
-        choices: what the user chose, in the scene as it is now.
-
     Attributes:
         scores: of the chosen model, as of the last `read`.
         advice: whether more labels would help it.

@@ -14,12 +14,7 @@ from ..scene.segmentation_import import Corrections, accept_result, is_result
 
 
 class Review:
-    """The results of one scene.
-
-    Args:
-        scene: the vtkMRMLScene.
-        choices: what the user chose, in the scene as it is now.
-    """
+    """The results of one scene."""
 
     def __init__(self, scene: Any, choices: Callable[[], PanelChoices]) -> None:
         self._scene, self._choices = scene, choices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from ..jobs.current import CurrentJob
@@ -20,7 +21,7 @@ def shown(job: CurrentJob, set_up: SetUp, model: ChosenModel) -> dict[str, Any]:
         "preview_asked": job.training.preview.asked,
         "preview_of": job.training.preview.node_id,
         "preview_scan": job.training.preview.volume_id,
-        "progress": None if job.progress is None else job.progress.copy(),
+        "progress": None if job.progress is None else deepcopy(job.progress),
         "queue": job.segmentation.queue.scans,
         "engine": set_up.status,
         "checking": set_up.checking,

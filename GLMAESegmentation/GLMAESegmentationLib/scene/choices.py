@@ -20,8 +20,32 @@ _LABELS = "ChosenLabels"
 _CHANNELS = "Channels"
 
 
+class _Stored:
+    """A text in the node; of several values the first is the default."""
+
+    def __init__(self, name: str, *values: str) -> None:
+        self._name, self._values = name, values
+
+    def __get__(self, choices: PanelChoices, kind: type) -> str:
+        text = choices.node.GetParameter(self._name) or ""
+        return text if text in self._values else next(iter(self._values), text)
+
+    def __set__(self, choices: PanelChoices, text: str) -> None:
+        choices.node.SetParameter(self._name, text)
+
+
 class PanelChoices:
-    """The choices in a vtkMRMLScriptedModuleNode. Unknown or missing values read as their defaults."""
+    """The choices in a vtkMRMLScriptedModuleNode. Unknown or missing values read as their defaults.
+
+    Attributes:
+        model: name of the model to segment with; "" when none is chosen.
+        budget: how long to train: QUICK, NORMAL or THOROUGH.
+        device: one of DEVICES.
+    """
+
+    model = _Stored("Model")
+    budget = _Stored("Budget", NORMAL, QUICK, THOROUGH)
+    device = _Stored("Device", *DEVICES)
 
     def __init__(self, node: Any) -> None:
         self.node = node
@@ -63,7 +87,7 @@ class PanelChoices:
     @property
     def channels(self) -> list[tuple[str, ...]]:
         """IDs of the volumes that are channels of one scan, for each such scan; of deleted ones nothing is left."""
-        groups = [tuple(self._references(f"{_CHANNELS}{number}")) for number in range(self._groups)]
+        groups = [tuple(self._references(f"{_CHANNELS}{number}")) for number in range(self._number(_CHANNELS))]
         return [group for group in groups if len(group) > 1]
 
     def set_channels(self, volume_ids: Sequence[str], together: bool) -> None:
@@ -71,7 +95,7 @@ class PanelChoices:
         groups = [tuple(one for one in group if one not in volume_ids) for group in self.channels]
         groups += [tuple(volume_ids)] if together else []
         modified = self.node.StartModify()
-        for number in range(max(self._groups, len(groups))):
+        for number in range(max(self._number(_CHANNELS), len(groups))):
             self.node.RemoveNodeReferenceIDs(f"{_CHANNELS}{number}")
             for identifier in groups[number] if number < len(groups) else ():
                 self.node.AddNodeReferenceID(f"{_CHANNELS}{number}", identifier)
@@ -88,37 +112,9 @@ class PanelChoices:
         self.node.SetNodeReferenceID(_REGION, None if roi is None else roi.GetID())
 
     @property
-    def model(self) -> str:
-        """Name of the model to segment with; "" when none is chosen."""
-        return self._text("Model")
-
-    @model.setter
-    def model(self, name: str) -> None:
-        self.node.SetParameter("Model", name)
-
-    @property
-    def budget(self) -> str:
-        """How long to train: QUICK, NORMAL or THOROUGH."""
-        return self._one_of("Budget", (NORMAL, QUICK, THOROUGH))
-
-    @budget.setter
-    def budget(self, budget: str) -> None:
-        self.node.SetParameter("Budget", budget)
-
-    @property
-    def device(self) -> str:
-        """One of DEVICES."""
-        return self._one_of("Device", DEVICES)
-
-    @device.setter
-    def device(self, device: str) -> None:
-        self.node.SetParameter("Device", device)
-
-    @property
     def steps(self) -> int:
         """Number of training steps instead of the budget's minutes; 0 for the minutes."""
-        text = self._text("Steps")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return self._number("Steps")
 
     @steps.setter
     def steps(self, steps: int) -> None:
@@ -127,23 +123,15 @@ class PanelChoices:
     @property
     def pretrained(self) -> bool:
         """Whether to start from the shipped pre-trained backbone."""
-        return self._text("Pretrained") != "no"
+        return self.node.GetParameter("Pretrained") != "no"
 
     @pretrained.setter
     def pretrained(self, pretrained: bool) -> None:
         self.node.SetParameter("Pretrained", "" if pretrained else "no")
 
-    @property
-    def _groups(self) -> int:
-        text = self._text(_CHANNELS)
-        return int(text) if text.isascii() and text.isdigit() else 0
-
     def _references(self, role: str) -> list[str]:
         return [self.node.GetNthNodeReferenceID(role, n) for n in range(self.node.GetNumberOfNodeReferences(role))]
 
-    def _text(self, name: str) -> str:
-        return self.node.GetParameter(name) or ""
-
-    def _one_of(self, name: str, values: tuple[str, ...]) -> str:
-        text = self._text(name)
-        return text if text in values else values[0]
+    def _number(self, name: str) -> int:
+        text = self.node.GetParameter(name) or ""
+        return int(text) if text.isascii() and text.isdigit() else 0

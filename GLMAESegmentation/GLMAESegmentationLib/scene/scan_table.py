@@ -15,14 +15,8 @@ from .scene_cases import SceneCase, is_partly_labeled
 from .segment_voxels import VoxelCounts, voxel_ml
 from .segmentation_import import is_accepted
 
-UNLABELED, PARTLY, LABELED, SEGMENTED, CORRECTED, FAILED = (
-    "unlabeled",
-    "partly labeled",
-    "labeled",
-    "segmented",
-    "corrected",
-    "failed",
-)
+UNLABELED, PARTLY, LABELED = "unlabeled", "partly labeled", "labeled"
+SEGMENTED, CORRECTED, FAILED = "segmented", "corrected", "failed"
 MODEL_ATTRIBUTE = "GLMAESegmentation.Model"
 # What is doubtful about a result, a line each; and how unsure the model was, 0-1.
 DOUBT_ATTRIBUTE = "GLMAESegmentation.Doubt"

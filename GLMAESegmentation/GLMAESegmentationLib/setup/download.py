@@ -14,11 +14,7 @@ _PACKED = 0.4
 
 
 class Download:
-    """One run of uv.
-
-    Args:
-        cache: the folder that uv unpacks into.
-    """
+    """One run of uv."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache

@@ -77,11 +77,6 @@ class EngineEnvironment:
             return "damaged"
         return "ready" if record["lock"] == self.lock_hash() else "outdated"
 
-    @property
-    def usable(self) -> bool:
-        """Whether the engine can run in it."""
-        return self.state in ("ready", "outdated")
-
     def lock_hash(self) -> str:
         """What tells these versions from others."""
         return hashlib.sha256(self.lock.read_bytes()).hexdigest()

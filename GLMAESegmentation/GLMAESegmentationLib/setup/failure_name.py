@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-EndingName = Literal[
-    "installed",
-    "removed",
-    "canceled",
-    "interrupted",
-    "busy",
-    "offline",
-    "proxy",
-    "no space",
-    "wrong hash",
-    "wheel missing",
-    "no PyTorch",
-    "in use",
-    "does not work",
-    "failed",
-]
 # What uv and pip say, in lower case, tells the causes apart.
-_SIGNS: tuple[tuple[EndingName, str], ...] = (
+_SIGNS: tuple[tuple[str, str], ...] = (
     ("no space", r"no space left|os error 28\b|errno 28\b|os error 112\b|not enough space|disk is full|quota exceeded"),
     ("wrong hash", r"hash mismatch|do not match the hashes"),
     (
@@ -42,7 +25,7 @@ _SIGNS: tuple[tuple[EndingName, str], ...] = (
 )
 
 
-def name_of_failure(log: str, offline: bool, proxied: bool) -> tuple[EndingName, str]:
+def name_of_failure(log: str, offline: bool, proxied: bool) -> tuple[str, str]:
     """What went wrong, and a detail, from what pip or uv said last.
 
     Args:

@@ -96,7 +96,7 @@ def ending_of(event: Mapping[str, Any] | None) -> Failure:
     """How an installation ended, with cause and remedy, also where it ended well.
 
     Args:
-        event: the installer's last one, named by `failure_name.EndingName`; None when it ended without.
+        event: the installer's last one, named as in `messages.ENDINGS`; None when it ended without.
     """
     name, detail = ("interrupted", "") if event is None else (str(event["name"]), str(event.get("detail", "")))
     if name == "no space":

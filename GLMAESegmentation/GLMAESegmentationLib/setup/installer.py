@@ -4,7 +4,7 @@
     PythonSlicer -m GLMAESegmentationLib.setup.installer remove FOLDER
 
 Prints one JSON object a line: `{"event": "step", "step": ...}`, `{"event": "download", "package", "done", "total"}` in
-bytes, and at the end `{"event": "ended", "name": ..., "detail": ...}` with a name of `failure_name.EndingName`.
+bytes, and at the end `{"event": "ended", "name": ..., "detail": ...}` with a name of `messages.ENDINGS`.
 Its parent holds the other end of standard input: a line, or the end of the stream, means that it shall stop. What was
 downloaded stays, and the next installation goes on with it.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +12,6 @@ from typing import Literal
 from glmae.errors import StorageError
 from glmae.files import write_json
 
-from ..engine.command import EngineCommand
-from ..engine.process import EngineProcess
 from ..messages import say
 from .packages import Package, described, lacking
 
@@ -52,34 +50,7 @@ class Choice:
             write_json(file, asdict(self))
 
 
-class Inspection:
-    """Asks another interpreter what it has. Starts at once.
-
-    Args:
-        start: starts a process.
-        python: the interpreter.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-
-    def __init__(self, start: Callable[[EngineCommand], EngineProcess], python: str) -> None:
-        self.python = python
-        self._process = start(EngineCommand(("-m", "GLMAESegmentationLib.setup.packages"), python))
-        self._output = b""
-
-    def poll(self) -> str | None:
-        """What it lacks when it has answered, "" for nothing; None before."""
-        running = self._process.running()
-        self._output += self._process.output()
-        return None if running else lacks(self._output)
-
-    def leave(self) -> None:
-        """Nobody waits for it any more."""
-        self._process.kill()
-
-
-def lacks(answer: bytes) -> str:
+def lacks(answer: str) -> str:
     """What an interpreter lacks, from what `setup.packages` printed in it."""
     try:
         content = json.loads(answer)

@@ -11,11 +11,11 @@ from ..engine.command import EngineCommand, slicers_python
 from ..engine.failures import Failure, not_started
 from ..engine.process import EngineProcess
 from ..messages import say
-from .check import RunningCheck
+from .answer import CHECK, INSPECTION, Answer
 from .computer import Computer, this_computer
 from .environment import EngineEnvironment
 from .installation import GOOD, Installation
-from .interpreter import Choice, Inspection, Kind
+from .interpreter import Choice, Kind, lacks
 from .packages import described, installed_packages, lacking
 from .report import set_up_report
 from .shipped_backbone import shipped_backbone
@@ -75,8 +75,8 @@ class SetUp:
         self._computer = computer or this_computer()
         self._choice = Choice.read(choice)
         self._installation: Installation | None = None
-        self._check: RunningCheck | None = None
-        self._inspection: Inspection | None = None
+        self._check: Answer | None = None
+        self._inspection: Answer | None = None
         self.report, self.note, self.log = "", "", ""
         self.failure: Failure | None = None
         self.look()
@@ -134,7 +134,7 @@ class SetUp:
         self._choice = Choice(kind, python)
         if kind == "other" and python:
             try:
-                self._inspection = Inspection(self._start_process, python)
+                self._inspection = Answer(self._start_process, INSPECTION, python)
             except OSError as error:
                 self._choice = Choice(kind, python, say("python not started", reason=error))
         self._choice.write(self._file)
@@ -157,7 +157,7 @@ class SetUp:
         """Begin to try each device. Before anything is installed, Slicer's Python says what it can."""
         try:
             absent = self.status.kind == "own" and not self._environment.python.exists()
-            self._check = RunningCheck(self.start, slicers_python() if absent else "")
+            self._check = Answer(self.start, CHECK, slicers_python() if absent else "")
         except OSError as error:
             self.failure = not_started(say("engine's python"), str(error))
 
@@ -173,16 +173,18 @@ class SetUp:
                 self._end(ending, self._installation.log)
                 self._installation = None
                 self.look()
-        if self._inspection is not None and (found := self._inspection.poll()) is not None:
-            self._choice = Choice("other", self._inspection.python, found)
+        if self._inspection is not None and self._inspection.poll():
+            self._choice = Choice("other", self._inspection.python, lacks(self._inspection.text))
             self._choice.write(self._file)
             self._inspection = None
             self.look()
-        if self._check is not None and (text := self._check.poll()) is not None:
-            works, self._check = self._check.works, None
+        if self._check is not None and self._check.poll():
+            check, self._check = self._check, None
+            works = check.status == 0 and " MISSING" not in check.text
             if not works and self.status.kind == "own" and not self.status.lacking:
                 self._environment.set_unfinished()  # Install repairs it
             self.look()
+            text = check.text or f"The check ended with status {check.status}: {check.log[-500:]}"
             self.report = set_up_report(text, f"{self.status.kind} {self.status.lacking}".strip())
         self._show_work()
 

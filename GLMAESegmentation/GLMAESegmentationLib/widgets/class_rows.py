@@ -14,12 +14,7 @@ from .tables import color_icon, show_rows
 
 
 class ClassRows:
-    """Fills a QTableWidget of three columns and a QListWidget.
-
-    Args:
-        table: of the structures.
-        findings: of what looks wrong.
-    """
+    """Fills a QTableWidget of three columns and a QListWidget."""
 
     def __init__(self, table: Any, findings: Any) -> None:
         self._table, self._findings = table, findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,41 +19,21 @@ from .drawing import Drawing
 from .questions import ask_export, ask_import, ask_name
 from .scan_rows import ScanRows
 from .set_up_view import SetUpView
-from .surroundings import Surroundings
+from .slicer_application import SlicerApplication
+from .tables import show_fraction
 from .training_curve import draw_curve
 
 _BUDGETS = (QUICK, NORMAL, THOROUGH)  # in the order of the list in the .ui file
-_BUTTONS = {
-    "suggestButton": action.SUGGEST,
-    "labelButton": action.LABEL,
-    "checkLabelsButton": action.CHECK_LABELS,
-    "partButton": action.STATE_PART,
-    "trainButton": action.START_TRAINING,
-    "previewButton": action.PREVIEW,
-    "pauseButton": action.PAUSE,
-    "stopButton": action.STOP,
-    "continueButton": action.CONTINUE,
-    "keepButton": action.KEEP,
-    "segmentButton": action.START_SEGMENTING,
-    "retryButton": action.RETRY,
-    "acceptButton": action.ACCEPT,
-    "correctButton": action.CORRECT,
-    "doneButton": action.END_DRAWING,
-    "nextButton": action.NEXT,
-    "previousButton": action.PREVIOUS,
-    "cancelButton": action.CANCEL,
-    "cancelScanButton": action.CANCEL_SCAN,
-}
-# Asked before they are done.
-_REMOVING = {
-    "undoButton": action.UNDO,
-    "discardButton": action.DISCARD,
-}
-_OTHERS = {
-    "copyLogButton": action.COPY_LOG,
-    "surfacesButton": action.SURFACES,
-    "volumesButton": action.VOLUMES,
-}
+# A click on the button of such an action does it; the others have a question, a dialog or a menu before it.
+_AT_ONCE = (
+    *(action.SUGGEST, action.LABEL, action.CHECK_LABELS, action.STATE_PART, action.END_DRAWING),
+    *(action.NEXT, action.PREVIOUS, action.ACCEPT, action.CORRECT),
+    *(action.START_TRAINING, action.PREVIEW, action.PAUSE, action.STOP, action.CONTINUE, action.KEEP),
+    *(action.START_SEGMENTING, action.CANCEL, action.CANCEL_SCAN, action.RETRY),
+    *(action.INSTALL, action.CANCEL_INSTALL, action.CHECK_SET_UP),
+)
+_REMOVING = (action.UNDO, action.DISCARD)  # asked before they are done
+_OTHERS = (action.COPY_LOG, action.COPY_REPORT, action.SURFACES, action.VOLUMES, action.REMOVE_ENGINE)
 
 
 class PanelView:
@@ -61,13 +42,13 @@ class PanelView:
     Args:
         ui: the widgets by name.
         panel: what they show.
-        surroundings: the application.
+        application: Slicer around the panel.
         acted: called after a click, so that a job that it began is followed.
     """
 
-    def __init__(self, ui: Any, panel: Panel, surroundings: Surroundings, acted: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, panel: Panel, application: SlicerApplication, acted: Callable[[], None]) -> None:
         self.ui, self.panel = ui, panel
-        self._application, self._acted = surroundings, acted
+        self._application, self._acted = application, acted
         self._shown: PanelState | None = None
         self._scans = ScanRows(ui.scanTable, self._choose_role, self._choose_label)
         self.drawing = Drawing(ui.drawSection, ui.editor)
@@ -75,7 +56,7 @@ class PanelView:
         self.menu: dict[str, Any] = {}  # the entries of the buttons with a menu
         self._models: tuple[str, ...] = ()
         self._classes = ClassRows(ui.classTable, ui.findingsList)
-        self._set_up = SetUpView(ui, surroundings, self._do, lambda: self.panel.state)
+        self._set_up = SetUpView(ui, application, self._do, lambda: self.panel.state)
         self._connect()
         self.show_choices()
         self.show()
@@ -87,8 +68,8 @@ class PanelView:
             return
         self._shown = state
         ui = self.ui
-        for name, wanted in {**_BUTTONS, **_REMOVING, **_OTHERS}.items():
-            getattr(ui, name).enabled = wanted in state.enabled
+        for name in (*_AT_ONCE, *_REMOVING, *_OTHERS):
+            _button(ui, name).enabled = name in state.enabled
         ui.nextStepLabel.text = state.next_step
         ui.nextStepLabel.visible = bool(state.next_step)
         ui.failureFrame.visible = state.failure is not None
@@ -150,8 +131,8 @@ class PanelView:
         self.ui.classesLabel.text = state.classes_sentence
         self._classes.show(state.classes, state.findings)
         self.ui.checkLabelsButton.visible = bool(state.classes) and state.running != TRAIN
-        self.ui.partButton.visible = bool(state.part) and state.running != TRAIN
-        self.ui.partButton.text = state.part
+        self.ui.statePartButton.visible = bool(state.part) and state.running != TRAIN
+        self.ui.statePartButton.text = state.part
 
     def _show_suggesting(self, state: PanelState) -> None:
         ui = self.ui
@@ -159,7 +140,7 @@ class PanelView:
         ui.suggestLabel.text = state.suggest_sentence
         ui.suggestProgress.visible = bool(state.suggest.stage)
         if state.suggest.stage:
-            _show_fraction(ui.suggestProgress, state.suggest.fraction)
+            show_fraction(ui.suggestProgress, state.suggest.fraction)
 
     def _show_training(self, state: PanelState, before: PanelState | None) -> None:
         ui, training = self.ui, state.running == TRAIN
@@ -176,7 +157,7 @@ class PanelView:
         ui.trainProgress.visible = ui.trainProgressLabel.visible = training
         if training:
             warnings = state.progress.warnings if state.progress is not None else []
-            _show_fraction(ui.trainProgress, state.fraction)
+            show_fraction(ui.trainProgress, state.fraction)
             ui.trainProgressLabel.text = " ".join(
                 filter(None, (state.progress_sentence, state.preview, *warnings[-1:]))
             )
@@ -205,29 +186,29 @@ class PanelView:
         ui.segmentLabel.visible = bool(ui.segmentLabel.text)
         ui.segmentProgress.visible = segmenting
         if segmenting:
-            _show_fraction(ui.segmentProgress, state.fraction)
+            show_fraction(ui.segmentProgress, state.fraction)
         ui.cancelButton.visible = segmenting
         ui.cancelScanButton.visible = state.running == SEGMENT and len(state.queue) > 1
         ui.segmentButton.visible = not segmenting
-        for name, wanted in (("retryButton", action.RETRY), ("undoButton", action.UNDO)):
-            getattr(ui, name).visible = wanted in state.enabled
-        for wanted in (action.IMPORT, action.EXPORT, action.RENAME, action.DELETE):
-            self.menu[wanted].enabled = wanted in state.enabled
+        for name in (action.RETRY, action.UNDO):
+            _button(ui, name).visible = name in state.enabled
+        for name in (action.IMPORT, action.EXPORT, action.RENAME, action.DELETE):
+            self.menu[name].enabled = name in state.enabled
 
     def _show_review(self, state: PanelState) -> None:
         ui = self.ui
         ui.reviewSection.visible = action.VOLUMES in state.enabled
         ui.reviewLabel.text = state.review
         ui.reviewLabel.visible = bool(state.review)
-        for name in ("previousButton", "nextButton", "acceptButton", "correctButton"):
-            getattr(ui, name).visible = any(scan.result_id for scan in state.scans)
+        for name in (action.PREVIOUS, action.NEXT, action.ACCEPT, action.CORRECT):
+            _button(ui, name).visible = any(scan.result_id for scan in state.scans)
 
     def _connect(self) -> None:
         ui = self.ui
-        for name, wanted in _BUTTONS.items():
-            getattr(ui, name).connect("clicked(bool)", self._doing(wanted))
-        for name, wanted in _REMOVING.items():
-            getattr(ui, name).connect("clicked(bool)", self._removing(wanted))
+        for name in _AT_ONCE:
+            _button(ui, name).connect("clicked(bool)", self._doing(name))
+        for name in _REMOVING:
+            _button(ui, name).connect("clicked(bool)", self._removing(name))
         ui.loadButton.connect("clicked(bool)", lambda checked=False: self._load())
         ui.dicomButton.connect("clicked(bool)", lambda checked=False: self._application.open_dicom())
         ui.surfacesButton.connect("clicked(bool)", lambda checked=False: self._show_surfaces())
@@ -351,7 +332,7 @@ class PanelView:
             self._do(action.RENAME, (model, name))
 
 
-def _show_fraction(bar: Any, fraction: float | None) -> None:
-    """A bar that moves to and fro while the end is unknown."""
-    bar.maximum = 0 if fraction is None else 1000
-    bar.value = 0 if fraction is None else round(1000 * fraction)
+def _button(ui: Any, name: str) -> Any:
+    """The button of an action is named after it: "check set-up" has `checkSetUpButton`."""
+    first, *others = re.split("[ -]", name)
+    return getattr(ui, first + "".join(map(str.capitalize, others)) + "Button")

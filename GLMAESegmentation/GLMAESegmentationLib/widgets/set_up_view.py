@@ -11,52 +11,32 @@ from ..panel import actions as action
 from ..panel.state import PanelState
 from ..setup.interpreter import KINDS
 from .questions import ask_interpreter, ask_wheels
-from .surroundings import Surroundings
-
-BUTTONS = {
-    "installButton": action.INSTALL,
-    "installOfflineButton": action.INSTALL,
-    "cancelInstallButton": action.CANCEL_INSTALL,
-    "removeEngineButton": action.REMOVE_ENGINE,
-    "engineSelector": action.CHOOSE_ENGINE,
-    "checkButton": action.CHECK_SET_UP,
-    "copyReportButton": action.COPY_REPORT,
-}
+from .slicer_application import SlicerApplication
+from .tables import show_fraction
 
 
 class SetUpView:
-    """Shows them, passes clicks on.
-
-    Args:
-        ui: the widgets by name.
-        surroundings: the application.
-        do: carries out an action with a value.
-        state: gives the state that is shown.
-    """
+    """Shows them, passes clicks on."""
 
     def __init__(
-        self, ui: Any, surroundings: Surroundings, do: Callable[..., None], state: Callable[[], PanelState]
+        self, ui: Any, application: SlicerApplication, do: Callable[..., None], state: Callable[[], PanelState]
     ) -> None:
-        self.ui, self._application, self._do, self._state = ui, surroundings, do, state
-        ui.installButton.connect("clicked(bool)", lambda checked=False: do(action.INSTALL))
+        self.ui, self._application, self._do, self._state = ui, application, do, state
         ui.installOfflineButton.connect("clicked(bool)", lambda checked=False: self._install_offline())
-        ui.cancelInstallButton.connect("clicked(bool)", lambda checked=False: do(action.CANCEL_INSTALL))
         ui.removeEngineButton.connect("clicked(bool)", lambda checked=False: self._remove())
-        ui.checkButton.connect("clicked(bool)", lambda checked=False: do(action.CHECK_SET_UP))
-        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: surroundings.copy(state().set_up))
+        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: application.copy(state().set_up))
         ui.engineSelector.connect("activated(int)", self._choose)
 
     def show(self, state: PanelState) -> None:
         """Show the state."""
         ui, engine = self.ui, state.engine
-        for name, wanted in BUTTONS.items():
-            getattr(ui, name).enabled = wanted in state.enabled
+        ui.installOfflineButton.enabled = action.INSTALL in state.enabled
+        ui.engineSelector.enabled = action.CHOOSE_ENGINE in state.enabled
         ui.installFrame.visible = bool(engine.lacking or engine.offer or engine.working)
         ui.installTitle.text = say("set-up needed" if engine.lacking else "set-up")
         ui.installLabel.text = engine.working or engine.lacking or engine.offer
         ui.installProgress.visible = ui.cancelInstallButton.visible = bool(engine.working)
-        ui.installProgress.maximum = 0 if engine.fraction is None else 1000
-        ui.installProgress.value = 0 if engine.fraction is None else round(1000 * engine.fraction)
+        show_fraction(ui.installProgress, engine.fraction)
         ui.installButton.text = say(f"button {engine.button}") if engine.button else ""
         ui.installButton.visible = ui.installOfflineButton.visible = bool(engine.button) and not engine.working
         ui.engineSelector.blockSignals(True)
@@ -68,7 +48,7 @@ class SetUpView:
         ui.removeEngineButton.visible = bool(engine.installed)
         ui.setUpLabel.visible = ui.copyReportButton.visible = bool(state.set_up)
         ui.setUpLabel.text = state.set_up
-        ui.checkButton.text = say("checking set-up" if state.checking else "check set-up")
+        ui.checkSetUpButton.text = say("checking set-up" if state.checking else "check set-up")
 
     def _install_offline(self) -> None:
         folder = ask_wheels()

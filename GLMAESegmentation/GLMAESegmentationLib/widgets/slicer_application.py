@@ -12,7 +12,7 @@ from ..scene.display import center_of, show_alone, toggle_surfaces
 
 
 class SlicerApplication:
-    """The `Surroundings` of the panel in Slicer."""
+    """Slicer around the panel."""
 
     def load_scans(self) -> None:
         """Slicer's own dialog for volumes."""

@@ -1,4 +1,4 @@
-"""Rows in the panel's tables."""
+"""What is shown in the panel's tables and bars."""
 
 from __future__ import annotations
 
@@ -57,3 +57,9 @@ def color_icon(color: tuple[float, float, float] | None) -> Any:
     pixmap = qt.QPixmap(12, 12)
     pixmap.fill(qt.QColor.fromRgbF(*(color or (0.5, 0.5, 0.5))))
     return qt.QIcon(pixmap)
+
+
+def show_fraction(bar: Any, fraction: float | None) -> None:
+    """How much is over, in a QProgressBar that moves to and fro while the end is unknown."""
+    bar.maximum = 0 if fraction is None else 1000
+    bar.value = 0 if fraction is None else round(1000 * fraction)

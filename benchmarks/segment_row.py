@@ -31,7 +31,7 @@ from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import prepare_image, prepared_grid
-from glmae.scans.restoring import restore_classes, restore_labels
+from glmae.scans.restoring import interpolated_classes, restore_classes
 from glmae.segmentation.class_slabs import class_slabs
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.model import Model, load_model
@@ -172,9 +172,10 @@ def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) ->
     native = source.along(grid.direction)
     if grid.same_grid(native):
         numbers = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        labels = restore_classes(numbers.transpose(), native, source, model.classes.values)
+        numbers = numbers.transpose()
     else:
-        labels = restore_labels(probability.cpu().numpy(), grid, scan[0], model.classes.values)
+        numbers = interpolated_classes([(0, probability.cpu().numpy())], grid, native)
+    labels = restore_classes(numbers, native, source, model.classes.values)
     write_labelmap(Path(asked.labels), labels, model.classes)
     return time.perf_counter() - began
 

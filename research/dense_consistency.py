@@ -92,7 +92,7 @@ class DenseConsistency(FurtherTerm):
 
     def weights(self) -> dict[str, Tensor]:
         """The trunk's, which fine-tuning starts from."""
-        self.trunk.rescale_kernels()
+        rescale_kernels(self.trunk)
         return {TRUNK + name: tensor for name, tensor in self.trunk.state_dict().items()}
 
     def settings(self) -> dict[str, Any]:
@@ -231,3 +231,18 @@ def _bent(x: Tensor, random: np.random.Generator) -> Tensor:
 
 def _projector(incoming: int, hidden: int) -> nn.Module:
     return nn.Sequential(nn.Linear(incoming, hidden), nn.GELU(), nn.Linear(hidden, LENGTH))
+
+
+@torch.no_grad()
+def rescale_kernels(trunk: Trunk) -> None:
+    """Give kernels before an instance norm the size of fresh ones, which does not change the maps.
+
+    In pre-training they grow several times over, and a rate of fine-tuning would change them that much less.
+    """
+    blocks = [*trunk.encoders, trunk.bottom, trunk.joint, *trunk.decoders]
+    normed = [block.get_submodule(name) for block in blocks for name in ("conv1", "conv2")]
+    for module in (*normed, trunk.tokens):
+        for kernel in module.parameters():
+            if kernel.ndim == 5:
+                # PyTorch draws them uniformly, with deviation 1 / sqrt(3 * fan-in).
+                kernel.mul_(math.sqrt(len(kernel) / 3) / kernel.norm().clamp(min=1e-12))

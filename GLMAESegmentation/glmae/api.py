@@ -19,6 +19,7 @@ from .backbone.weights import load_backbone
 from .devices import choose_device
 from .errors import RequestError
 from .events import Events, silent
+from .files import write_json
 from .model_folder import read_model
 from .pretraining.gl_mae import GLMAE
 from .pretraining.image_files import pretrain_images
@@ -30,8 +31,7 @@ from .scans.preparation import prepare_image
 from .scans.restoring import scan_probabilities
 from .scans.store import stored
 from .segmentation.class_slabs import Slab
-from .segmentation.evaluation import Score, compare_folders
-from .segmentation.evaluation import evaluate as _evaluate
+from .segmentation.evaluation import Score, compare_folders, report
 from .segmentation.finetuning import finetune as _finetune
 from .segmentation.inference import segment as _segment
 from .segmentation.inference import segment_case
@@ -349,10 +349,10 @@ def evaluate(
         For each case and each class that was drawn in it: Dice 0-1, 95 % Hausdorff distance in mm, and volume error as
         a share.
     """
-    table = None if classes is None else Path(classes)
+    scores, _ = compare_folders(Path(predictions), Path(labels), None if classes is None else Path(classes))
     if out is not None:
-        _evaluate(predictions=Path(predictions), labels=Path(labels), classes=table, out=Path(out))
-    return compare_folders(Path(predictions), Path(labels), table)[0]
+        write_json(Path(out), report(scores))
+    return scores
 
 
 def _folder(model: Any) -> Any:

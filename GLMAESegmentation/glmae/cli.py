@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from . import __version__
 from .errors import GLMAEError, RequestError, Stopped
@@ -20,7 +21,6 @@ from .terminal import terminal
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MINUTES = 10.0  # of a training, where nothing is said
-_T = TypeVar("_T", int, float)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,23 +91,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     pretrain = _command(commands, "pretrain", _pretrain, "pre-train a backbone on scans without labels (GL-MAE)")
-    pretrain.add_argument(
-        "--images", type=Path, required=True, help="a folder of scans, or a text file, one path a line"
-    )
-    pretrain.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the backbone; made here")
+    _path(pretrain, "--images", "a folder of scans, or a text file, one path a line")
+    _path(pretrain, "--out", "folder for the backbone; made here", metavar="RUN")
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
     pretrain.add_argument(
-        "--batch", type=_positive_int, metavar="B", help="volumes in a step, of all processes (default: by device)"
+        "--batch", type=_whole(1), metavar="B", help="volumes in a step, of all processes (default: by device)"
     )
-    _training_options(pretrain, _positive_int, "train for N steps; the same seed gives the same weights")
+    _training_options(pretrain, 1, "train for N steps; the same seed gives the same weights")
     _setting_option(pretrain, "PretrainConfig")
 
     finetune = _command(commands, "finetune", _finetune, "train a segmentation model from a few labeled scans")
     _case_options(finetune)
     start = finetune.add_mutually_exclusive_group()
-    start.add_argument(
-        "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
-    )
+    _backbone_option(start)
     start.add_argument(
         "--from",
         dest="start",
@@ -115,37 +111,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="go on with an earlier model, for instance after a correction or with a further label",
     )
-    finetune.add_argument("--out", type=Path, required=True, metavar="MODEL", help="folder for the model; made here")
-    finetune.add_argument(
-        "--folds",
-        type=_positive_int,
-        default=0,
-        metavar="K",
-        help="score on held-out scans, too: K further trainings, each without a K-th of the scans (default: none)",
-    )
+    _path(finetune, "--out", "folder for the model; made here", metavar="MODEL")
+    folds = "score on held-out scans, too: K further trainings, each without a K-th of the scans (default: none)"
+    finetune.add_argument("--folds", type=_whole(1), default=0, metavar="K", help=folds)
     _training_options(
         finetune,
-        _whole_number,
+        0,
         "train for N steps; the same seed gives the same weights; 0: only fit the head to the frozen backbone's maps",
     )
-    finetune.add_argument(
-        "--finish",
-        action="store_true",
-        help="end an interrupted run now: write the model of what it has learned so far, instead of going on",
-    )
+    finish = "end an interrupted run now: write the model of what it has learned so far, instead of going on"
+    finetune.add_argument("--finish", action="store_true", help=finish)
     _setting_option(finetune, "FinetuneConfig")
 
     segment = _command(commands, "segment", _segment, "segment scans with a trained model")
-    segment.add_argument("--model", type=Path, required=True, help="folder made by finetune")
-    segment.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE|DIR|LIST",
-        help="scans, folders of scans or DICOM files, text files with one path a line",
-    )
-    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results and report")
+    _path(segment, "--model", "folder made by finetune")
+    scans = "scans, folders of scans or DICOM files, text files with one path a line"
+    _path(segment, "--images", scans, nargs="+", metavar="FILE|DIR|LIST")
+    _path(segment, "--out", "folder for results and report", metavar="DIR")
     segment.add_argument(
         "--format",
         dest="file_format",
@@ -153,44 +135,35 @@ def _parser() -> argparse.ArgumentParser:
         default="seg.nrrd",
         help="default: seg.nrrd; dcm is a DICOM segmentation and, as DICOM requires, names the patient and the series",
     )
-    segment.add_argument(
-        "--part",
-        type=_part,
-        default=(1, 1),
-        metavar="I/N",
-        help="every N-th scan from the I-th on, for N processes",
-    )
+    part = "every N-th scan from the I-th on, for N processes"
+    segment.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help=part)
     segment.add_argument("--uncertainty", action="store_true", help="write uncertainty/NAME.nii.gz (percent), too")
-    _device_options(segment)
+    _device_option(segment)
 
     live = _command(commands, "live", _live, "answer a front end: fit to its labels, segment, compute ahead while idle")
-    live.add_argument("--images", type=Path, required=True, help="folder of scans, as for finetune")
-    live.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
-    live.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
-    )
-    live.add_argument(
-        "--backbone", metavar="NAME|PATH|none", help="pre-trained backbone (default: the one that is shipped)"
-    )
+    _path(live, "--images", "folder of scans, as for finetune")
+    _path(live, "--labels", "folder of labels with the same NAMEs")
+    _classes_option(live)
+    _backbone_option(live)
     live.add_argument("--cache", type=Path, metavar="DIR", help="keep what is computed there (default: nothing stays)")
-    _device_options(live)
+    _device_option(live)
     _setting_option(live, "FinetuneConfig")
 
     evaluate = _command(commands, "evaluate", _evaluate, "compare segmentations with labels")
-    evaluate.add_argument("--predictions", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR")
+    _path(evaluate, "--predictions", None, metavar="DIR")
+    _path(evaluate, "--labels", None, metavar="DIR")
     _classes_option(evaluate)
-    evaluate.add_argument("--out", type=Path, required=True, metavar="report.json")
+    _path(evaluate, "--out", None, metavar="report.json")
 
     check = _command(commands, "check", _check, "look for slips in the labels, and what training will take here")
     _case_options(check)
-    _device_options(check)
+    _device_option(check)
 
     published = _command(
         commands, "import-checkpoint", _import_checkpoint, "make a backbone of the GL-MAE authors' checkpoint"
     )
     published.add_argument("file", type=Path, metavar="FILE", help="checkpoint-1599.pth, or a file of that layout")
-    published.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the backbone; made here")
+    _path(published, "--out", "folder for the backbone; made here", metavar="DIR")
     return parser
 
 
@@ -205,46 +178,64 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
     return command
 
 
+def _path(command: argparse.ArgumentParser, name: str, help_text: str | None, **words: Any) -> None:
+    command.add_argument(name, type=Path, required=True, help=help_text, **words)
+
+
 def _case_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--images", type=Path, required=True, help="folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/"
-    )
-    command.add_argument("--labels", type=Path, required=True, help="folder of labels with the same NAMEs")
+    _path(command, "--images", "folder of scans: NAME.nii.gz, NAME.nrrd, NAME.mha or NAME/")
+    _path(command, "--labels", "folder of labels with the same NAMEs")
     command.add_argument("--cases", nargs="+", metavar="NAME", help="only these cases (default: all with a label)")
     _classes_option(command)
 
 
 def _classes_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names of the label values (default: LABELS/classes.json)"
-    )
+    names = "names of the label values (default: LABELS/classes.json)"
+    command.add_argument("--classes", type=Path, metavar="FILE", help=names)
 
 
-def _training_options(command: argparse.ArgumentParser, steps: Callable[[str], int], help_text: str) -> None:
+def _backbone_option(command: Any) -> None:
+    backbone = "pre-trained backbone (default: the one that is shipped)"
+    command.add_argument("--backbone", metavar="NAME|PATH|none", help=backbone)
+
+
+def _training_options(command: argparse.ArgumentParser, fewest_steps: int, help_text: str) -> None:
     length = command.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=steps, metavar="N", help=help_text)
-    length.add_argument("--minutes", type=_positive, metavar="M", help="be ready after M minutes (default: 10)")
-    command.add_argument("--seed", type=_seed, default=0, metavar="S")
+    length.add_argument("--steps", type=_whole(fewest_steps), metavar="N", help=help_text)
+    length.add_argument("--minutes", type=_minutes, metavar="M", help="be ready after M minutes (default: 10)")
+    command.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="S")  # what all generators take
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run in the same folder")
-    _device_options(command)
+    _device_option(command)
 
 
-def _device_options(command: argparse.ArgumentParser) -> None:
+def _device_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
 
 
-def _positive(text: str) -> float:
-    value = _number(float, text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above zero")
     return value
 
 
-def _positive_int(text: str) -> int:
-    value = _number(int, text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
-    return value
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number from `least` to `most`."""
+    wanted = f"from {least} on" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number {wanted}")
+        return value
+
+    return read
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -252,27 +243,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is no part, like 2/8")
     return int(number), int(count)
-
-
-def _whole_number(text: str) -> int:
-    value = _number(int, text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below zero")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = _number(int, text)
-    if not 0 <= value < 2**32:  # what all random generators take
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
-    return value
-
-
-def _number(kind: Callable[[str], _T], text: str) -> _T:
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is not a {'whole ' if kind is int else ''}number") from error
 
 
 def _setting_option(parser: argparse.ArgumentParser, config: str) -> None:

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from glmae.backbone.presets import preset
+from glmae.backbone.trunk import Trunk
 from glmae.backbone.vision_transformer import VisionTransformer
-from research.dense_consistency import DenseConsistency, dense_pair
+from research.dense_consistency import DenseConsistency, dense_pair, rescale_kernels
 from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 64
@@ -80,3 +81,22 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_volumes():
     each = [dense(student, *(part[n : n + 1] for part in batch)) for n in range(2)]
     torch.testing.assert_close(dense(student, *batch), torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
     assert not np.isclose(float(each[0]), float(each[1]))
+
+
+def test_rescaled_kernels_have_the_size_of_fresh_ones_and_give_the_same_maps():
+    torch.manual_seed(0)
+    network = Trunk(1, preset("tiny"))
+    fresh = {name: float(kernel.detach().norm()) for name, kernel in network.named_parameters() if kernel.ndim == 5}
+    grown = [kernel for name, kernel in network.named_parameters() if kernel.ndim == 5 and "reducers" not in name]
+    with torch.no_grad():
+        for kernel in grown:
+            kernel *= 7
+    scan, tokens = torch.randn(1, 1, 32, 32, 32), [torch.randn(1, 192, 4, 4, 4) for _ in network.after]
+    before = network(scan, tokens)
+    rescale_kernels(network)
+    after = network(scan, tokens)
+    torch.testing.assert_close(after.fine, before.fine, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(after.coarse, before.coarse, atol=1e-3, rtol=1e-3)
+    for name, kernel in network.named_parameters():
+        if kernel.ndim == 5:
+            assert float(kernel.detach().norm()) == pytest.approx(fresh[name], rel=0.02), name

@@ -6,11 +6,17 @@ import torch
 from torch.nn import functional as F
 
 from glmae.pretraining.configuration import pretrain_config
-from glmae.pretraining.views import ScanList, read_neighbourhoods
+from glmae.pretraining.views import read_neighbourhoods
 from research.dense_consistency import dense_consistency, dense_pair
 from research.synthetic_volumes import SyntheticScans
 
 SIDE, PLACES = 32, 200
+
+
+class ScanList(list):
+    """Scans in memory, [C, I, J, K] each."""
+
+    image = list.__getitem__
 
 
 def coordinates(shape):

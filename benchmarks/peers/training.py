@@ -27,7 +27,7 @@ from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.lasting_plan import in_order, lasting_plan
 from glmae.scans.preparation import Preparation, prepare_image
-from glmae.scans.restoring import restore_classes, scan_classes
+from glmae.scans.restoring import interpolated_classes, restore_classes
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.crops import CropBatch, CropSampler, LabeledScan, crops_device
@@ -252,10 +252,11 @@ def _segment(
     if post is not None:
         probabilities = post.weighed(probabilities, image, grid.spacing)
     source = Geometry.of(scan[0])
-    numbers = scan_classes(probabilities, grid, source)
+    native = source.along(grid.direction)
+    numbers = interpolated_classes([(0, probabilities)], grid, native)
     if post is not None:
         post.keep_largest_parts(numbers)
-    labels = restore_classes(numbers, source.along(grid.direction), source, table.values)
+    labels = restore_classes(numbers, native, source, table.values)
     write_labelmap(out / f"{case.name}.nii.gz", labels, table)
 
 

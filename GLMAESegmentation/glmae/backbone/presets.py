@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..errors import RequestError
@@ -115,22 +115,12 @@ PRESETS: dict[str, BackboneConfig] = {
 }
 
 
-def preset(name: str, *, channels: int = 1, patch_size: tuple[int, int, int] | None = None) -> BackboneConfig:
-    """The configuration called `name`, for scans of `channels` channels and, where given, another patch.
+def preset(name: str, *, channels: int = 1) -> BackboneConfig:
+    """The configuration called `name`, for scans of `channels` channels.
 
     Raises:
-        RequestError: there is no such preset, or a side of a view is not a multiple of the patch.
+        RequestError: there is no such preset.
     """
     if name not in PRESETS:
         raise RequestError(f"there is no backbone preset '{name}'; choose one of {', '.join(PRESETS)}")
-    content = PRESETS[name].to_json() | {"channels": channels}
-    if patch_size is not None:
-        views = (content["global_view"], content["local_view"])
-        if any(side < 1 or view % side for side in patch_size for view in views):
-            raise RequestError(
-                f"patch {tuple(patch_size)} does not divide the views of preset '{name}' ({views[0]} and {views[1]} "
-                "voxels); choose sides that do"
-            )
-        content["patch_size"] = patch_size
-        content["grid"] = tuple(content["local_view"] // side for side in patch_size)
-    return BackboneConfig.from_json(content)
+    return replace(PRESETS[name], channels=channels)

@@ -6,7 +6,6 @@ transformer: between convolutions that start from chance, a pre-trained transfor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,22 +104,6 @@ class Trunk(nn.Module):
             features = decoder(torch.cat([features, skip], dim=1))
             decoded.append(features)
         return TrunkMaps(coarse, features, entry, tuple(decoded[:-1]))
-
-    @torch.no_grad()
-    def rescale_kernels(self) -> None:
-        """Give kernels before an instance norm the size of fresh ones, which does not change the maps.
-
-        In pre-training they grow several times over, and a rate of fine-tuning would change them that much less.
-        """
-        normed = [block.get_submodule(name) for block in self._blocks() for name in ("conv1", "conv2")]
-        for module in (*normed, self.tokens):
-            for kernel in module.parameters():
-                if kernel.ndim == 5:
-                    # PyTorch draws them uniformly, with deviation 1 / sqrt(3 * fan-in).
-                    kernel.mul_(math.sqrt(len(kernel) / 3) / kernel.norm().clamp(min=1e-12))
-
-    def _blocks(self) -> list[nn.Module]:
-        return [*self.encoders, self.bottom, self.joint, *self.decoders]
 
 
 def level_strides(patch_size: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""Pre-trained backbones: found by name or path, read without pickle, fitted to other channels and patches."""
+"""Pre-trained backbones: found by name or path, read without pickle, fitted to other channels."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import ModelError, RequestError
 from ..events import Events, silent
 from ..files import last_line, whole_file
 from ..model_folder import CARD, WEIGHTS, read_model
-from .positions import interpolate_positions, sine_cosine_positions
 from .presets import BackboneConfig
 from .trunk import Trunk
 from .vision_transformer import VisionTransformer
@@ -44,48 +41,35 @@ def backbone_folder(name: str | Path) -> Path:
     raise RequestError(f"there is no backbone '{name}'; choose {choice}a folder made by pretrain, or none")
 
 
-def load_backbone(
-    source: Path | Mapping[str, Tensor],
-    *,
-    config: BackboneConfig | None = None,
-    channels: int | None = None,
-    patch_size: tuple[int, int, int] | None = None,
-    events: Events | None = None,
-) -> VisionTransformer:
-    """A pre-trained vision transformer.
+def load_backbone(folder: Path, *, channels: int | None = None, events: Events | None = None) -> VisionTransformer:
+    """The pre-trained vision transformer of a backbone folder.
 
-    Other channels: the mean of the file's projection, scaled so that an input repeated in all channels gives the same
-    tokens. Another patch: the projection is resized trilinearly and scaled alike. Both are reported as events.
+    For other channels its projection is the mean over those that it has, scaled so that an input repeated in all
+    channels gives the same tokens.
 
     Args:
-        source: a backbone folder, or weights by name (then with `config`).
-        config: shape of the weights; read from the folder where there is one.
+        folder: of the backbone.
         channels: input channels wanted; None: the file's.
-        patch_size: voxels of a patch wanted; None: the file's.
         events: told what was adapted.
 
     Raises:
-        ModelError: the folder is damaged, or a name or shape does not fit the configuration.
+        ModelError: the folder is damaged, or a name or shape does not fit its configuration.
     """
-    events = events or silent()
-    if isinstance(source, Mapping):
-        if config is None:
-            raise ValueError("weights without a folder need a configuration")
-        origin, tensors = "these weights", dict(source)
-    else:
-        config = config or read_config(Path(source))
-        origin, tensors = str(source), read_weights(Path(source) / WEIGHTS)
-    config, tensors = adapted(
-        {name: tensor for name, tensor in tensors.items() if not name.startswith((*DECODER_NAMES, TRUNK))},
-        config,
-        config.channels if channels is None else channels,
-        config.patch_size if patch_size is None else patch_size,
-        events,
-        origin,
-    )
+    config = read_config(folder)
+    tensors = {
+        name: tensor.float()
+        for name, tensor in read_weights(folder / WEIGHTS).items()
+        if not name.startswith((*DECODER_NAMES, TRUNK))
+    }
     backbone = VisionTransformer(config)
-    check_names(tensors, backbone.state_dict(), origin)
-    backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    check_names(tensors, backbone.state_dict(), str(folder))
+    if channels is not None and channels != config.channels:
+        backbone = VisionTransformer(replace(config, channels=channels))
+        tensors[PROJECTION] = _repeated(tensors[PROJECTION], channels)
+        (events or silent()).info(
+            f"The backbone was pre-trained on {config.channels} channel(s); its input was adapted to {channels}."
+        )
+    backbone.load_state_dict(tensors)
     return backbone
 
 
@@ -105,9 +89,7 @@ def fitting_trunk(weights: Mapping[str, Tensor], trunk: Trunk, events: Events | 
     for name, tensor in found.items():
         mine = wanted.get(name)
         if mine is not None and mine.ndim == 5 and mine.shape[0::2] == tensor.shape[0::2]:
-            own, read = mine.shape[1], tensor.shape[1]
-            if own != read:
-                found[name] = tensor.sum(dim=1, keepdim=True).expand(-1, own, -1, -1, -1) / own
+            found[name] = _repeated(tensor, mine.shape[1])
     fits = {name: tensor.shape for name, tensor in found.items()} == {name: t.shape for name, t in wanted.items()}
     if found and not fits:  # most backbones hold none: the paper's four terms do not train it
         (events or silent()).info("The backbone's convolutional trunk does not fit; it is trained from scratch.")
@@ -202,42 +184,8 @@ def check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], o
         raise ModelError(f"{origin} does not fit the backbone ({shown}); choose other weights or another preset")
 
 
-def adapted(
-    tensors: dict[str, Tensor],
-    config: BackboneConfig,
-    channels: int,
-    patch_size: tuple[int, int, int],
-    events: Events,
-    origin: str,
-) -> tuple[BackboneConfig, dict[str, Tensor]]:
-    """Configuration and weights for other input channels and another patch."""
-    wanted = replace(config, channels=channels, patch_size=patch_size)
-    if wanted == config or PROJECTION not in tensors:
-        return wanted, tensors
-    weight = tensors[PROJECTION].float()
-    expected = (config.width, config.channels, *config.patch_size)
-    if tuple(weight.shape) != expected:
-        raise ModelError(
-            f"{origin}: {PROJECTION} is {list(weight.shape)} instead of {list(expected)}; choose another file"
-        )
-    if channels != config.channels:
-        weight = weight.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1, -1) / channels
-        events.info(
-            f"The backbone was pre-trained on {config.channels} channel(s); its input was adapted to {channels}."
-        )
-    if wanted.patch_size != config.patch_size:
-        extents = [tokens * side for tokens, side in zip(config.grid, config.patch_size, strict=True)]
-        i, j, k = (max(1, round(extent / side)) for extent, side in zip(extents, patch_size, strict=True))
-        wanted = replace(wanted, grid=(i, j, k))
-        shrink = config.patch_voxels / config.channels / (wanted.patch_voxels / channels)
-        weight = F.interpolate(weight, size=tuple(patch_size), mode="trilinear", align_corners=False) * shrink
-        own = sine_cosine_positions(config.width, config.grid, config.patch_size)
-        stored = tensors["pos_embed"].float()
-        if stored.shape == own.shape and torch.allclose(stored, own, rtol=0, atol=1e-2):
-            tensors = tensors | {"pos_embed": sine_cosine_positions(config.width, wanted.grid, wanted.patch_size)}
-        else:
-            tensors = tensors | {"pos_embed": interpolate_positions(stored, config.grid, wanted.grid)}
-        events.info(
-            f"The backbone was pre-trained with patches of {list(config.patch_size)}, resized to {list(patch_size)}."
-        )
-    return wanted, tensors | {PROJECTION: weight.contiguous()}
+def _repeated(kernel: Tensor, channels: int) -> Tensor:
+    """A kernel [D, C, I, J, K] for other input channels, which give the same result if all hold the mean of the C."""
+    if kernel.shape[1] == channels:
+        return kernel
+    return kernel.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1, -1) / channels

@@ -181,18 +181,15 @@ _BY_PRESET: dict[str, dict[str, Any]] = {
 }
 
 
-def pretrain_config(
-    name: str = "tiny", *, channels: int = 1, patch_size: tuple[int, int, int] | None = None, **changes: Any
-) -> PretrainConfig:
+def pretrain_config(name: str = "tiny", *, channels: int = 1, **changes: Any) -> PretrainConfig:
     """The configuration of a preset.
 
     Args:
         name: tiny, small or base.
         channels: input channels of the scans.
-        patch_size: voxels of a token; None: the preset's.
         changes: fields of `PretrainConfig` to set otherwise.
     """
-    backbone = preset(name, channels=channels, patch_size=patch_size)
+    backbone = preset(name, channels=channels)
     return PretrainConfig(**({"backbone": backbone} | _BY_PRESET[name] | changes))
 
 

@@ -51,17 +51,10 @@ def pretrain_images(
     Under torchrun, all processes call this alike and share the work; the first prepares the scans and reports.
 
     Args:
-        images: folder of scans, or a text file with one path a line.
+        images: see `glmae.pretrain`, as of the other arguments that are not listed.
         out: the backbone folder, made here; of several machines, on a disk that all of them see.
-        preset: tiny, small or base.
-        batch: volumes in a step, of all processes together; None: as many as are good for preset and device.
-        steps: length of the run; with the same seed the weights are the same (on the CPU).
-        minutes: instead of `steps`: the run ends, backbone written, after this time.
-        seed: of everything random.
-        device: auto, cpu, cuda or mps.
-        resume: go on with an unfinished run in `out`.
+        batch: volumes in a step, of all processes together.
         preparation: spacing and intensities; None: planned from the scans.
-        settings: fields of `PretrainConfig` to use instead of the preset's.
         further: makes a further term of the loss.
         events: where to report to.
         should_stop: asked after every scan and every step; True stops the run, resumable.

@@ -39,20 +39,6 @@ class Scans(Protocol):
         """Scan `index`, [C, I, J, K], normalized; may be memory-mapped."""
 
 
-class ScanList:
-    """Scans that are in memory already."""
-
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        self._arrays = list(arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def image(self, index: int, /) -> np.ndarray:
-        """Scan `index`, [C, I, J, K]."""
-        return self._arrays[index]
-
-
 @dataclass(frozen=True)
 class Neighbourhoods:
     """What is read from the scans for one step, on the CPU; of a GPU's, what the further term reads is there already.

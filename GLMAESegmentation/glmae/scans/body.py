@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .resampling import Box, bounding_box
+from .geometry import Box
+from .resampling import bounding_box
 
 # The body is looked for on at most so many voxels along an axis.
 _SIDE = 96

@@ -57,16 +57,10 @@ def read_dicom_segmentation(path: Path) -> tuple[list[SegmentClass], sitk.Image]
         raise ScanError(
             f"{path} cannot be read as DICOM segmentation ({last_line(error)}); export it again."
         ) from error
-    image = sitk.GetImageFromArray(voxels, isVector=voxels.ndim > 3)
     axes = volume.affine[:3, 2::-1]  # LPS; I, J, K are columns, rows, slices
     spacing = np.linalg.norm(axes, axis=0)
-    Geometry(
-        image.GetSize(),
-        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        (float(volume.affine[0, 3]), float(volume.affine[1, 3]), float(volume.affine[2, 3])),
-        tuple(float(part) for part in (axes / spacing).reshape(-1)),
-    ).place(image)
-    return meanings, image
+    grid = Geometry.from_arrays(voxels.shape[2::-1], spacing, volume.affine[:3, 3], axes / spacing)
+    return meanings, grid.image(voxels)
 
 
 def _meaning(segment: Any) -> SegmentClass:

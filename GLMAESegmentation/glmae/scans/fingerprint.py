@@ -23,6 +23,7 @@ from .image import read_channels
 from .labels import read_label
 from .normalisation import sampled
 from .parallel import in_parallel
+from .parts import voxel_counts
 from .structures import Spread, Structure, StructureSpread, measure_structures
 
 # Voxels kept of a scan; fewer where there are many scans, so that memory does not grow with their number.
@@ -238,9 +239,7 @@ def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
     Where only a part was labeled, its share of the box around the class is taken for the share that was drawn: three
     slices of nine say a third. Else the class would seem small, and the scans would be prepared too finely for it.
     """
-    counts = np.zeros(256, dtype=np.int64)
-    for slab in numbers:
-        counts += np.bincount(slab.ravel(), minlength=256)
+    counts = voxel_counts(numbers)
     drawn = {int(number): int(counts[number]) for number in np.flatnonzero(counts[:IGNORE]) if number}
     if not whole:
         from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy

@@ -63,9 +63,7 @@ def read_freesurfer(path: Path) -> sitk.Image:
     if len(content) < _DATA_AT + header.grid.voxels * header.voxel_type.itemsize:
         raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
     voxels = np.frombuffer(content, header.voxel_type, header.grid.voxels, _DATA_AT)
-    image = sitk.GetImageFromArray(voxels.astype(header.voxel_type.newbyteorder("=")).reshape(header.grid.size[::-1]))
-    header.grid.place(image)
-    return image
+    return header.grid.image(voxels.astype(header.voxel_type.newbyteorder("=")).reshape(header.grid.size[::-1]))
 
 
 def _content(path: Path, length: int = -1) -> bytes:
@@ -99,10 +97,4 @@ def _parsed(path: Path, content: bytes) -> FreeSurferHeader:
     direction = np.diag([-1.0, -1.0, 1.0]) @ columns.T  # RAS to LPS
     # The center is that of voxel size / 2, not of the box.
     origin = np.diag([-1.0, -1.0, 1.0]) @ center - direction @ (spacing * np.array(sides) / 2)
-    grid = Geometry(
-        (sides[0], sides[1], sides[2]),
-        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        tuple(float(part) for part in direction.reshape(-1)),
-    )
-    return FreeSurferHeader(grid, np.dtype(_TYPES[kind]))
+    return FreeSurferHeader(Geometry.from_arrays(sides, spacing, origin, direction), np.dtype(_TYPES[kind]))

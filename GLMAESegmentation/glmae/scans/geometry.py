@@ -12,8 +12,6 @@ import SimpleITK as sitk
 
 # Corners that agree within this share of a voxel are the same: NIfTI stores its matrix in single precision.
 SAME_GRID_TOLERANCE = 0.05
-# Unit vectors in LPS.
-_TOWARDS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 
 # Every order of the axes of a scan: swapped and reversed, so that no voxel changes, [48, 3 old, 3 new] of -1, 0 and 1.
 # `direction @ ORDERS[n]` is the direction after it.
@@ -26,6 +24,8 @@ ORDERS = np.array(
 )
 
 Vector = tuple[float, float, float]
+# First and one past the last voxel along I, J, K.
+Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class Geometry:
     def of(image: sitk.Image) -> Geometry:
         """The grid of a 3D image."""
         return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @staticmethod
+    def from_arrays(size: Any, spacing: Any, origin: Any, direction: Any) -> Geometry:
+        """The grid of numbers in any arrays or sequences."""
+        return Geometry(
+            _triple(int(n) for n in size),
+            _triple(float(s) for s in spacing),
+            _triple(float(x) for x in origin),
+            tuple(float(x) + 0.0 for x in np.asarray(direction).reshape(-1)),
+        )
 
     @property
     def voxels(self) -> int:
@@ -90,10 +100,6 @@ class Geometry:
         difference = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
         return bool(difference <= tolerance * min(*self.spacing, *other.spacing))
 
-    def oriented(self, orientation: str = "RAS") -> Geometry:
-        """The same voxels, their axes as near as can be to those of an orientation such as "RAS"."""
-        return self.along(np.array([_TOWARDS[letter] for letter in orientation]).T.reshape(-1))
-
     def along(self, direction: Sequence[float] | np.ndarray) -> Geometry:
         """The same voxels, their axes as near as can be to those of another grid's direction."""
         return self.reordered(self.order(direction))
@@ -107,18 +113,16 @@ class Geometry:
         """The same voxels, axes swapped and reversed as an order [3 old, 3 new] of `ORDERS` says."""
         axes = np.abs(order).argmax(axis=0)
         corner = np.where(order.sum(axis=1) < 0, np.array(self.size) - 1, 0)
-        matrix = self._matrix() @ order
-        return Geometry(
-            size=_triple(self.size[a] for a in axes),
-            spacing=_triple(self.spacing[a] for a in axes),
-            origin=_triple(float(x) for x in self.point(corner)),
-            direction=tuple(float(x) + 0.0 for x in matrix.reshape(-1)),
-        )
+        size, spacing = [self.size[a] for a in axes], [self.spacing[a] for a in axes]
+        return Geometry.from_arrays(size, spacing, self.point(corner), self._matrix() @ order)
 
     def part(self, start: Sequence[int], size: Sequence[int]) -> Geometry:
         """The box of `size` voxels that begins at voxel `start`; both in I, J, K."""
-        origin = _triple(float(x) for x in self.point(start))
-        return Geometry(_triple(int(n) for n in size), self.spacing, origin, self.direction)
+        return Geometry.from_arrays(size, self.spacing, self.point(start), self.direction)
+
+    def within(self, box: Box) -> Geometry:
+        """The grid of the voxels in a box."""
+        return self.part([low for low, _ in box], [high - low for low, high in box])
 
     def resized(self, spacing: Sequence[float]) -> Geometry:
         """A grid of another spacing (mm) over the same box, with the same center; at least one voxel along an axis."""
@@ -128,12 +132,17 @@ class Geometry:
             0.0 if n == m and new == old else (n - 1) / 2 - (m - 1) / 2 * new / old
             for n, m, old, new in zip(self.size, size, self.spacing, spacing, strict=True)
         ]
-        origin = _triple(float(x) for x in self.point(first))
-        return Geometry(_triple(size), _triple(float(s) for s in spacing), origin, self.direction)
+        return Geometry.from_arrays(size, spacing, self.point(first), self.direction)
 
-    def blank(self, pixel_type: int = sitk.sitkUInt8) -> sitk.Image:
-        """An image of zeros on this grid."""
-        image = sitk.Image(self.size, pixel_type)
+    def blank(self) -> sitk.Image:
+        """An image of zeros on this grid, UInt8."""
+        image = sitk.Image(self.size, sitk.sitkUInt8)
+        self.place(image)
+        return image
+
+    def image(self, voxels: np.ndarray) -> sitk.Image:
+        """The image on this grid of voxels [K, J, I], or [K, J, I, components]."""
+        image = sitk.GetImageFromArray(voxels, isVector=voxels.ndim > 3)
         self.place(image)
         return image
 
@@ -160,12 +169,7 @@ class Geometry:
     @staticmethod
     def from_json(content: dict[str, Any]) -> Geometry:
         """The inverse of `to_json`."""
-        return Geometry(
-            _triple(int(n) for n in content["size"]),
-            _triple(float(s) for s in content["spacing"]),
-            _triple(float(x) for x in content["origin"]),
-            tuple(float(x) for x in content["direction"]),
-        )
+        return Geometry.from_arrays(*(content[name] for name in ("size", "spacing", "origin", "direction")))
 
     def _matrix(self) -> np.ndarray:
         return np.asarray(self.direction, dtype=float).reshape(3, 3)
@@ -185,6 +189,11 @@ def closeness(directions: np.ndarray, target: np.ndarray) -> np.ndarray:
     """
     cosines = np.swapaxes(directions, 1, 2) @ target  # [m, 3 old, 3 new]
     return np.asarray(np.einsum("mij,nij->mn", cosines, ORDERS).round(6))
+
+
+def slices(box: Box) -> tuple[slice, ...]:
+    """What a box is of an array [I, J, K]."""
+    return tuple(slice(low, high) for low, high in box)
 
 
 def reordered(image: sitk.Image, grid: Geometry) -> sitk.Image:

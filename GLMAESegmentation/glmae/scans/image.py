@@ -210,14 +210,7 @@ def _load(path: Path, events: Events) -> sitk.Image:
     # Headers carry names and dates of birth at times; nothing of that may reach what is written later.
     keys = image.GetMetaDataKeys()
     if any(not has_utf8_name(key) for key in keys):  # these cannot be named to the library
-        grid, image = (
-            Geometry.of(image),
-            sitk.GetImageFromArray(
-                sitk.GetArrayViewFromImage(image), isVector=image.GetNumberOfComponentsPerPixel() > 1
-            ),
-        )
-        grid.place(image)
-        return image
+        return Geometry.of(image).image(sitk.GetArrayViewFromImage(image))
     for key in keys:
         image.EraseMetaData(key)
     return image
@@ -271,12 +264,11 @@ def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events)
         if len(bad) == voxels.size:
             raise ScanError(f"{path} holds no number at all (NaN or infinity everywhere); export the scan again.")
         if len(bad):
-            grid, values = Geometry.of(image), sitk.GetArrayFromImage(image).reshape(-1)
+            values = sitk.GetArrayFromImage(image).reshape(-1)
             values[bad] = np.nan
             lowest = np.nanmin(values)
             values[bad] = lowest
-            image = sitk.GetImageFromArray(values.reshape(voxels.shape))
-            grid.place(image)
+            image = Geometry.of(image).image(values.reshape(voxels.shape))
             voxels = sitk.GetArrayViewFromImage(image)
             events.warning(
                 f"{path} has {len(bad)} voxels that are not numbers; they were set to the lowest value, {lowest:g}.",

@@ -19,7 +19,7 @@ from .image import load, read_header
 from .nifti import is_nifti, non_finite
 from .resampling import resample
 from .segmentation_file import Segmentation, is_segmentation, read_segmentation
-from .written_image import write_image
+from .written_image import plain_labels, write_image
 
 # What nibabel's scaled integers, and resampling, leave beside a whole number.
 _ROUNDING = 1e-3
@@ -70,10 +70,10 @@ def read_label(
         _forget_unannotated(case, path, numbers, classes, events)
     region = case.region
     if region is not None and region.labelled:
-        region = guess_region(_image(numbers, grid))  # None: complete
+        region = guess_region(grid.image(numbers))  # None: complete
     if region is not None:
         _forget_outside(case, path, numbers, region.known(case.name, grid), events)
-    return _image(numbers, grid)
+    return grid.image(numbers)
 
 
 def read_label_grid(case: Case) -> sitk.Image:
@@ -140,11 +140,7 @@ def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    small = max(classes.values, default=0) <= 255
-    plain = sitk.Cast(image, sitk.sitkUInt8 if small else sitk.sitkUInt16)
-    for key in plain.GetMetaDataKeys():
-        plain.EraseMetaData(key)
-    write_image(path, plain)
+    write_image(path, plain_labels(image, classes))
 
 
 def _from_labelmap(
@@ -267,12 +263,6 @@ def _forget_unannotated(case: Case, path: Path, numbers: np.ndarray, classes: Cl
                 classes=[classes.names[number - 1]],
                 check="not_annotated",
             )
-
-
-def _image(numbers: np.ndarray, grid: Geometry) -> sitk.Image:
-    image = sitk.GetImageFromArray(numbers)
-    grid.place(image)
-    return image
 
 
 def _forget_outside(case: Case, path: Path, numbers: np.ndarray, known: np.ndarray, events: Events) -> None:

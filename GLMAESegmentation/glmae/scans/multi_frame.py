@@ -49,9 +49,8 @@ def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
     if stack.ndim != 3 or len(stack) != len(positions):
         raise ScanError(f"{name} has several values a voxel (a color picture?); convert it to one gray value a voxel.")
     order = stack_order(name, positions, orientations, spacings, kind="frame")
-    image = sitk.GetImageFromArray(stack[order])
-    stack_grid(stack.shape[:0:-1], positions[order], orientations[0], spacings[0], thickness).place(image)
-    return image
+    grid = stack_grid(stack.shape[:0:-1], positions[order], orientations[0], spacings[0], thickness)
+    return grid.image(stack[order])
 
 
 def frame_order(name: str, dataset: Any) -> np.ndarray:

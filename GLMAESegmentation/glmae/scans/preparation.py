@@ -19,8 +19,9 @@ from ..errors import ScanError
 from .classes import IGNORE
 from .common_axes import CommonAxes
 from .fingerprint import Fingerprint, Intensity
-from .geometry import Geometry, reordered
+from .geometry import Geometry, reordered, slices
 from .normalisation import Normalisation, normalise
+from .parts import voxel_counts
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
 
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
@@ -162,8 +163,7 @@ def prepare_image(
             box = bounding_box(prepared[channel] > preparation.foreground, margin=0)
         normalise(prepared[channel], preparation.normalisation[channel])
     if box is not None:
-        prepared = prepared[(slice(None), *(slice(low, high) for low, high in box))]
-        grid = grid.part([low for low, _ in box], [high - low for low, high in box])
+        prepared, grid = prepared[(slice(None), *slices(box))], grid.within(box)
     return prepared, grid
 
 
@@ -200,7 +200,7 @@ def prepare_label(label: sitk.Image, grid: Geometry) -> np.ndarray:
     result = np.zeros(grid.size, dtype=np.uint8)
     # Background wins with more than half, so that no class has to be compared with the sum of the others.
     best = np.full(grid.size, 0.5, dtype=np.float32)
-    counts = _counts(moved)
+    counts = voxel_counts(sitk.GetArrayViewFromImage(moved))
     present = [int(number) for number in np.flatnonzero(counts) if number not in (0, IGNORE)]
     known_share = np.ones(grid.size, dtype=np.float32)
     if counts[IGNORE] and present:
@@ -225,13 +225,10 @@ def _class_share(mask: np.ndarray, native: Geometry, grid: Geometry) -> tuple[tu
     margin = 2 + math.ceil(3 * max(new / old for new, old in zip(grid.spacing, native.spacing, strict=True)))
     box = bounding_box(mask, margin)
     assert box is not None
-    cut = np.ascontiguousarray(np.transpose(mask[tuple(slice(low, high) for low, high in box)]), dtype=np.float32)
-    image = sitk.GetImageFromArray(cut)
-    native.part([low for low, _ in box], [high - low for low, high in box]).place(image)
+    image = native.within(box).image(np.ascontiguousarray(np.transpose(mask[slices(box)]), dtype=np.float32))
     part = covered(box, native, grid)
-    target = grid.part([low for low, _ in part], [high - low for low, high in part])
-    share = sitk.GetArrayFromImage(resample(smoothed(image, grid), target, outside=None))
-    return tuple(slice(low, high) for low, high in part), np.transpose(share)
+    share = sitk.GetArrayFromImage(resample(smoothed(image, grid), grid.within(part), outside=None))
+    return slices(part), np.transpose(share)
 
 
 def _known(known: np.ndarray, native: Geometry, grid: Geometry) -> np.ndarray:
@@ -259,10 +256,3 @@ def _keep_volume(result: np.ndarray, number: int, mask: np.ndarray, native: Geom
     order = np.argsort(-candidates, kind="stable")[:missing]
     order = order[candidates[order] > 0]
     result[part][np.unravel_index(order, share.shape)] = number
-
-
-def _counts(label: sitk.Image) -> np.ndarray:
-    counts = np.zeros(256, dtype=np.int64)
-    for slab in sitk.GetArrayViewFromImage(label):
-        counts += np.bincount(slab.ravel(), minlength=256)
-    return counts

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .geometry import Geometry
+from .geometry import Box, Geometry, slices
 from .image import load
 from .resampling import resample
 
@@ -32,7 +32,7 @@ class Region:
 
     axis: int | None = None
     slices: tuple[int, ...] = ()
-    box: tuple[tuple[int, int], ...] | None = None
+    box: Box | None = None
     mask: Path | None = None
     labelled: bool = False
 
@@ -99,7 +99,7 @@ class Region:
                         f"case {case}: the box of `region` ends at {high}, but the image has {size} voxels there; "
                         "correct classes.json."
                     )
-            known[tuple(slice(low, high) for low, high in reversed(self.box))] = True
+            known[slices(self.box[::-1])] = True
         return known
 
     def _mask(self, case: str, reference: Geometry) -> np.ndarray:

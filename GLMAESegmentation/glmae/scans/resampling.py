@@ -7,14 +7,11 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from .geometry import Geometry
+from .geometry import Box, Geometry, slices
 
 # Beyond this, linear interpolation would skip voxels; the scan is smoothed first.
 SMOOTH_FROM = 1.5
 SLAB_VOXELS = 8_000_000
-
-# First and one past the last voxel along I, J, K.
-Box = tuple[tuple[int, int], ...]
 
 
 def resample(
@@ -36,7 +33,7 @@ def resample(
         first = np.round(source.index(grid.origin), 6) * source.spacing
         local = sitk.Image(image)
         Geometry(source.size, source.spacing).place(local)
-        there = Geometry(grid.size, grid.spacing, (float(first[0]), float(first[1]), float(first[2])))
+        there = Geometry.from_arrays(grid.size, grid.spacing, first, np.eye(3))
         result = _resample(local, there, interpolator, outside)
     else:
         result = _resample(image, grid, interpolator, outside)
@@ -82,21 +79,19 @@ def resample_smoothly(image: sitk.Image, grid: Geometry) -> np.ndarray:
     thickness = max(1, SLAB_VOXELS // (grid.size[0] * grid.size[1]))
     for start in range(0, grid.size[2], thickness):
         end = min(start + thickness, grid.size[2])
-        low, high = covered(((0, grid.size[0]), (0, grid.size[1]), (start, end)), grid, native)[2]
+        planes = (0, grid.size[0]), (0, grid.size[1]), (start, end)
+        low, high = covered(planes, grid, native)[2]
         slab = image[:, :, max(0, low - margin) : min(native.size[2], high + margin)]
-        target = grid.part((0, 0, start), (grid.size[0], grid.size[1], end - start))
-        moved = resample(smoothed(slab, grid), target, outside=None)
+        moved = resample(smoothed(slab, grid), grid.within(planes), outside=None)
         result[start:end] = sitk.GetArrayViewFromImage(moved)
     return result
 
 
 def interpolated(values: np.ndarray, box: Box, grid: Geometry, part: Box, native: Geometry) -> np.ndarray:
     """Values [I, J, K], of which those in `box` are enough, on the voxels `part` of another grid: [K, J, I]."""
-    cut = values[tuple(slice(low, high) for low, high in box)]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(np.transpose(cut), dtype=np.float32))
-    grid.part([low for low, _ in box], cut.shape).place(image)
-    target = native.part([low for low, _ in part], [high - low for low, high in part])
-    return np.asarray(sitk.GetArrayFromImage(resample(image, target, outside=None)))
+    cut = np.ascontiguousarray(np.transpose(values[slices(box)]), dtype=np.float32)
+    moved = resample(grid.within(box).image(cut), native.within(part), outside=None)
+    return np.asarray(sitk.GetArrayFromImage(moved))
 
 
 def covered(box: Box, grid: Geometry, other: Geometry) -> Box:

@@ -8,50 +8,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from .geometry import Geometry, reordered
+from .geometry import Geometry, reordered, slices
 from .resampling import SLAB_VOXELS, bounding_box, covered, interpolated, meet, resample
-
-
-def restore_labels(
-    probabilities: np.ndarray, grid: Geometry, source: sitk.Image | Geometry, values: Sequence[int]
-) -> sitk.Image:
-    """Bring class probabilities back to the scan and take the largest.
-
-    Args:
-        probabilities: [n + 1, I, J, K], background first; they sum to 1 in each voxel.
-        grid: of the prepared scan.
-        source: the scan or its grid.
-        values: label values of the classes 1..n in the result.
-
-    Returns:
-        UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
-    """
-    source = Geometry.of(source) if isinstance(source, sitk.Image) else source
-    return restore_classes(scan_classes(probabilities, grid, source), source.along(grid.direction), source, values)
-
-
-def scan_classes(probabilities: np.ndarray, grid: Geometry, source: Geometry) -> np.ndarray:
-    """The class of the largest probability on the voxels of the scan, as `restore_classes` takes it.
-
-    Args:
-        probabilities: see `restore_labels`.
-        grid: of the prepared scan.
-        source: of the scan.
-
-    Returns:
-        uint8 [K, J, I], on the scan's grid in the order of `grid`.
-    """
-    native = source.along(grid.direction)
-    if native.same_grid(grid):
-        return np.transpose(_largest(probabilities))
-    return interpolated_classes([(0, probabilities)], grid, native)
 
 
 def scan_probabilities(probabilities: np.ndarray, grid: Geometry, source: Geometry) -> list[sitk.Image]:
     """The probability of each class 1..n on the voxels of the scan, interpolated linearly.
 
     Args:
-        probabilities: see `restore_labels`.
+        probabilities: [n + 1, I, J, K], background first; they sum to 1 in each voxel.
         grid: of the prepared scan.
         source: of the scan.
 
@@ -61,8 +26,7 @@ def scan_probabilities(probabilities: np.ndarray, grid: Geometry, source: Geomet
     native = source.along(grid.direction)
     found = []
     for share in probabilities[1:]:
-        image = sitk.GetImageFromArray(np.ascontiguousarray(np.transpose(share), dtype=np.float32))
-        grid.place(image)
+        image = grid.image(np.ascontiguousarray(np.transpose(share), dtype=np.float32))
         found.append(reordered(image if native.same_grid(grid) else resample(image, native, outside=None), source))
     return found
 
@@ -80,9 +44,7 @@ def restore_classes(numbers: np.ndarray, native: Geometry, source: Geometry, val
         UInt8 (UInt16 if a value needs it), on exactly the grid of the scan.
     """
     lookup = np.array([0, *values], dtype=np.uint8 if max(values, default=0) <= 255 else np.uint16)
-    image = sitk.GetImageFromArray(lookup[numbers])
-    native.place(image)
-    return reordered(image, source)
+    return reordered(native.image(lookup[numbers]), source)
 
 
 def interpolated_classes(slabs: Iterable[tuple[int, np.ndarray]], grid: Geometry, native: Geometry) -> np.ndarray:
@@ -153,14 +115,4 @@ def _choose(
             wins = share > best[inside]
             best[inside][wins] = share[wins]
             winner[inside][wins] = number
-        result[tuple(slice(low, high) for low, high in reversed(hull))] = winner
-
-
-def _largest(probabilities: np.ndarray) -> np.ndarray:
-    """As numpy's argmax over the classes, but uint8 from the start: [I, J, K]."""
-    best = probabilities[0].copy()
-    winner = np.zeros(best.shape, dtype=np.uint8)
-    for number in range(1, len(probabilities)):
-        winner[probabilities[number] > best] = number
-        np.maximum(best, probabilities[number], out=best)
-    return winner
+        result[slices(hull[::-1])] = winner

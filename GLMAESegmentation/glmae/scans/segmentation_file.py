@@ -20,7 +20,7 @@ from .classes import LARGEST_VALUE, ClassTable, SegmentClass, plain_name, tidy
 from .dicom_segmentation import read_dicom_segmentation
 from .geometry import Geometry
 from .image import SEGMENTATION_ENDINGS, image_ending, load, read_header
-from .written_image import write_image
+from .written_image import plain_labels, write_image
 
 GENERIC_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~"
@@ -142,10 +142,7 @@ def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) ->
         StorageError: it cannot be written.
     """
     grid = Geometry.of(labelmap)
-    small = max(classes.values, default=0) <= 255
-    image = sitk.Cast(labelmap, sitk.sitkUInt8 if small else sitk.sitkUInt16)  # a copy: the caller's has no metadata
-    for key in image.GetMetaDataKeys():
-        image.EraseMetaData(key)
+    image = plain_labels(labelmap, classes)
     extents = _extents(image, classes)
     for number, entry in enumerate(classes.with_colors()):
         assert entry.color is not None

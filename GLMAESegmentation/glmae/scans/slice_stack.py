@@ -89,9 +89,5 @@ def stack_grid(
     row, column = orientation[:3], orientation[3:]
     normal = np.cross(row, column)
     gap = float((positions[-1] - positions[0]) @ normal) / (len(positions) - 1) if len(positions) > 1 else thickness
-    return Geometry(
-        (size[0], size[1], len(positions)),
-        (float(spacing[1]), float(spacing[0]), gap),
-        (float(positions[0][0]), float(positions[0][1]), float(positions[0][2])),
-        tuple(float(part) for part in np.stack([row, column, normal], axis=1).reshape(-1)),
-    )
+    axes = np.stack([row, column, normal], axis=1)
+    return Geometry.from_arrays((*size, len(positions)), (spacing[1], spacing[0], gap), positions[0], axes)

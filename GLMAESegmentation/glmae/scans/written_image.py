@@ -7,7 +7,17 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..files import itk_path, writing
+from .classes import ClassTable
 from .packed import size_in
+
+
+def plain_labels(image: sitk.Image, classes: ClassTable) -> sitk.Image:
+    """A copy of a label map with the values of `classes`, UInt8 or, for values over 255, UInt16; without metadata."""
+    small = max(classes.values, default=0) <= 255
+    plain = sitk.Cast(image, sitk.sitkUInt8 if small else sitk.sitkUInt16)
+    for key in plain.GetMetaDataKeys():
+        plain.EraseMetaData(key)
+    return plain
 
 
 def write_image(path: Path, image: sitk.Image) -> None:

@@ -81,7 +81,7 @@ def evaluate(
     events = events or silent()
     scores, failed = compare_folders(predictions, labels, classes, events, should_stop)
     content = report(scores)
-    write_json(Path(out), content)
+    write_json(out, content)
     mean = content["mean_dice"]
     count = len({score.case for score in scores})
     message = f"Mean Dice {'undefined' if mean is None else f'{mean:.3f}'} over {count} cases; details in {out}."

@@ -89,28 +89,16 @@ def finetune(
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Finetuned:
-    """Train a segmentation model; the same as `glmae finetune`.
+    """Train a segmentation model; the same as `glmae finetune`. Arguments that are not listed: see `glmae.finetune`.
 
     Args:
-        images: folder of scans, see `scans.cases`.
-        labels: folder of labels with the same names.
-        out: the model folder, made here.
         cases: names to train on; None: all that have a label. The scans are planned for in this order, see
             `lasting_plan`.
-        classes: a classes.json; None: the labels' own names.
-        backbone: name or folder of a pre-trained backbone, "none" to train from scratch; None: the shipped one, if any.
-        start: an earlier model instead: its backbone, trunk, preparation and crop size are gone on with, and the head
-            is fitted anew to all labels; its classes must be among the new ones.
-        steps: length of the run; with the same seed the weights are the same (on the CPU).
-        minutes: instead of `steps`: the run ends, model written, after this time.
-        folds: number of further trainings, each of the same length and without a part of the scans, on which it is
-            then scored; from 2 to the number of scans, 0 for none. With `minutes` they share the time with the model.
-        seed: of everything random.
-        device: auto, cpu, cuda or mps.
-        resume: go on with an unfinished run in `out`.
+        start: an earlier model: its backbone, trunk, preparation and crop size are gone on with, and the head is fitted
+            anew to all labels; its classes must be among the new ones.
+        folds: from 2 to the number of scans, 0 for none. With `minutes` they share the time with the model.
         finish: take no further step in an unfinished run, but write the model of what it has learned so far.
         preparation: spacing and intensities; None: planned from the scans.
-        settings: fields of `FinetuneConfig` to use instead of the planned ones.
         events: where to report to.
         should_stop: asked after every step; True stops the run, resumable.
 

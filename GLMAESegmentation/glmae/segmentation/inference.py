@@ -50,13 +50,9 @@ def segment(
     """Segment scans; the same as `glmae segment`. A result that is there already is kept, its scan passed over.
 
     Args:
-        model: folder made by `finetune`.
-        images: scans, folders of scans or DICOM files, or lists of paths.
+        model: see `glmae.segment`, as of the other arguments that are not listed.
         out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
-        file_format: seg.nrrd, nii.gz, or dcm (DICOM segmentation, for scans that are DICOM series).
         part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
-        device: auto, cpu, cuda or mps.
-        uncertainty: write `uncertainty/NAME.nii.gz` too: 1 - (largest probability) in percent.
         events: where to report to.
         should_stop: asked between windows; True stops, finished results stay.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..scans.body import body_box
 from ..scans.classes import IGNORE
-from ..scans.resampling import Box
+from ..scans.geometry import Box
 from .labeled_scan import LabeledScan
 
 # Places along each axis of the body's box.

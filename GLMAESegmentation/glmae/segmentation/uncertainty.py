@@ -56,6 +56,4 @@ class Uncertainty:
         """
         if self._percent is None:
             return None
-        image = sitk.GetImageFromArray(self._percent)
-        self._grid.place(image)
-        return sitk.Cast(resample(image, source, outside=None), sitk.sitkUInt8)
+        return sitk.Cast(resample(self._grid.image(self._percent), source, outside=None), sitk.sitkUInt8)

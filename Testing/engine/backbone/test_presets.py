@@ -29,21 +29,9 @@ def test_base_is_the_published_network():
     assert (base.decoder_width, base.decoder_depth, base.decoder_heads) == (512, 8, 16)
 
 
-def test_anisotropic_patch_changes_the_grid():
-    config = preset("tiny", channels=2, patch_size=(8, 8, 4))
-    assert config.grid == (4, 4, 8)
-    assert config.patch_voxels == 2 * 8 * 8 * 4
-
-
 def test_unknown_preset_is_refused():
     with pytest.raises(RequestError, match=r"huge.*tiny, small, base"):
         preset("huge")
-
-
-@pytest.mark.parametrize("patch", [(7, 8, 8), (8, 0, 8), (8, 8, 64)])
-def test_patch_that_does_not_divide_the_views_is_refused(patch):
-    with pytest.raises(RequestError, match="does not divide"):
-        preset("tiny", patch_size=patch)
 
 
 def test_fields_of_a_later_version_are_passed_over():

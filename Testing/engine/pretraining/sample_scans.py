@@ -8,9 +8,14 @@ import SimpleITK as sitk
 
 from glmae.backbone.presets import BackboneConfig
 from glmae.pretraining.configuration import PretrainConfig, pretrain_config
-from glmae.pretraining.views import ScanList
 
 FOLDER = Path(__file__).resolve().parents[3] / "GLMAESegmentation" / "Resources" / "SampleScans" / "images"
+
+
+class ScanList(list):
+    """Scans in memory, [C, I, J, K] each."""
+
+    image = list.__getitem__
 
 
 def sample_scans(count=3):

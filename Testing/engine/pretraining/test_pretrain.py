@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sample_scans import sample_scans, small_backbone, small_config
+from sample_scans import ScanList, sample_scans, small_backbone, small_config
 
 from glmae.backbone.weights import load_backbone, read_weights
 from glmae.checkpoint import load_checkpoint, save_checkpoint
@@ -20,7 +20,6 @@ from glmae.events import recorded
 from glmae.pretraining import pretrain as job
 from glmae.pretraining.configuration import LossWeights, PretrainConfig
 from glmae.pretraining.pretrain import pretrain
-from glmae.pretraining.views import ScanList
 from glmae.run_folder import RunFolder
 from glmae.schedule import Schedule
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from sample_scans import sample_scans, small_config
+from sample_scans import ScanList, sample_scans, small_config
 from scipy.ndimage import map_coordinates
 
 from glmae.pretraining.configuration import LossWeights, pretrain_config
-from glmae.pretraining.views import ScanList, cut_views, generator, read_neighbourhoods, scan_of
+from glmae.pretraining.views import cut_views, generator, read_neighbourhoods, scan_of
 
 
 def test_views_equal_plain_trilinear_interpolation():

@@ -30,12 +30,14 @@ def test_point_and_index_agree_with_simpleitk():
 
 
 @pytest.mark.parametrize("direction", [np.eye(3).ravel().tolist(), OBLIQUE], ids=["straight", "oblique"])
-def test_oriented_is_what_simpleitk_makes(direction):
+def test_along_is_what_simpleitk_makes(direction):
     image = Geometry((5, 6, 7), (0.5, 2.0, 5.0), (10.0, -20.0, 30.0), tuple(direction)).blank()
     for start in ("RAS", "LAS", "LPS", "PIR", "SAL", "IPL"):
         stored = sitk.DICOMOrient(image, start)
         for wanted in ("RAS", "LPS", "PIR"):
-            ours, theirs = Geometry.of(stored).oriented(wanted), Geometry.of(sitk.DICOMOrient(stored, wanted))
+            theirs = Geometry.of(sitk.DICOMOrient(stored, wanted))
+            straight = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(wanted)
+            ours = Geometry.of(stored).along(straight)
             assert ours.size == theirs.size
             assert ours.spacing == theirs.spacing
             assert ours.orientation == wanted
@@ -50,7 +52,7 @@ def test_same_grid_and_distance():
     # A tiny error of spacing adds up over many voxels.
     assert not Geometry((512, 4, 4), (1.0, 1.0, 1.0)).same_grid(Geometry((512, 4, 4), (1.001, 1.0, 1.0)))
     assert grid.distance(Geometry((10, 20, 30), (0.5, 0.5, 5.0), (3.0, 4.0, 0.0))) == pytest.approx(5.0)
-    assert grid.distance(grid.oriented("PIR")) == pytest.approx(0.0, abs=1e-9)
+    assert grid.distance(grid.along((0, 0, -1, 1, 0, 0, 0, -1, 0))) == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("spacing", [0.5, 0.7, 1.0, 2.3, 5.0])

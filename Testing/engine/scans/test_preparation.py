@@ -6,10 +6,12 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from restored import restore_labels
 
 from glmae.errors import ScanError
 from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable
+from glmae.scans.common_axes import CommonAxes
 from glmae.scans.fingerprint import ClassSize, Fingerprint, Intensity
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
@@ -21,7 +23,6 @@ from glmae.scans.preparation import (
     prepare_image,
     prepare_label,
 )
-from glmae.scans.restoring import restore_labels
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR")
 TURNED = tuple(sitk.VersorTransform((0.1, 1.0, 0.4), 0.35).GetMatrix())
@@ -94,7 +95,7 @@ def test_axes_point_to_right_anterior_superior(placed):
 
 
 def grid_spacing(scan):
-    return Geometry.of(scan).oriented().spacing
+    return CommonAxes().native(Geometry.of(scan)).spacing
 
 
 def test_round_trip_at_the_same_spacing_is_exact(placed):
@@ -152,7 +153,7 @@ def test_thin_structure_survives_coarsening():
     label[10:30, 10:30, 30] = 2
     label[:5] = IGNORE
     image = sitk.GetImageFromArray(label)
-    target = prepare_label(image, Geometry.of(image).oriented().resized((3.0, 3.0, 3.0)))
+    target = prepare_label(image, CommonAxes().native(Geometry.of(image)).resized((3.0, 3.0, 3.0)))
     for number in (1, 2):
         kept = np.count_nonzero(target == number) * 27
         assert kept == pytest.approx(np.count_nonzero(label == number), rel=0.35)
@@ -183,7 +184,8 @@ def test_single_voxel_survives_coarsening():
     label = np.zeros((30, 30, 30), dtype=np.uint8)
     label[11, 13, 17] = 1
     image = sitk.GetImageFromArray(label)
-    assert np.count_nonzero(prepare_label(image, Geometry.of(image).oriented().resized((4.0, 4.0, 4.0))) == 1) == 1
+    grid = CommonAxes().native(Geometry.of(image)).resized((4.0, 4.0, 4.0))
+    assert np.count_nonzero(prepare_label(image, grid) == 1) == 1
 
 
 def test_zscore_is_of_the_scan_itself(scan):
@@ -229,7 +231,7 @@ def test_channels(scan):
 def test_nearly_the_planned_spacing_is_left_alone(scan):
     scan.SetSpacing((1.015, 0.99, 1.0))
     prepared, grid = prepare_image([scan], Preparation((1.0, 1.0, 1.0), ZSCORE))
-    assert grid == Geometry.of(scan).oriented()
+    assert grid == CommonAxes().native(Geometry.of(scan))
     assert prepared.shape[1:] == scan.GetSize()
 
 

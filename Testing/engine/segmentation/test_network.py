@@ -1,5 +1,7 @@
 """The segmentation network: shapes, exchangeable heads, and that the tokens carry part of the result."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_logits_have_the_size_of_the_scan(head, channels):
 
 
 def test_anisotropic_patches():
-    network = SegmentationNetwork(preset("tiny", patch_size=(8, 8, 2)), classes=1)
+    network = SegmentationNetwork(replace(preset("tiny"), patch_size=(8, 8, 2)), classes=1)
     with torch.no_grad():
         assert network(torch.randn(1, 1, 32, 32, 8))[0].shape == (1, 2, 32, 32, 8)
 

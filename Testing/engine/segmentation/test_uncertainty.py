@@ -24,7 +24,7 @@ def test_means_and_map():
     image = found.on(GRID)
     assert image is not None
     np.testing.assert_allclose(sitk.GetArrayFromImage(image).transpose(), 100 * (1 - largest.astype(float)), atol=0.51)
-    scan = GRID.resized((1.0, 1.0, 1.0)).oriented("LPS")
+    scan = GRID.resized((1.0, 1.0, 1.0)).along(np.eye(3))
     fine = found.on(scan)
     assert fine is not None
     assert Geometry.of(fine) == scan

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ..errors import RequestError
+from ..json_record import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
+class BackboneConfig(JsonRecord):
     """The shape of a vision transformer, its decoder in pre-training, and the views it is pre-trained on.
 
     Attributes:
@@ -52,19 +51,6 @@ class BackboneConfig:
     def patch_voxels(self) -> int:
         """Values in one patch, all channels."""
         return self.channels * self.patch_size[0] * self.patch_size[1] * self.patch_size[2]
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in model.json."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> BackboneConfig:
-        """The inverse of `to_json`; fields that a later version added are passed over."""
-        known = {field.name for field in fields(BackboneConfig)}
-        values = {key: value for key, value in content.items() if key in known}
-        for key in ("patch_size", "grid"):
-            values[key] = tuple(int(side) for side in values[key])
-        return BackboneConfig(**values)
 
 
 # base: the published ViT-B/16 and MAE's decoder. tiny and small are our choice: small patches matter for segmentation

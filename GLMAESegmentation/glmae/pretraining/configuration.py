@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..backbone.presets import BackboneConfig, preset
 from ..errors import RequestError
 from ..files import last_line
+from ..json_record import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(JsonRecord):
     """Everything that decides the weights of a backbone, beside the scans and the number of steps.
 
     Attributes:
@@ -133,30 +134,15 @@ class PretrainConfig:
             RequestError: there is no such field, or its value cannot be.
         """
         content = self.to_json()
-        for name, value in settings.items():
-            if name not in content or name == "backbone":
-                names = ", ".join(field for field in content if field != "backbone")
-                raise RequestError(f"there is no setting '{name}' of pre-training; choose one of {names}")
-            content[name] = content[name] | dict(value) if name == "weights" else value
+        names = [field for field in content if field != "backbone"]
+        for name in settings:
+            if name not in names:
+                raise RequestError(f"there is no setting '{name}' of pre-training; choose one of {', '.join(names)}")
         try:
-            return PretrainConfig.from_json(content)
+            weights = asdict(replace(self.weights, **dict(settings.get("weights", {}))))
+            return PretrainConfig.from_json({**content, **settings, "weights": weights})
         except (TypeError, ValueError) as error:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in model.json and in checkpoints."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> PretrainConfig:
-        """The inverse of `to_json`; fields that a later version added are passed over."""
-        known = {field.name for field in fields(PretrainConfig)}
-        values = {key: value for key, value in content.items() if key in known}
-        values["backbone"] = BackboneConfig.from_json(values["backbone"])
-        values["weights"] = LossWeights(**values["weights"])
-        for key in ("global_scale", "local_scale", "betas"):
-            values[key] = tuple(values[key])
-        return PretrainConfig(**values)
 
 
 # Our choice where it differs from the paper's lineage: heads in proportion to the encoder, rates for short runs.

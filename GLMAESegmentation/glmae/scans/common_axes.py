@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..json_record import JsonRecord
 from .geometry import ORDERS, Geometry, closeness
 
 RAS = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
@@ -27,7 +27,7 @@ _NEW_AXES = np.abs(ORDERS).argmax(axis=2)
 
 
 @dataclass(frozen=True)
-class CommonAxes:
+class CommonAxes(JsonRecord):
     """Where I, J, K of the prepared scans of a set point.
 
     Attributes:
@@ -37,6 +37,11 @@ class CommonAxes:
 
     directions: tuple[float, ...] = RAS
     thick: int | None = None
+
+    def __post_init__(self) -> None:
+        matrix = _matrix(self.directions)
+        if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3) or self.thick not in (None, 0, 1, 2):
+            raise ValueError("the axes are none")
 
     @staticmethod
     def of(grids: Sequence[Geometry]) -> CommonAxes:
@@ -80,25 +85,6 @@ class CommonAxes:
         """Whether the slices of a scan are thick along another axis than those of the set."""
         own = _thick(self.native(grid))
         return own >= 0 and own != self.thick
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in model.json."""
-        return {"directions": list(self.directions), "thick": self.thick}
-
-    @staticmethod
-    def from_json(content: dict[str, Any] | None) -> CommonAxes:
-        """The inverse of `to_json`; None, as in models of earlier versions: each scan to the nearest RAS order.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is damaged.
-        """
-        if content is None:
-            return CommonAxes()
-        directions, thick = tuple(float(x) for x in content["directions"]), content["thick"]
-        matrix = _matrix(directions)
-        if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3) or thick not in (None, 0, 1, 2):
-            raise ValueError("the axes are none")
-        return CommonAxes(directions, thick)
 
 
 def _matrix(directions: Sequence[float]) -> np.ndarray:

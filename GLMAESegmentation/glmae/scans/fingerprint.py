@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
+from ..json_record import JsonRecord
 from .brightness import SAMPLES, Brightness
 from .case import Case
 from .case_state import image_state, label_state, state_key
@@ -31,7 +31,7 @@ _ALL_SAMPLES, _FEWEST_SAMPLES = 10_000_000, 1_000
 
 
 @dataclass(frozen=True)
-class Intensity:
+class Intensity(JsonRecord):
     """One channel over all scans.
 
     Attributes:
@@ -52,7 +52,7 @@ class Intensity:
 
 
 @dataclass(frozen=True)
-class ClassSize:
+class ClassSize(JsonRecord):
     """How large one class is in the cases that hold it.
 
     Attributes:
@@ -74,7 +74,7 @@ class ClassSize:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(JsonRecord):
     """All that the preparation of a set of scans is decided from. It names no case.
 
     Attributes:
@@ -92,33 +92,6 @@ class Fingerprint:
     classes: tuple[ClassSize, ...] = ()
     labelled: int = 0
     axes: CommonAxes = CommonAxes()
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain lists and objects."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Fingerprint:
-        """The inverse of `to_json`; what a model of an earlier version does not hold is left out.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is damaged.
-        """
-        return Fingerprint(
-            sizes=tuple(_three(size) for size in content["sizes"]),
-            spacings=tuple(_three(spacing) for spacing in content["spacings"]),
-            channels=tuple(
-                Intensity(**{**entry, "quantiles": tuple(map(Spread.from_json, entry.get("quantiles", ())))})
-                for entry in content["channels"]
-            ),
-            classes=tuple(
-                ClassSize(**{**entry, "spread": StructureSpread.from_json(spread) if spread else None})
-                for entry in content["classes"]
-                for spread in [entry.get("spread")]
-            ),
-            labelled=int(content["labelled"]),
-            axes=CommonAxes.from_json(content.get("axes")),
-        )
 
 
 def measure(
@@ -341,8 +314,3 @@ def _intensity(samples: Sequence[_Sample]) -> Intensity:
 def _spread(found: Sequence[tuple[Measured, Structure]], channels: Sequence[Intensity]) -> StructureSpread:
     scans = [[sample.brightness for sample in one.samples if sample is not None] for one, _ in found]
     return StructureSpread.over([structure for _, structure in found], scans, [entry.modality for entry in channels])
-
-
-def _three(values: Sequence[Any]) -> tuple[Any, Any, Any]:
-    first, second, third = values
-    return first, second, third

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..json_record import JsonRecord
+
 # Lungs are denser, and a window that holds nothing denser is no part of a patient.
 AIR_HU = -950.0
 _SAMPLES = 500_000
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(JsonRecord):
     """How the values of one channel are brought to the network.
 
     Attributes:

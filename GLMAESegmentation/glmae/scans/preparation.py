@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
+from ..json_record import JsonRecord
 from .classes import IGNORE
 from .common_axes import CommonAxes
 from .fingerprint import Fingerprint, Intensity
@@ -33,7 +33,7 @@ _AROUND_HU, _DEVIATIONS = 200.0, 6.0
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preparation(JsonRecord):
     """How scans are brought to the network.
 
     Attributes:
@@ -48,24 +48,6 @@ class Preparation:
     normalisation: tuple[Normalisation, ...]
     foreground: float | None = None
     axes: CommonAxes = CommonAxes()
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in model.json."""
-        normalisation = [asdict(entry) for entry in self.normalisation]
-        return {
-            "spacing": list(self.spacing),
-            "normalisation": normalisation,
-            "foreground": self.foreground,
-            "axes": self.axes.to_json(),
-        }
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> Preparation:
-        """The inverse of `to_json`."""
-        first, second, third = (float(side) for side in content["spacing"])
-        normalisation = tuple(Normalisation(**entry) for entry in content["normalisation"])
-        axes = CommonAxes.from_json(content.get("axes"))
-        return Preparation((first, second, third), normalisation, content.get("foreground"), axes)
 
 
 def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:

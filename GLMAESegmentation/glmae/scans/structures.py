@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..json_record import JsonRecord
 from .brightness import Brightness
 from .common_axes import CommonAxes
 from .geometry import Geometry, Vector
@@ -60,7 +60,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(JsonRecord):
     """Mean and standard deviation of something over the training cases."""
 
     mean: float
@@ -81,14 +81,9 @@ class Spread:
         variance = (_USUAL_CASES * usual**2 + self.cases * self.std**2) / (_USUAL_CASES + self.cases - 1)
         return abs(value - self.mean) / math.sqrt(variance * (1 + 1 / self.cases))
 
-    @staticmethod
-    def from_json(content: Any) -> Spread:
-        """The inverse of `dataclasses.asdict`."""
-        return Spread(float(content["mean"]), float(content["std"]), int(content["cases"]))
-
 
 @dataclass(frozen=True)
-class StructureSpread:
+class StructureSpread(JsonRecord):
     """One class over the training cases that hold it whole. It names no case.
 
     Attributes:
@@ -134,19 +129,6 @@ class StructureSpread:
                 )
                 for channel, modality in enumerate(modalities)
             ),
-        )
-
-    @staticmethod
-    def from_json(content: Any) -> StructureSpread:
-        """The inverse of `dataclasses.asdict`."""
-        right, front, top = (Spread.from_json(entry) for entry in content["place"])
-        return StructureSpread(
-            log_volume=Spread.from_json(content["log_volume"]),
-            place=(right, front, top),
-            pieces=int(content["pieces"]),
-            largest=float(content["largest"]),
-            borders=str(content["borders"]),
-            brightness=tuple(Spread.from_json(entry) for entry in content["brightness"]),
         )
 
 

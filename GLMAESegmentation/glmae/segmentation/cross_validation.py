@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import GLMAEError, Stopped, StorageError
 from ..files import write_json
 from ..job import Job
+from ..json_record import JsonRecord
 from ..schedule import Schedule
 from .evaluation import Score
 from .labeled_cases import LabeledCases, checking
@@ -30,7 +31,7 @@ Trainer = Callable[[Sequence[int], Schedule], Training]
 
 
 @dataclass(frozen=True)
-class Fold:
+class Fold(JsonRecord):
     """One training of the cross-validation.
 
     Attributes:
@@ -80,7 +81,7 @@ def learned_classes(annotated: Sequence[Sequence[bool]], training: Sequence[int]
 
 
 @dataclass(frozen=True)
-class FoldResult:
+class FoldResult(JsonRecord):
     """What one fold gave.
 
     Attributes:
@@ -151,7 +152,7 @@ def cross_validate(
                 job.events.warning(f"Fold {number + 1} of {len(folds)} is left out: {error}.")
                 continue
             result = FoldResult(training.schedule.done, tuple(scores))
-            write_json(place / RESULT, {"fold": asdict(fold), **asdict(result)})
+            write_json(place / RESULT, {"fold": fold.to_json(), **result.to_json()})
             checkpoint.unlink(missing_ok=True)  # what is left of a fold is its scores: checkpoints are large
         results.append(result)
         mean = mean_and_deviation(result.scores)["dice"]
@@ -199,8 +200,7 @@ def mean_and_deviation(rows: Iterable[Score]) -> dict[str, Any]:
 
 def _stored(place: Path, fold: Fold) -> FoldResult | None:
     try:
-        content: dict[str, Any] = json.loads((place / RESULT).read_text(encoding="utf-8"))
-        same = Fold(*(tuple(content["fold"][part]) for part in ("training", "held_out"))) == fold
-        return FoldResult(content["steps"], tuple(Score(**row) for row in content["scores"])) if same else None
+        content = json.loads((place / RESULT).read_text(encoding="utf-8"))
+        return FoldResult.from_json(content) if Fold.from_json(content["fold"]) == fold else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

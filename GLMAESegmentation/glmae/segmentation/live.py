@@ -233,7 +233,7 @@ class _Session:
                 self._begin_ahead(self._ahead.request, self._ahead.began)
 
     def _segment(self, request: dict[str, Any], events: Events) -> dict[str, Any]:
-        case, out = self._case(request["case"]), Path(request["out"])
+        case, out = self._case(request["case"], self._scans()), Path(request["out"])
         if self._model is None or self._maker is None:
             raise RequestError("nothing was fitted yet, so no scan can be segmented; ask for a fit first")
         self._check_out(out)
@@ -261,12 +261,14 @@ class _Session:
             self._answered(request, began, {"cases": [], "failed": []})
 
     def _work_ahead(self, ahead: _Ahead, events: Events) -> Generator[None, None, None]:
+        assert self._model is not None
+        assert self._maker is not None
+        maker, network, preparation = self._maker, self._model.network, self._model.preparation
+        scans: dict[str, Case] = {}
         for name in ahead.request["cases"]:
-            assert self._model is not None
-            assert self._maker is not None
-            maker, network, preparation = self._maker, self._model.network, self._model.preparation
             try:
-                case = self._case(name)
+                scans = scans or self._scans()  # listed once: DICOM folders are slow to look through
+                case = self._case(name, scans)
                 check_scan(self._model, case)
                 store = self._prepared(case, preparation, events)
                 yield
@@ -282,11 +284,14 @@ class _Session:
             else:
                 ahead.done.append(name)
 
-    def _case(self, name: str) -> Case:
-        for case in find_cases(self._asked.images, None)[0]:
-            if case.name == name:
-                return case
-        raise RequestError(f"case {name} has no image in {self._asked.images}; check the spelling")
+    def _scans(self) -> dict[str, Case]:
+        """By their names, as they are now."""
+        return {case.name: case for case in find_cases(self._asked.images, None)[0]}
+
+    def _case(self, name: str, scans: dict[str, Case]) -> Case:
+        if name not in scans:
+            raise RequestError(f"case {name} has no image in {self._asked.images}; check the spelling")
+        return scans[name]
 
     def _prepared(self, case: Case, preparation: Preparation, events: Events) -> ScanStore:
         """The scan alone, whether it has a label or not."""

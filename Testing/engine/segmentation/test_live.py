@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 
-from glmae.events import recorded
+from glmae.events import Events, recorded
+from glmae.scans.cases import find_cases
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
+from glmae.segmentation.live import live
 
 LABELED = ["hippocampus_207", "hippocampus_039"]
 NEW = ["hippocampus_003", "hippocampus_057", "hippocampus_097"]
@@ -180,6 +182,29 @@ def test_nothing_is_computed_twice(start, folder):
     assert live.features(number) == []
     live.asked("segment", case=NEW[0], out=str(folder / "out" / "a.nii.gz"))
     assert (folder / "out" / "a.nii.gz").read_bytes() != before, "the labels decide"
+
+
+def test_the_folder_is_listed_once_for_all_scans_ahead(folder, monkeypatch):
+    listed, done = [], threading.Event()
+
+    def find(*words: Any) -> Any:
+        listed.append(words)
+        return find_cases(*words)
+
+    def hear(event: dict[str, Any]) -> None:
+        if event["event"] == "answered" and event["request"] == "ahead":
+            assert (event["cases"], event["failed"]) == (NEW, ["nobody"])
+            done.set()
+
+    def requests() -> Iterator[bytes]:
+        yield json.dumps({"request": "fit", "cases": LABELED}).encode()
+        yield json.dumps({"request": "ahead", "cases": [*NEW, "nobody"]}).encode()
+        assert done.wait(SECONDS)
+
+    monkeypatch.setattr("glmae.segmentation.live.find_cases", find)
+    images, labels = folder / "images", folder / "labels"
+    live(images=images, labels=labels, device="cpu", settings=SETTINGS, requests=requests(), events=Events(hear))
+    assert len(listed) == 3, "when it began, for the fit, and for what was computed ahead"
 
 
 def test_any_request_interrupts_what_is_done_ahead(start, folder):

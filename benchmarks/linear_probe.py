@@ -20,7 +20,7 @@ from glmae.backbone.weights import load_backbone
 from glmae.events import silent
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop

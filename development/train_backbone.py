@@ -32,8 +32,8 @@ from glmae.backbone.weights import DECODER_NAMES, WEIGHTS, read_weights, write_w
 from glmae.pretraining.configuration import pretrain_config  # noqa: E402
 from glmae.pretraining.pretrain import pretrain  # noqa: E402
 from glmae.scans.cases import find_images  # noqa: E402
-from glmae.scans.fingerprint import measure  # noqa: E402
 from glmae.scans.image import read_channels  # noqa: E402
+from glmae.scans.measurement import measure  # noqa: E402
 from glmae.scans.preparation import plan_preparation, prepare_image  # noqa: E402
 from glmae.terminal import terminal  # noqa: E402
 from research.dense_consistency import dense_consistency  # noqa: E402

@@ -29,9 +29,9 @@ from glmae.files import last_line
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import IGNORE, ClassTable
-from glmae.scans.fingerprint import measure
 from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label, write_labelmap
+from glmae.scans.measurement import measure
 from glmae.schedule import minutes_left
 
 JOB = Path(__file__).with_name("nnunet_job.py")

@@ -21,11 +21,12 @@ from glmae.errors import GLMAEError
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import ClassTable
-from glmae.scans.fingerprint import gather, measure_each
+from glmae.scans.fingerprint import gather
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
 from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.measurement import measure_each
 from glmae.scans.preparation import Preparation, prepare_image
 from glmae.scans.restoring import interpolated_classes, restore_classes
 from glmae.scans.store import ScanStore

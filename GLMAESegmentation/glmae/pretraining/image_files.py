@@ -13,7 +13,7 @@ from ..events import Events, recorded, silent
 from ..run_folder import RunFolder
 from ..scans.cases import find_images
 from ..scans.classes import ClassTable
-from ..scans.fingerprint import measure
+from ..scans.measurement import measure
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left

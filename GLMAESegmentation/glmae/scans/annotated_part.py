@@ -1,18 +1,25 @@
-"""A guess which part of a scan was labeled at all, from the shape of its labels; people confirm it, nobody else."""
+"""Which part of a scan was labeled at all: as its region says, or a guess from the shape of its labels.
+
+A guess is for people to confirm; nothing follows from it otherwise.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import ScanError
 from .classes import IGNORE
 from .common_axes import CommonAxes
-from .geometry import Geometry
+from .geometry import Geometry, slices
+from .image import load
 from .region import Region
+from .resampling import resample
 
 # A structure that is this many times wider than its slice is thick was cut by the choice of slices, not by anatomy.
 _FLAT = 3.0
@@ -21,6 +28,39 @@ _ABRUPT = 0.7
 _ABRUPT_SLICES = 10
 # Fewer scans do not tell that labels end so by convention.
 _FEWEST_SCANS = 3
+
+
+def known_part(region: Region, case: str, grid: Geometry) -> np.ndarray:
+    """Where the label was drawn: bool [K, J, I]. Not for a region that is `labelled`: its label tells.
+
+    Args:
+        region: of the case.
+        case: its name, for messages.
+        grid: of its image.
+
+    Raises:
+        ScanError: the region lies outside the image, or the mask cannot be used.
+    """
+    if region.mask is not None:
+        return _mask(region.mask, case, grid)
+    known = np.zeros(tuple(reversed(grid.size)), dtype=bool)
+    if region.axis is not None:
+        size = grid.size[region.axis]
+        beyond = [index for index in region.slices if index >= size]
+        if beyond:
+            raise ScanError(
+                f"case {case}: `region` names slice {beyond[0]}, but the image has {size}; correct classes.json."
+            )
+        np.moveaxis(known, 2 - region.axis, 0)[list(region.slices)] = True
+    elif region.box is not None:
+        for (_, high), size in zip(region.box, grid.size, strict=True):
+            if high > size:
+                raise ScanError(
+                    f"case {case}: the box of `region` ends at {high}, but the image has {size} voxels there; "
+                    "correct classes.json."
+                )
+        known[slices(region.box[::-1])] = True
+    return known
 
 
 def guess_region(label: sitk.Image) -> Region | None:
@@ -103,3 +143,18 @@ def _ends(area: np.ndarray) -> tuple[int, int]:
         low = int(slices[0]) if area[slices[0]] >= enough else low
         high = int(slices[-1]) + 1 if area[slices[-1]] >= enough else high
     return low, high
+
+
+def _mask(file: Path, case: str, grid: Geometry) -> np.ndarray:
+    image = load(file)
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ScanError(f"{file} (region of case {case}) has several values a voxel; give a plain mask.")
+    here = Geometry.of(image)
+    if not here.same_grid(grid):
+        if here.distance(grid) > max(*here.spacing, *grid.spacing):
+            raise ScanError(
+                f"{file} ({here.describe()}) does not lie where the image of case {case} does ({grid.describe()}); "
+                "draw the mask on that image."
+            )
+        image = resample(image, grid, sitk.sitkNearestNeighbor)
+    return np.asarray(sitk.GetArrayViewFromImage(image)) != 0

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ScanError
-from .case import Case
+from .case import Case, DicomSeries
 from .classes import ClassTable
-from .dicom import DicomSeries
 
 
 def image_state(case: Case) -> list[Any]:

@@ -18,17 +18,19 @@ from scipy import ndimage
 
 from ..errors import RequestError, ScanError
 from ..events import Events, recorded, silent
+from ..prefetch import in_parallel
 from .annotated_part import guess_region, without_usual_ends
 from .case import Case, content_hash
 from .cases import find_cases
+from .channels import compare_channels
 from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
-from .fingerprint import Measured, measure_case, samples_kept
+from .fingerprint import Measured
 from .geometry import Geometry
 from .image import read_channels
-from .label_comparison import CheckedLabel, compare_channels, compare_labels
+from .label_comparison import CheckedLabel, compare_labels
 from .labels import check_inputs, read_label
-from .parallel import in_parallel
+from .measurement import measure_case, samples_kept
 from .parts import connected_parts
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments

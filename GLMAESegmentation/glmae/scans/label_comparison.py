@@ -1,4 +1,4 @@
-"""The labels of a job beside each other: names, volumes, scans given twice, channels that are missing."""
+"""The labels of a job beside each other: names, volumes, scans given twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import Case, channel_names, usual_channels
+from .case import Case
 from .classes import ClassTable, plain_name
 from .common_axes import CommonAxes
 from .finding import Finding
@@ -68,39 +68,6 @@ def compare_labels(checked: Sequence[CheckedLabel], classes: ClassTable) -> list
         *_unusual_volumes(checked, classes),
         *_unlike_axes(checked),
     ]
-
-
-def compare_channels(cases: Sequence[Case]) -> list[Finding]:
-    """Cases that have another number of channels than most, or channels of other names in the same places."""
-    if len(cases) < 2:
-        return []
-    common, times = usual_channels(cases)
-    usual, alone = len(common), sum(len(case.images) == len(common) for case in cases) == 1
-    findings = []
-    for case in cases:
-        own = channel_names(case)
-        if case.missing:
-            lacking = " and ".join(common[number] for number in case.missing)
-            message = (
-                f"case {case.name} has no {lacking}, which the others have; it is trained on all the same with nothing "
-                "in its place. Add it if there is one; scans to be segmented need all channels."
-            )
-            findings.append(Finding("channels", "warning", message, (case.name,)))
-        elif len(own) != usual:
-            missing = [name for name in common if name not in own] if times > 1 or alone else []
-            lack = f"; {' and '.join(missing)} is missing" if len(own) < usual and missing else ""
-            message = (
-                f"case {case.name} has {_number(len(own))} ({', '.join(own)}) and the others have {usual}{lack}: give "
-                "the same channels for all, or leave this case out."
-            )
-            findings.append(Finding("channels", "error", message, (case.name,)))
-        elif usual > 1 and own != common and 2 * times > len(cases):
-            message = (
-                f"case {case.name} has the channels {', '.join(own)} and the others {', '.join(common)}; they are "
-                "taken in this order, so rename the files if one scan is in the other's place."
-            )
-            findings.append(Finding("channels", "warning", message, (case.name,)))
-    return findings
 
 
 def _duplicates(checked: Sequence[CheckedLabel]) -> list[Finding]:
@@ -234,10 +201,6 @@ def similar(first: str, second: str) -> bool:
     if telling[0] != telling[1]:
         return False
     return difflib.SequenceMatcher(None, "".join(one), "".join(two), autojunk=False).ratio() >= _SIMILAR
-
-
-def _number(channels: int) -> str:
-    return "1 channel" if channels == 1 else f"{channels} channels"
 
 
 def _list(names: Sequence[str]) -> str:

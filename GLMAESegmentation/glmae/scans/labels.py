@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..events import Events, silent
-from .annotated_part import guess_region
+from .annotated_part import guess_region, known_part
 from .case import Case
 from .classes import IGNORE, LARGEST_VALUE, MOST_CLASSES, ClassTable
 from .freesurfer import is_freesurfer
@@ -72,7 +72,7 @@ def read_label(
     if region is not None and region.labelled:
         region = guess_region(grid.image(numbers))  # None: complete
     if region is not None:
-        _forget_outside(case, path, numbers, region.known(case.name, grid), events)
+        _forget_outside(case, path, numbers, known_part(region, case.name, grid), events)
     return grid.image(numbers)
 
 

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import SimpleITK as sitk
-
-from ..errors import ScanError
-from .geometry import Box, Geometry, slices
-from .image import load
-from .resampling import resample
+from .geometry import Box
 
 _AXES = "ijk"
 LABELLED = "labelled"
@@ -74,48 +68,6 @@ class Region:
             return {"box": [list(pair) for pair in self.box]}
         assert self.axis is not None
         return {"slices": {"axis": _AXES[self.axis], "indices": list(self.slices)}}
-
-    def known(self, case: str, reference: Geometry) -> np.ndarray:
-        """Where the label was drawn, on the grid of the image: bool [K, J, I]. Not for `labelled`: that needs it.
-
-        Raises:
-            ScanError: the region lies outside the image, or the mask cannot be used.
-        """
-        if self.mask is not None:
-            return self._mask(case, reference)
-        known = np.zeros(tuple(reversed(reference.size)), dtype=bool)
-        if self.axis is not None:
-            size = reference.size[self.axis]
-            beyond = [index for index in self.slices if index >= size]
-            if beyond:
-                raise ScanError(
-                    f"case {case}: `region` names slice {beyond[0]}, but the image has {size}; correct classes.json."
-                )
-            np.moveaxis(known, 2 - self.axis, 0)[list(self.slices)] = True
-        elif self.box is not None:
-            for (_, high), size in zip(self.box, reference.size, strict=True):
-                if high > size:
-                    raise ScanError(
-                        f"case {case}: the box of `region` ends at {high}, but the image has {size} voxels there; "
-                        "correct classes.json."
-                    )
-            known[slices(self.box[::-1])] = True
-        return known
-
-    def _mask(self, case: str, reference: Geometry) -> np.ndarray:
-        assert self.mask is not None
-        image = load(self.mask)
-        if image.GetNumberOfComponentsPerPixel() != 1:
-            raise ScanError(f"{self.mask} (region of case {case}) has several values a voxel; give a plain mask.")
-        here = Geometry.of(image)
-        if not here.same_grid(reference):
-            if here.distance(reference) > max(*here.spacing, *reference.spacing):
-                raise ScanError(
-                    f"{self.mask} ({here.describe()}) does not lie where the image of case {case} does "
-                    f"({reference.describe()}); draw the mask on that image."
-                )
-            image = resample(image, reference, sitk.sitkNearestNeighbor)
-        return np.asarray(sitk.GetArrayViewFromImage(image)) != 0
 
 
 def _indices(content: Any, length: int | None = None) -> bool:

@@ -15,13 +15,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
+from ..prefetch import in_parallel
 from .case import Case
 from .case_state import image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
 from .image import read_channels
 from .labels import read_label
-from .parallel import in_parallel
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.

@@ -28,9 +28,10 @@ from ..job import Job, begin
 from ..ram import free_ram
 from ..scans.case import Case
 from ..scans.cases import find_cases
-from ..scans.fingerprint import Measured, gather, measure_each
+from ..scans.fingerprint import Measured, gather
 from ..scans.image import read_channels
 from ..scans.lasting_plan import in_order, lasting_plan
+from ..scans.measurement import measure_each
 from ..scans.preparation import Preparation
 from ..scans.scan_folder import check_folder
 from ..scans.store import ScanStore

@@ -16,8 +16,7 @@ from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule
 from .class_slabs import class_numbers
 from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores, plan_folds
-from .failed_training import check_training
-from .labeled_cases import LabeledCases, checking
+from .labeled_cases import LabeledCases, check_training, checking
 from .preview import Previews
 from .scan_maps import OVERLAP, scan_maps
 from .training import Training

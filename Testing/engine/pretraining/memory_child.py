@@ -12,7 +12,7 @@ from sample_scans import small_config
 from glmae.pretraining.pretrain import pretrain
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 

@@ -14,11 +14,12 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.common_axes import CommonAxes
-from glmae.scans.fingerprint import Fingerprint, measure
+from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
 from glmae.scans.label_check import inspect_labels
 from glmae.scans.labels import read_label
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import Preparation, plan_preparation, prepare_image, prepare_label
 
 # From base to apex: to the left, to the front, and down (LPS); the rows of a slice run down.

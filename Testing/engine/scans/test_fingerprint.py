@@ -12,7 +12,7 @@ from glmae.errors import RequestError, ScanError
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import ClassTable, SegmentClass
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.region import Region
 
 TABLE = ClassTable((SegmentClass(1, "ball"), SegmentClass(2, "absent")))

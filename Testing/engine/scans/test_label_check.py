@@ -13,10 +13,11 @@ import SimpleITK as sitk
 from glmae.errors import ScanError
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
+from glmae.scans.channels import compare_channels
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
 from glmae.scans.label_check import inspect_folders, warn_of_labels
-from glmae.scans.label_comparison import compare_channels, similar
+from glmae.scans.label_comparison import similar
 from glmae.scans.labels import read_label
 from glmae.scans.region import Region
 from glmae.scans.segmentation_file import write_segmentation

@@ -11,8 +11,9 @@ import SimpleITK as sitk
 
 from glmae.errors import ScanError
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import gather, measure, measure_each
+from glmae.scans.fingerprint import gather
 from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.measurement import measure, measure_each
 from glmae.scans.preparation import plan_preparation
 
 MANY = 10**9
@@ -82,7 +83,7 @@ def test_what_is_known_is_not_read_again(few_scans, monkeypatch):
     read = []
 
     def counted(cases):
-        monkeypatch.setattr("glmae.scans.fingerprint.read_channels", lambda files, events: seen(files, events))
+        monkeypatch.setattr("glmae.scans.measurement.read_channels", lambda files, events: seen(files, events))
         return cases
 
     from glmae.scans.image import read_channels

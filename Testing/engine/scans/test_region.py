@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
+from glmae.scans.annotated_part import known_part
 from glmae.scans.geometry import Geometry
 from glmae.scans.region import Region
 
@@ -12,11 +13,11 @@ GRID = Geometry((6, 7, 8), (1.0, 1.0, 2.0))
 
 
 def test_slices_and_box_count_in_the_image():
-    slices = Region.from_json({"slices": {"axis": "i", "indices": [0, 5]}}, "a", None).known("a", GRID)
+    slices = known_part(Region.from_json({"slices": {"axis": "i", "indices": [0, 5]}}, "a", None), "a", GRID)
     assert slices.shape == (8, 7, 6)
     assert slices[:, :, [0, 5]].all()
     assert not slices[:, :, 1:5].any()
-    box = Region.from_json({"box": [[1, 2], [0, 7], [3, 5]]}, "a", None).known("a", GRID)
+    box = known_part(Region.from_json({"box": [[1, 2], [0, 7], [3, 5]]}, "a", None), "a", GRID)
     assert box.sum() == 1 * 7 * 2
     assert box[3:5, :, 1].all()
 
@@ -25,22 +26,22 @@ def test_mask_on_the_grid_of_the_scan(save, scan):
     grid = Geometry.of(scan)
     mask = sitk.Cast(scan > 20, sitk.sitkUInt8)
     path = save(mask, "where.nii.gz")
-    known = Region(mask=path).known("a", grid)
+    known = known_part(Region(mask=path), "a", grid)
     np.testing.assert_array_equal(known, sitk.GetArrayFromImage(mask) > 0)
     turned = save(sitk.DICOMOrient(mask, "LPS"), "turned.nii.gz")
-    np.testing.assert_array_equal(Region(mask=turned).known("a", grid), known)
+    np.testing.assert_array_equal(known_part(Region(mask=turned), "a", grid), known)
 
 
 def test_outside_of_the_scan(save, said, scan):
     with pytest.raises(ScanError, match="slice 8") as caught:
-        Region(axis=2, slices=(8,)).known("case 7", GRID)
+        known_part(Region(axis=2, slices=(8,)), "case 7", GRID)
     said(caught, "case 7")
     with pytest.raises(ScanError, match="ends at 9") as caught:
-        Region(box=((0, 1), (0, 1), (0, 9))).known("case 7", GRID)
+        known_part(Region(box=((0, 1), (0, 1), (0, 9))), "case 7", GRID)
     said(caught, "case 7")
     path = save(scan > 20, "elsewhere.nii.gz")
     with pytest.raises(ScanError, match="does not lie") as caught:
-        Region(mask=path).known("case 7", GRID)
+        known_part(Region(mask=path), "case 7", GRID)
     said(caught, path)
     with pytest.raises(ScanError, match="does not exist"):
-        Region(mask=path.with_name("gone.nii.gz")).known("case 7", GRID)
+        known_part(Region(mask=path.with_name("gone.nii.gz")), "case 7", GRID)

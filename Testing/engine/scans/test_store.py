@@ -165,7 +165,7 @@ def test_a_mapped_array_does_what_an_array_does(tmp_path):
 
 def test_stopping_keeps_what_is_prepared_and_going_on_does_the_rest(folder, job, monkeypatch):
     cases, table = job
-    monkeypatch.setattr("glmae.scans.parallel.os.cpu_count", lambda: 1)  # else all three are under way by then
+    monkeypatch.setattr("glmae.prefetch.os.cpu_count", lambda: 1)  # else all three are under way by then
     asked = iter([True])
     with pytest.raises(Stopped, match=r"scan 1 of 3; continue with --resume"):
         ScanStore.prepare(folder, cases, PREPARATION, table, should_stop=lambda: next(asked))
@@ -180,7 +180,7 @@ def test_several_threads_prepare_what_one_prepares(folder, job, monkeypatch):
     cases, table = job
     stores = []
     for threads in (1, 4):
-        monkeypatch.setattr("glmae.scans.parallel.os.cpu_count", lambda n=threads: n)
+        monkeypatch.setattr("glmae.prefetch.os.cpu_count", lambda n=threads: n)
         stores.append(ScanStore.prepare(folder / str(threads), cases, PREPARATION, table))
     one, four = stores
     assert one.names == four.names == NAMES

@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import Fingerprint, measure
+from glmae.scans.fingerprint import Fingerprint
+from glmae.scans.measurement import measure
 from glmae.scans.structures import Spread, measure_structures
 
 

@@ -14,7 +14,7 @@ def untrained_model(sample_scans: Path, tmp_path_factory: pytest.TempPathFactory
 
     from glmae.backbone.presets import preset
     from glmae.scans.cases import find_cases
-    from glmae.scans.fingerprint import measure
+    from glmae.scans.measurement import measure
     from glmae.scans.preparation import plan_preparation
     from glmae.segmentation.finetune_config import FinetuneConfig
     from glmae.segmentation.model import Model, save_model

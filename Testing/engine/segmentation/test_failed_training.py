@@ -7,14 +7,13 @@ import torch
 
 from glmae.errors import Stopped
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import LabeledScan
-from glmae.segmentation.failed_training import TrainingCheck, check_training
 from glmae.segmentation.finetune_config import FinetuneConfig
-from glmae.segmentation.labeled_cases import LabeledCases
+from glmae.segmentation.labeled_cases import LabeledCases, TrainingCheck, check_training
 from glmae.segmentation.model import load_model
 from glmae.segmentation.training import Training
 

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import measure
 from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label
+from glmae.scans.measurement import measure
 from glmae.scans.structures import measure_structures
 from glmae.segmentation.flags import KINDS, find_flags
 

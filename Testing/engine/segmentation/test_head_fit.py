@@ -14,7 +14,7 @@ from glmae.backbone.presets import preset
 from glmae.backbone.weights import WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.segmentation import head_fit

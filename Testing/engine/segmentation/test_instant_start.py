@@ -17,7 +17,7 @@ from glmae.backbone.presets import preset
 from glmae.errors import Stopped
 from glmae.events import recorded
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import measure
+from glmae.scans.measurement import measure
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import LabeledScan

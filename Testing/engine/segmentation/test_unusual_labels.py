@@ -17,8 +17,8 @@ import SimpleITK as sitk
 from glmae.errors import GLMAEError
 from glmae.events import recorded
 from glmae.scans.cases import find_cases
-from glmae.scans.fingerprint import measure
 from glmae.scans.geometry import Geometry
+from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.segmentation.finetuning import finetune

@@ -8,14 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from glmae.prefetch import prefetch
-from glmae.scans import parallel
-from glmae.scans.parallel import in_parallel
+from glmae.prefetch import VOXELS_AT_ONCE, in_parallel, prefetch
 
 
 @pytest.fixture
 def four_threads(monkeypatch):
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("glmae.prefetch.os.cpu_count", lambda: 4)
 
 
 class Work:
@@ -53,7 +51,7 @@ def test_results_come_in_order_and_failures_with_them():
 
 
 @pytest.mark.usefixtures("four_threads")
-@pytest.mark.parametrize(("voxels", "most"), [(parallel.VOXELS_AT_ONCE, 1), (parallel.VOXELS_AT_ONCE // 2, 2)])
+@pytest.mark.parametrize(("voxels", "most"), [(VOXELS_AT_ONCE, 1), (VOXELS_AT_ONCE // 2, 2)])
 def test_large_scans_are_worked_on_by_fewer_threads(voxels, most):
     work = Work(hoped=most + 1)
     list(in_parallel(work, range(8), voxels=lambda result: voxels))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -79,16 +79,8 @@ class Neighbourhoods:
         return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Neighbourhoods:
-        return Neighbourhoods(
-            regions=move(self.regions),
-            global_boxes=move(self.global_boxes),
-            local_boxes=move(self.local_boxes),
-            global_jitter=move(self.global_jitter),
-            local_jitter=move(self.local_jitter),
-            generators=self.generators,
-            further=tuple(move(part) for part in self.further),
-            anchors=None if self.anchors is None else move(self.anchors),
-        )
+        moved: dict[str, Any] = {name: move(each) for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, **moved, further=tuple(map(move, self.further)))
 
 
 def generator(seed: int, step: int, volume: int, purpose: int) -> torch.Generator:

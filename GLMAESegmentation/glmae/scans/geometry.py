@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..json_record import JsonRecord
+
 # Corners that agree within this share of a voxel are the same: NIfTI stores its matrix in single precision.
 SAME_GRID_TOLERANCE = 0.05
 
@@ -29,7 +31,7 @@ Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(JsonRecord):
     """The grid of a 3D image, in SimpleITK's conventions.
 
     Attributes:
@@ -156,20 +158,6 @@ class Geometry:
         """Size and spacing for people: `512x512x60 voxels of 0.7x0.7x5 mm`."""
         size = "x".join(str(n) for n in self.size)
         return f"{size} voxels of {'x'.join(f'{s:.3g}' for s in self.spacing)} mm"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain lists."""
-        return {
-            "size": list(self.size),
-            "spacing": list(self.spacing),
-            "origin": list(self.origin),
-            "direction": list(self.direction),
-        }
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> Geometry:
-        """The inverse of `to_json`."""
-        return Geometry.from_arrays(*(content[name] for name in ("size", "spacing", "origin", "direction")))
 
     def _matrix(self) -> np.ndarray:
         return np.asarray(self.direction, dtype=float).reshape(3, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -164,10 +164,4 @@ def _arrays(rows: list[list[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
 def _group(name: str, *places: Any) -> Any:
     """The item of a functional group, of the frame or of all; an empty one if neither has it."""
-    return next(_items(name, *places), {})
-
-
-def _items(name: str, *places: Any) -> Iterator[Any]:
-    for place in places:
-        if place is not None and place.get(name):
-            yield place[name][0]
+    return next((place[name][0] for place in places if place is not None and place.get(name)), {})

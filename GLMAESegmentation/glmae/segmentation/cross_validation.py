@@ -17,7 +17,7 @@ from ..files import write_json
 from ..job import Job
 from ..json_record import JsonRecord
 from ..schedule import Schedule
-from .evaluation import Score
+from .evaluation import Score, case_means
 from .labeled_cases import LabeledCases, checking
 from .training import Training
 
@@ -186,11 +186,7 @@ def held_out_scores(results: Sequence[FoldResult], names: Sequence[str]) -> dict
 
 def mean_and_deviation(rows: Iterable[Score]) -> dict[str, Any]:
     """Mean and standard deviation over scans of the mean Dice over each scan's classes, and the number of scans."""
-    scans: dict[str, list[float]] = {}
-    for row in rows:
-        if row.dice is not None:
-            scans.setdefault(row.case, []).append(row.dice)
-    means = [float(np.mean(values)) for values in scans.values()]
+    means = case_means(rows)
     return {
         "dice": round(float(np.mean(means)), 4) if means else None,
         "sd": round(float(np.std(means, ddof=1)), 4) if len(means) > 1 else None,

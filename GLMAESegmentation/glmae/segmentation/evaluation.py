@@ -196,12 +196,17 @@ def score_masks(
 def report(scores: Iterable[Score]) -> dict[str, Any]:
     """The content of report.json: all rows, and the mean over cases of each case's mean Dice over its classes."""
     rows = list(scores)
-    by_case: dict[str, list[float]] = {}
-    for row in rows:
-        if row.dice is not None:
-            by_case.setdefault(row.case, []).append(row.dice)
-    means = [float(np.mean(values)) for values in by_case.values()]
+    means = case_means(rows)
     return {"cases": [row.to_json() for row in rows], "mean_dice": float(np.mean(means)) if means else None}
+
+
+def case_means(scores: Iterable[Score]) -> list[float]:
+    """For each case in which Dice is defined for some class, the mean over these classes."""
+    by_case: dict[str, list[float]] = {}
+    for score in scores:
+        if score.dice is not None:
+            by_case.setdefault(score.case, []).append(score.dice)
+    return [float(np.mean(values)) for values in by_case.values()]
 
 
 def _hausdorff95(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> float | None:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from ..scans.brightness import Brightness
 from ..scans.classes import ClassTable
-from ..scans.fingerprint import ClassSize, Fingerprint, Intensity
+from ..scans.fingerprint import Fingerprint, Intensity
 from ..scans.geometry import Geometry
 from ..scans.structures import Structure, StructureSpread
 
@@ -79,7 +79,8 @@ def find_flags(
     for entry in classes:
         found, size = structures.get(entry.value), known.get(entry.name)
         if found is None:
-            flags += _empty(entry.name, size, fingerprint)
+            often = f"; {size.cases} of {fingerprint.labelled} labels hold it" if size and fingerprint else ""
+            flags.append(Flag("empty", f"{entry.name} was not found in this scan{often}", entry.name))
             continue
         flags += _structure(entry.name, found, None if size is None else size.spread, brightness, channels)
         if (share := left_out.get(entry.value, 0.0)) > LEFT_OUT:
@@ -95,11 +96,6 @@ def find_flags(
             )
             flags.append(Flag("uncertain", message, entry.name))
     return flags
-
-
-def _empty(name: str, size: ClassSize | None, fingerprint: Fingerprint | None) -> list[Flag]:
-    often = "" if size is None or fingerprint is None else f"; {size.cases} of {fingerprint.labelled} labels hold it"
-    return [Flag("empty", f"{name} was not found in this scan{often}", name)]
 
 
 def _structure(
@@ -119,7 +115,7 @@ def _structure(
     if found.pieces > pieces and found.largest < largest - LOOSE:
         message = f"{name} is in {found.pieces} pieces, the largest with {found.largest:.0%} of it"
         if spread is not None:
-            message += f"; in the training cases it had {_at_most(spread.pieces)}"
+            message += f"; in the training cases it had {f'{pieces} at most' if pieces > 1 else 'one'}"
         flags.append(Flag("fragments", message, name))
     if spread is None:
         return flags
@@ -152,14 +148,14 @@ def _spacing(grid: Geometry, fingerprint: Fingerprint) -> list[Flag]:
     here = fingerprint.axes.native(grid).spacing
     coarsest = [max(spacing[axis] for spacing in fingerprint.spacings) for axis in range(3)]
     finest = [min(spacing[axis] for spacing in fingerprint.spacings) for axis in range(3)]
-    text = " x ".join(f"{side:.3g}" for side in here)
     if any(own > COARSER * known for own, known in zip(here, coarsest, strict=True)):
-        known_text = " x ".join(f"{side:.3g}" for side in coarsest)
-        return [Flag("spacing", f"voxels of {text} mm are coarser than in any training scan ({known_text} mm at most)")]
-    if any(FINER * own < known for own, known in zip(here, finest, strict=True)):
-        known_text = " x ".join(f"{side:.3g}" for side in finest)
-        return [Flag("spacing", f"voxels of {text} mm are finer than in any training scan ({known_text} mm at least)")]
-    return []
+        unlike, limit, end = "coarser", coarsest, "most"
+    elif any(FINER * own < known for own, known in zip(here, finest, strict=True)):
+        unlike, limit, end = "finer", finest, "least"
+    else:
+        return []
+    own_mm, limit_mm = (" x ".join(f"{side:.3g}" for side in spacing) for spacing in (here, limit))
+    return [Flag("spacing", f"voxels of {own_mm} mm are {unlike} than in any training scan ({limit_mm} mm at {end})")]
 
 
 def _intensities(brightness: Sequence[Brightness], channels: Sequence[Intensity]) -> list[Flag]:
@@ -181,7 +177,3 @@ def _intensities(brightness: Sequence[Brightness], channels: Sequence[Intensity]
 
 def _channel(number: int, channels: Sequence[Intensity]) -> str:
     return f" (channel {number + 1})" if len(channels) > 1 else ""
-
-
-def _at_most(pieces: int) -> str:
-    return "one" if pieces == 1 else f"{pieces} at most"

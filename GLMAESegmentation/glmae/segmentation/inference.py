@@ -211,26 +211,21 @@ def classify_scan(
     doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
 
-    def slabs() -> Iterator[Slab]:
+    def slabs() -> Iterator[tuple[Slab, np.ndarray]]:
         for slab in _fused_slabs(model, maps, grid, device, priors, on_block):
             if on_slab is not None:
                 on_slab(slab)
-            yield slab
-
-    def watched() -> Iterator[Slab]:
-        for slab in slabs():
-            doubt.add(slab.start, *slab.winners())
-            yield slab
+            winners, largest = slab.winners()
+            doubt.add(slab.start, winners, largest)
+            yield slab, winners
 
     native = source.along(grid.direction)
     if native.same_grid(grid):
         numbers = np.empty(tuple(reversed(native.size)), dtype=np.uint8)
-        for slab in slabs():
-            winners, largest = slab.winners()
-            doubt.add(slab.start, winners, largest)
+        for slab, winners in slabs():
             numbers[slab.start : slab.end] = winners.transpose()
     else:
-        numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab in watched()), grid, native)
+        numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab, _ in slabs()), grid, native)
     values = model.classes.values if values is None else values
     shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
     labels = restore_classes(numbers, native, source, values)

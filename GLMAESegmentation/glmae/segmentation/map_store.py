@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from ..backbone.weights import write_weights
 from ..devices import precision
 from ..errors import StorageError
-from ..files import whole_file
 from ..scans.normalisation import Normalisation, air
 from .heads.maps import MapsHead
 from .network import SegmentationNetwork
@@ -163,9 +162,7 @@ def maps_digest(network: SegmentationNetwork, crop: Size, device: torch.device) 
 def _write(path: Path, maps: ScanMaps) -> None:
     tensors = {f"level{number}": level for number, level in enumerate(maps.levels)}
     where = torch.tensor([*maps.strides, maps.token, maps.before, maps.shape], dtype=torch.int32)
-    content = save(tensors | {"where": where})
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+    write_weights(path, tensors | {"where": where})
 
 
 def _read(path: Path) -> ScanMaps | None:

@@ -282,11 +282,7 @@ FAILURES: dict[str, tuple[str, str, str]] = {
         "{detail}",
         _("Press Check my set-up under Advanced, which finds what is damaged, then Repair."),
     ),
-    "ScanError": (
-        _("A scan cannot be used"),
-        "{detail}",
-        _("Load this scan again, or set it to Ignore in the table."),
-    ),
+    "ScanError": (_("A scan cannot be used"), "{detail}", _("Load this scan again, or set it to Ignore in the table.")),
     "ModelError": (_("The model cannot be used"), "{detail}", _("Choose another model, or import it again.")),
     "RequestError": (_("This cannot be done as it is"), "{detail}", ""),
     "StorageError": (_("A result could not be written"), "{detail}", ""),

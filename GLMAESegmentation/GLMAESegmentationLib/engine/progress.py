@@ -83,19 +83,17 @@ class JobProgress:
             _add(self.loss, float(self.done), loss)
 
 
-def certainty_of(event: Mapping[str, Any]) -> tuple[float | None, list[str] | None]:
-    """What the engine says of a result: how unsure it is of the structure that it is least sure of, 0-1, and what is
-    doubtful, a sentence each; None where it does not say.
+def certainty_of(event: Mapping[str, Any]) -> tuple[float | None, list[str]]:
+    """What the engine says of a result: how unsure it is of the structure that it is least sure of, 0-1 (None where it
+    does not say), and what is doubtful, a sentence each.
     """
     shares, flags = event.get("uncertainty"), event.get("flags")
-    known = (
-        [share for value in shares.values() if (share := number(value)) is not None]
-        if isinstance(shares, Mapping)
-        else []
+    known = [number(share) for share in shares.values()] if isinstance(shares, Mapping) else []
+    said = [flag.get("message") for flag in flags if isinstance(flag, dict)] if isinstance(flags, list) else []
+    return (
+        max((share for share in known if share is not None), default=None),
+        [message for message in said if isinstance(message, str)],
     )
-    messages = [flag.get("message") for flag in flags if isinstance(flag, dict)] if isinstance(flags, list) else None
-    doubts = None if messages is None else [message for message in messages if isinstance(message, str)]
-    return max(known, default=None), doubts
 
 
 def number(value: Any) -> float | None:

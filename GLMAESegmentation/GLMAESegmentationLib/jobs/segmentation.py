@@ -101,12 +101,28 @@ class Segmentation:
         case, state = str(event.get("case")), str(event.get("state"))
         self.queue.case_event(case, state, failure_of(event, None, []).reason if state == "failed" else "")
         scan = self.queue.of_case(case)
-        if state in ("done", "skipped") and event.get("file") and scan is not None and scan.state != CANCELED:
-            uncertainty, doubts = certainty_of(event)
-            told = (doubts or (), uncertainty, self.drawn)
-            node = import_result(folder, self.queue, case, Path(str(event["file"])), self._scene, *told)
-            if node is not None:
-                self.results.append(node.GetID())
+        if state in ("done", "skipped") and event.get("file") and scan and scan.state not in (CANCELED, DONE):
+            self._import(scan, event, folder)
+
+    def _import(self, scan: QueuedScan, event: Mapping[str, Any], folder: JobFolder) -> None:
+        """Put a finished result into the scene as a new segmentation, in the place of a proposal. Nothing else that was
+        there before is touched.
+        """
+        volume = self._scene.GetNodeByID(scan.volume_id)
+        if volume is None:
+            self.queue.update(scan.volume_id, state=FAILED, note=say("gone", scan=scan.name))
+            return
+        try:
+            node = import_segmentation(Path(str(event["file"])), volume)
+        except GLMAEError:
+            self.queue.update(scan.volume_id, state=FAILED, note=say("result unreadable", scan=scan.name))
+            return
+        details = folder.record.details
+        node.SetAttribute(MODEL_ATTRIBUTE, str(details["model"]))
+        take_proposals_away(volume, self.drawn)
+        self.queue.update(scan.volume_id, state=DONE, note=describe_result(node, event), result_id=node.GetID())
+        self.results.append(node.GetID())
+        folder.update(details={**details, "imported": [*details.get("imported", ()), scan.case]})
 
     def end(self, folder: JobFolder, told_to_keep: bool) -> str:
         """How it ended, in a sentence. Its results are in the scene; what failed is tried anew."""
@@ -178,57 +194,15 @@ def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> Non
         shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
 
 
-def import_result(
-    job: JobFolder,
-    queue: SegmentationQueue,
-    case: str,
-    file: Path,
-    scene: Any,
-    doubts: Sequence[str] = (),
-    uncertainty: float | None = None,
-    drawn: str = "",
-) -> Any | None:
-    """Put one finished result into the scene as a new segmentation; None when its scan is no longer there.
-
-    It is hidden until its scan is selected, and replaces a proposal. Nothing else that was there before is touched.
-
-    Args:
-        job: the segmentation.
-        queue: of its scans.
-        case: the engine's name of the scan.
-        file: the result.
-        scene: where its scan is.
-        doubts: what is doubtful about the result, a sentence each.
-        uncertainty: of the model, 0-1; None when it did not say.
-        drawn: ID of the segmentation that is open for drawing, which is not replaced.
+def describe_result(node: Any, event: Mapping[str, Any]) -> str:
+    """Write what the engine says about a result into its node, and hide it: scans often lie at the same place, and only
+    the one that is selected is shown. What is doubtful about it, a line each.
     """
-    scan = queue.of_case(case)
-    if scan is None or scan.state == DONE:
-        return None
-    volume = scene.GetNodeByID(scan.volume_id)
-    if volume is None:
-        queue.update(scan.volume_id, state=FAILED, note=say("gone", scan=scan.name))
-        return None
-    try:
-        node = import_segmentation(file, volume)
-    except GLMAEError:
-        queue.update(scan.volume_id, state=FAILED, note=say("result unreadable", scan=scan.name))
-        return None
-    node.SetAttribute(MODEL_ATTRIBUTE, str(job.record.details["model"]))
-    doubt = describe_result(node, doubts, uncertainty)
-    take_proposals_away(volume, drawn)
-    queue.update(scan.volume_id, state=DONE, note=doubt, result_id=node.GetID())
-    details = dict(job.record.details)
-    job.update(details={**details, "imported": [*details.get("imported", ()), case]})
-    return node
-
-
-def describe_result(node: Any, doubts: Sequence[str], uncertainty: float | None) -> str:
-    """Write what the engine says about a result into its node; what is doubtful about it, a line each."""
+    uncertainty, doubts = certainty_of(event)
     doubt = "\n".join(map(sentence, doubts))
     if doubt:
         node.SetAttribute(DOUBT_ATTRIBUTE, doubt)
     if uncertainty is not None:
         node.SetAttribute(UNCERTAINTY_ATTRIBUTE, f"{uncertainty:.4f}")
-    node.SetDisplayVisibility(False)  # scans often lie at the same place: the one that is selected is shown
+    node.SetDisplayVisibility(False)
     return doubt

@@ -16,7 +16,6 @@ from glmae.errors import GLMAEError, RequestError
 from ..engine.command import EngineCommand
 from ..engine.failures import Failure, failure_of, failure_of_error
 from ..engine.process import EngineProcess
-from ..engine.progress import certainty_of
 from ..messages import say
 from ..scene.choices import PanelChoices
 from ..scene.local_frame import volume_matrix
@@ -283,8 +282,7 @@ class Suggestions:
         if self._scene.GetFirstNodeByName(name) is None:  # the scene counts on with names that were given before
             node.SetName(name)
         node.SetAttribute(PROPOSAL_ATTRIBUTE, "1")
-        uncertainty, doubts = certainty_of(event)
-        describe_result(node, doubts or (), uncertainty)
+        describe_result(node, event)
         self.failures.pop(volume_id, None)
 
     def _end(self, failure: Failure) -> None:

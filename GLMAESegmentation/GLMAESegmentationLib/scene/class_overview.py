@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from glmae.errors import RequestError
@@ -22,17 +22,15 @@ class ClassRow:
         name: as it was first written.
         color: red, green, blue, 0-1.
         terminology: what it is, in words; "" where only Slicer's general entry is given.
-        voxels: in each training scan that has it, by the scan's name; scans that share a name count once.
-        ml: the same as volumes, mL.
+        ml: its volume in each training scan that has it, mL, by the scan's name; scans that share a name count once.
         missing: names of the training scans without it.
     """
 
     name: str
     color: tuple[float, float, float] | None
     terminology: str
-    voxels: Mapping[str, int]
+    ml: Mapping[str, float]
     missing: tuple[str, ...]
-    ml: Mapping[str, float] = field(default_factory=dict)
 
 
 def drawn_classes(scans: Sequence[Scan], scene: Any) -> list[ClassRow]:
@@ -53,16 +51,16 @@ def class_overview(scans: Sequence[Scan], tables: Mapping[str, ClassTable]) -> l
     """
     rows = []
     for entry in merge([tables[scan.volume_id] for scan in scans if scan.volume_id in tables]):
-        voxels, missing, ml = {}, [], {}
+        missing, ml = [], {}
         for scan in scans:
             names = {plain_name(other.name) for other in tables.get(scan.volume_id, ()) if other.matches(entry)}
             count = sum(n for name, n in (scan.voxels or {}).items() if plain_name(name) in names)
             if count or scan.voxels is None:
-                voxels[scan.name], ml[scan.name] = count, count * scan.voxel_ml
+                ml[scan.name] = count * scan.voxel_ml
             else:
                 missing.append(scan.name)
-        if voxels:
-            rows.append(ClassRow(entry.name, entry.color, meaning(entry), voxels, tuple(missing), ml))
+        if ml:
+            rows.append(ClassRow(entry.name, entry.color, meaning(entry), ml, tuple(missing)))
     return rows
 
 

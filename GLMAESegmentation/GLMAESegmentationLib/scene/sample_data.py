@@ -42,12 +42,7 @@ class SampleGroup:
 def sample_groups() -> tuple[SampleGroup, SampleGroup]:
     """Two labeled scans to train on, six others to segment."""
     return (
-        SampleGroup(
-            say("samples labeled"),
-            "SampleLabelled.png",
-            ("hippocampus_039", "hippocampus_207"),
-            labeled=True,
-        ),
+        SampleGroup(say("samples labeled"), "SampleLabelled.png", ("hippocampus_039", "hippocampus_207"), labeled=True),
         SampleGroup(
             say("samples unlabeled"),
             "SampleUnlabelled.png",

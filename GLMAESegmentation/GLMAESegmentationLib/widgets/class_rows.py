@@ -28,13 +28,9 @@ class ClassRows:
         if self._shown == (classes, findings):
             return
         self._shown = (classes, findings)
-        of = len({name for row in classes for name in (*row.voxels, *row.missing)})
+        of = len({name for row in classes for name in (*row.ml, *row.missing)})
         rows = [
-            (
-                _full_name(row),
-                say("labeled in", count=len(row.voxels), total=of),
-                _range(list(row.ml.values())),
-            )
+            (_full_name(row), say("labeled in", count=len(row.ml), total=of), _range(list(row.ml.values())))
             for row in classes
         ]
         tips = [

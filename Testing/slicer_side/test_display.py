@@ -16,7 +16,7 @@ from GLMAESegmentationLib.scene.choices import PanelChoices
 from GLMAESegmentationLib.scene.display import center_of, show_alone, toggle_surfaces
 from GLMAESegmentationLib.scene.scan_table import scan_table
 from GLMAESegmentationLib.scene.scene_cases import PREVIEW_ATTRIBUTE, find_cases
-from GLMAESegmentationLib.scene.segment_voxels import VoxelCounts
+from GLMAESegmentationLib.scene.segment_voxels import OnceAChange, voxel_counts
 from GLMAESegmentationLib.scene.segmentation_import import RESULT_ATTRIBUTE
 from GLMAESegmentationLib.scene.volume_table import COLUMNS, add_table, as_csv, volume_rows
 
@@ -75,7 +75,7 @@ def test_volumes_and_dice(scene: Any) -> None:
     whole = int(mask.sum())
     mask[: mask.shape[0] // 2] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result, "a", volume)
-    scans = scan_table(find_cases(scene), PanelChoices(parameter_node()), VoxelCounts(), {})
+    scans = scan_table(find_cases(scene), PanelChoices(parameter_node()), OnceAChange(voxel_counts), {})
     rows = volume_rows(scans, scene)
     assert [(row.scan, row.structure) for row in rows] == [(NAMES[0], "Anterior"), (NAMES[0], "Posterior")]
     assert rows[0].label_ml == pytest.approx(whole / 1000)  # voxels of 1 mm

@@ -52,10 +52,15 @@ class ExportedCase:
 
 
 class CaseFolder:
-    """Cases are added one at a time, so that a front end stays responsive between two of them."""
+    """Cases are added one at a time, so that a front end stays responsive between two of them.
+
+    Attributes:
+        images: the folder to give the engine as `--images`, and `labels` as `--labels`.
+    """
 
     def __init__(self, folder: Path, cases: Iterable[ExportedCase] = ()) -> None:
         self.folder = Path(folder)
+        self.images, self.labels = self.folder / "images", self.folder / "labels"
         self._cases = {case.name: case for case in cases}
 
     @classmethod
@@ -71,16 +76,6 @@ class CaseFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RequestError(say("job damaged")) from error
         return cls(folder, cases)
-
-    @property
-    def images(self) -> Path:
-        """The folder to give the engine as `--images`."""
-        return self.folder / "images"
-
-    @property
-    def labels(self) -> Path:
-        """The folder to give the engine as `--labels`."""
-        return self.folder / "labels"
 
     @property
     def cases(self) -> tuple[ExportedCase, ...]:

@@ -50,11 +50,18 @@ class JobRecord:
 
 
 class JobFolder:
-    """One job's folder. Opened by `create` or found by `all_jobs`."""
+    """One job's folder. Opened by `create` or found by `all_jobs`.
+
+    Attributes:
+        cases: where the exported cases are.
+        out: where the engine writes to.
+        alive: the file that is touched while the engine's process runs.
+    """
 
     def __init__(self, folder: Path, record: JobRecord) -> None:
         self.folder, self.record = Path(folder), record
-        self._logged = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self.cases, self.out, self.alive, self._log = (self.folder / n for n in ("cases", "out", "alive", "log.txt"))
+        self._logged = self._log.stat().st_size if self._log.exists() else 0
 
     @classmethod
     def create(cls, jobs: Path, record: JobRecord) -> JobFolder:
@@ -79,26 +86,6 @@ class JobFolder:
         except OSError as error:
             raise storage_error(Path(jobs), error) from error
         raise StorageError(f"{jobs} holds too many jobs of this second; try again.")
-
-    @property
-    def cases(self) -> Path:
-        """Where the exported cases are."""
-        return self.folder / "cases"
-
-    @property
-    def out(self) -> Path:
-        """Where the engine writes to."""
-        return self.folder / "out"
-
-    @property
-    def alive(self) -> Path:
-        """Touched while the engine's process runs."""
-        return self.folder / "alive"
-
-    @property
-    def log_path(self) -> Path:
-        """The whole log."""
-        return self.folder / "log.txt"
 
     @property
     def interrupted(self) -> bool:
@@ -137,7 +124,7 @@ class JobFolder:
         if self._logged > _LONGEST_LOG:
             return
         try:
-            with self.log_path.open("a", encoding="utf-8", newline="\n") as file:
+            with self._log.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(text if text.endswith("\n") else text + "\n")
         except OSError:
             return  # a full disk shows itself in the job
@@ -146,7 +133,7 @@ class JobFolder:
     def read_log(self) -> str:
         """The whole log; "" when there is none."""
         try:
-            return self.log_path.read_text(encoding="utf-8", errors="replace")
+            return self._log.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 

@@ -31,7 +31,7 @@ from ..scene.scan_choice import scan_to_preview, scans_to_propose, scans_to_segm
 from ..scene.scan_table import Scan, scan_table
 from ..scene.scene_cases import find_cases
 from ..scene.segment_classes import class_table
-from ..scene.segment_voxels import VoxelCounts
+from ..scene.segment_voxels import OnceAChange, voxel_counts
 from ..scene.volume_table import add_table, as_csv, volume_rows
 from ..setup.set_up import SetUp
 from . import actions as action
@@ -75,7 +75,7 @@ class Panel:
         self._labels = LabelCheck(scene, self.jobs, start)
         self._suggestions = Suggestions(scene, self.jobs, start)
         self._improved = False  # a training has ended, whose model is to replace the proposals
-        self._counts, self._aliases = VoxelCounts(), Aliases()
+        self._counts, self._aliases = OnceAChange(voxel_counts), Aliases()
         self._review = Review(scene, lambda: self.choices)
         self._failure: Failure | None = None
         self._note = ""

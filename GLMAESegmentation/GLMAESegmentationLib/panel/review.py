@@ -9,8 +9,8 @@ from ..scene.choices import TRAIN, PanelChoices
 from ..scene.scan_choice import review_order
 from ..scene.scan_table import Scan
 from ..scene.scene_cases import find_cases
-from ..scene.segment_voxels import VoxelCounts
-from ..scene.segmentation_import import Corrections, accept_result, is_result
+from ..scene.segment_voxels import OnceAChange
+from ..scene.segmentation_import import accept_result, is_corrected, is_result
 
 
 class Review:
@@ -18,7 +18,7 @@ class Review:
 
     def __init__(self, scene: Any, choices: Callable[[], PanelChoices]) -> None:
         self._scene, self._choices = scene, choices
-        self._corrections = Corrections()
+        self._corrected = OnceAChange(is_corrected)
 
     def step(self, scans: Sequence[Scan], selected: str, by: int) -> str:
         """The volume to show `by` places after the selected one; there must be a result."""
@@ -40,22 +40,22 @@ class Review:
         """Results that the user has changed become labels; how many were looked at, `most` at a time."""
         looked = 0
         for node in [node for case in find_cases(self._scene) for node in case.results]:
-            if not self._corrections.known(node):
+            if self._corrected.known(node) is None:
                 if looked == most:
                     break
                 looked += 1
-            if self._corrections.corrected(node):
+            if self._corrected.of(node):
                 accept_result(node)
         return looked
 
-    def look(self, counts: VoxelCounts) -> bool:
+    def look(self, counts: OnceAChange[dict[str, int]]) -> bool:
         """See what was corrected, count what was drawn, one node at a time; whether there was something."""
         if self.adopt_corrected(most=1):
             return True
         choices = self._choices()
         for case in find_cases(self._scene, choices.labels, choices.channels):
             if case.segmentation is not None and counts.known(case.segmentation) is None:
-                counts.count(case.segmentation)
+                counts.of(case.segmentation)
                 return True
         return False
 
@@ -66,7 +66,7 @@ class Review:
 
     def removable(self, identifiers: Iterable[str]) -> list[Any]:
         """Those of some results that nobody has accepted or corrected."""
-        return [node for node in self.left(identifiers) if not self._corrections.corrected(node)]
+        return [node for node in self.left(identifiers) if not self._corrected.of(node)]
 
     def remove(self, identifiers: Iterable[str], asked: Sequence[str]) -> None:
         """Remove those of some results that were asked about and that nobody has accepted or corrected since."""

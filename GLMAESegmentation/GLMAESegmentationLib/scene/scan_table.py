@@ -12,7 +12,7 @@ from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
 from .proposals import is_proposal
 from .scan_kind import is_alike, scan_kind
 from .scene_cases import SceneCase, is_partly_labeled
-from .segment_voxels import VoxelCounts, voxel_ml
+from .segment_voxels import OnceAChange, voxel_ml
 from .segmentation_import import is_accepted
 
 UNLABELED, PARTLY, LABELED = "unlabeled", "partly labeled", "labeled"
@@ -82,7 +82,7 @@ class Scan:
 
 
 def scan_table(
-    cases: Sequence[SceneCase], choices: PanelChoices, counts: VoxelCounts, failures: Mapping[str, str]
+    cases: Sequence[SceneCase], choices: PanelChoices, counts: OnceAChange[dict[str, int]], failures: Mapping[str, str]
 ) -> list[Scan]:
     """The rows for the cases of a scene.
 
@@ -165,7 +165,7 @@ def _uncertainty(result: Any | None) -> float:
         return 0.0
 
 
-def _voxels(segmentation: Any | None, counts: VoxelCounts) -> dict[str, int] | None:
+def _voxels(segmentation: Any | None, counts: OnceAChange[dict[str, int]]) -> dict[str, int] | None:
     """Voxels by class name. Surfaces have no voxels before they are exported; they count as drawn."""
     if segmentation is None:
         return {}

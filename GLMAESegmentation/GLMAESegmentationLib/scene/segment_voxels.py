@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -59,23 +61,30 @@ def voxel_ml(segmentation: Any | None) -> float:
     return 0.0
 
 
-class VoxelCounts:
-    """Voxels of each segment of the scene's segmentations, by segment ID; counted anew only when a node has changed."""
+class OnceAChange(Generic[Found]):
+    """What a function finds in segmentation nodes; each is looked at once a change."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, dict[str, int]]] = {}
+    def __init__(self, look: Callable[[Any], Found]) -> None:
+        self._look = look
+        self._known: dict[str, tuple[int, Found]] = {}
 
-    def known(self, segmentation: Any) -> dict[str, int] | None:
-        """The counts of a node; None when it has to be counted (again)."""
-        stamp, counts = self._known.get(segmentation.GetID(), (-1, {}))
-        return counts if stamp == stamp_of(segmentation) else None
+    def known(self, segmentation: Any) -> Found | None:
+        """What was found in a node as it is now; None when it has to be looked at (again)."""
+        stamp, found = self._known.get(segmentation.GetID(), (-1, None))
+        return found if stamp == stamp_of(segmentation) else None
 
-    def count(self, segmentation: Any) -> dict[str, int]:
-        """Count the voxels of one node."""
-        stamp = stamp_of(segmentation)
-        counts = {entry.identifier: int(np.count_nonzero(entry.mask)) for entry in segment_arrays(segmentation)}
-        self._known[segmentation.GetID()] = (stamp, counts)
-        return counts
+    def of(self, segmentation: Any) -> Found:
+        """What is found in a node."""
+        found = self.known(segmentation)
+        if found is None:
+            stamp, found = stamp_of(segmentation), self._look(segmentation)
+            self._known[segmentation.GetID()] = stamp, found
+        return found
+
+
+def voxel_counts(segmentation: Any) -> dict[str, int]:
+    """Voxels of each segment, by its ID."""
+    return {entry.identifier: int(np.count_nonzero(entry.mask)) for entry in segment_arrays(segmentation)}
 
 
 def content_of(segmentation: Any) -> str:

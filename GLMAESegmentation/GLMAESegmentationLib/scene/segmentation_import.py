@@ -10,7 +10,7 @@ import slicer
 from glmae.errors import ScanError
 from glmae.scans.segmentation_file import read_segmentation
 
-from .segment_voxels import content_of, stamp_of
+from .segment_voxels import content_of
 
 # Set on every node made here, so that a result is not taken for a drawn label before the user accepts it.
 RESULT_ATTRIBUTE = "GLMAESegmentation.Result"
@@ -74,23 +74,6 @@ def is_corrected(result: Any) -> bool:
     """Whether the content of a result is no longer what was imported. Of older scenes that is not known: False."""
     imported = result.GetAttribute(CONTENT_ATTRIBUTE)
     return bool(imported) and imported != content_of(result)
-
-
-class Corrections:
-    """Which results the user has changed since they were imported; each is looked at once a change."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, bool]] = {}
-
-    def known(self, result: Any) -> bool:
-        """Whether the answer is there without looking at the voxels."""
-        return self._known.get(result.GetID(), (-1, False))[0] == stamp_of(result)
-
-    def corrected(self, result: Any) -> bool:
-        """See `is_corrected`."""
-        if not self.known(result):
-            self._known[result.GetID()] = stamp_of(result), is_corrected(result)
-        return self._known[result.GetID()][1]
 
 
 def _read(path: Path) -> Any:

@@ -225,11 +225,11 @@ class PanelView:
             ui.volumesButton,
             {
                 action.VOLUMES: (say("show volumes"), self._doing(action.VOLUMES)),
-                "copy volumes": (say("copy volumes"), self._copy_volumes),
+                "copy volumes": (say("copy volumes"), lambda: self._application.copy(self.panel.volumes_as_csv())),
             },
         )
-        ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy_log())
-        ui.scanTable.connect("itemSelectionChanged()", lambda: self._select(ui.scanTable, self._scans.ids))
+        ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._application.copy(self.panel.log))
+        ui.scanTable.connect("itemSelectionChanged()", self._select)
         ui.channelsButton.connect("clicked(bool)", lambda checked=False: self._set_channels())
         ui.findingsList.connect("currentRowChanged(int)", self._select_finding)
         ui.modelSelector.connect("currentIndexChanged(int)", self._choose_model)
@@ -282,12 +282,11 @@ class PanelView:
         if 0 <= index < len(self._models):
             self._choose("model", self._models[index])
 
-    def _select(self, table: Any, ids: list[str]) -> None:
-        row = table.currentRow()
+    def _select(self) -> None:
+        row = self.ui.scanTable.currentRow()
         self._show_channels()
-        if not 0 <= row < len(ids):
-            return
-        self._select_volume(ids[row])
+        if 0 <= row < len(self._scans.ids):
+            self._select_volume(self._scans.ids[row])
 
     def _select_finding(self, row: int) -> None:
         if 0 <= row < len(self.panel.state.findings):
@@ -307,12 +306,6 @@ class PanelView:
     def _show_surfaces(self) -> None:
         scan = next(scan for scan in self.panel.state.scans if scan.volume_id == self.panel.selected)
         self._application.show_surfaces(scan.shown_id)
-
-    def _copy_volumes(self) -> None:
-        self._application.copy(self.panel.volumes_as_csv())
-
-    def _copy_log(self) -> None:
-        self._application.copy(self.panel.log)
 
     def _import_model(self) -> None:
         file = ask_import()

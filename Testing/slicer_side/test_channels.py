@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from module_window import ModuleWindow
-from panel_scene import follow, load_scan, new_panel, parameter_node, with_small_crops
+from panel_scene import follow, load_scan, new_panel, parameter_node
 from PySide6.QtCore import QItemSelectionModel
 from standins.pythonqt import unwrap
 
@@ -69,7 +69,7 @@ def test_channels_reach_the_engine_as_one_case(scene: Any, job_folder: Path, tmp
 
 def test_two_channels_are_learned_and_segmented_by_the_real_engine(scene: Any, tmp_path: Path) -> None:
     load_two_patients()
-    panel = new_panel(scene, tmp_path, with_small_crops)
+    panel = new_panel(scene, tmp_path)
     for first in (0, 1):  # the second two are one place further up by then
         panel.set_channels([scan.volume_id for scan in panel.state.scans[first : first + 2]], together=True)
     panel.choices.steps, panel.choices.device = 2, "cpu"

@@ -24,9 +24,9 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     # What to do now, by `section_sentences.step`.
     "step interrupted": _('"{title}" was interrupted. Continue it or discard it.'),
     "step load": _("Step 1: load the scans."),
-    "step label": _("Step 2: label one scan: select it and press Label selected scan."),
+    "step label": _("Step 2: select a scan to label, and press Label selected scan."),
     "step suggest": _("Step 3: press Suggest."),
-    "step review": _("Step 4: review the results: press Next."),
+    "step review": _("Step 4: press Next to review the results."),
     "step segment": _("Press Segment."),
     "step train": _("Press Train."),
     "step load more": _("Load more scans of the same kind."),
@@ -62,7 +62,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
         "{name} is not labeled in {scans}, so nothing is learned about it there. Label it, or leave it out on purpose."
     ),
     "empty structure": _("{name} is empty in {scan}."),
-    "labeled in": _("{count} of {total} scans"),
+    "labeled in": (_("{count} of 1 scan"), _("{count} of {n} scans")),
     "checking labels": _("Checking the labels..."),
     "labels good": _("Label check: no problems found."),
     "part counts": _("Only the labeled part of {scan} counts"),

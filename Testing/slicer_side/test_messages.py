@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from GLMAESegmentationLib.messages import FAILURES, MESSAGES, failure_texts, say
+from GLMAESegmentationLib.messages import ENDINGS, FAILURES, MESSAGES, failure_texts, say
 
+# The name of a button, or several: "press Check my set-up under Advanced, then Repair."
+PRESS = r"(?:[Pp]ress|then) ([A-Z][a-z]+(?: [a-z-]+)*?)(?= again| to | under | and |[.,;:])"
+UI = Path(__file__).parents[2] / "GLMAESegmentation" / "Resources" / "UI" / "GLMAESegmentation.ui"
 LIBRARY = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentationLib"
 
 
@@ -47,6 +51,19 @@ def test_every_place_in_a_message_gets_its_value() -> None:
             if ".*" not in pattern and not more and re.fullmatch(pattern, key):
                 for text in (texts,) if isinstance(texts, str) else texts:
                     assert set(re.findall(r"{(\w+)", text)) <= given, key
+
+
+def test_what_a_message_says_to_press_is_in_the_panel() -> None:
+    strings = {element.text for element in ElementTree.parse(UI).getroot().iter("string")}
+    said = [*MESSAGES.values(), *FAILURES.values(), *ENDINGS.values()]
+    texts = [text for one in said for text in ((one,) if isinstance(one, str) else one)]
+    buttons = {name for text in texts for name in re.findall(PRESS, text)}
+    assert len(buttons) >= 8
+    assert buttons - strings == {"Repair"}  # the word on Install then
+    places = {name for text in texts for name in re.findall(r"Advanced > (\w+ \(\w+\)|\w+ on\b)", text)}
+    assert places == {"Region (ROI)", "Compute on"}
+    assert {f"{name}:" for name in places} <= strings
+    assert {"Processor (CPU)", "Entire scan", "Copy log"} <= strings
 
 
 def test_one_and_many() -> None:

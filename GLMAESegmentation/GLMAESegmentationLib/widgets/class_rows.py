@@ -30,7 +30,7 @@ class ClassRows:
         self._shown = (classes, findings)
         of = len({name for row in classes for name in (*row.ml, *row.missing)})
         rows = [
-            (_full_name(row), say("labeled in", count=len(row.ml), total=of), _range(list(row.ml.values())))
+            (_full_name(row), say("labeled in", count=len(row.ml), n=of), _range(list(row.ml.values())))
             for row in classes
         ]
         tips = [

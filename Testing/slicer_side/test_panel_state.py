@@ -280,6 +280,7 @@ def test_a_long_curve_keeps_its_ends_and_stays_short() -> None:
         (("ScanError", "case-01 is damaged; load it again"), 2, (), "ScanError", "case-01 is damaged"),
         (("RequestError", "device 'cuda' cannot be used (old)"), 2, (), "gpu", ""),
         (("Unforeseen", "x"), 2, (), "failed", "X."),
+        (("ModelError", "it has no weights or model.json; copy it"), 2, (), "ModelError", "weights or model.json."),
         (None, 1, ["ModuleNotFoundError: No module named 'monai.losses'"], "package missing", "monai"),
         (None, 1, ["torch.OutOfMemoryError: CUDA out of memory."], "gpu memory", ""),
         (None, 1, ["RuntimeError: CUDA error: no kernel image is available"], "gpu", ""),

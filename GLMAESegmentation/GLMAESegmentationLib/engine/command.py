@@ -39,11 +39,6 @@ def engine_command(words: list[str], folder: Path, alive: Path) -> EngineCommand
 
     It starts in `folder`: seen from there the names of its files are ASCII, which the user's own name need not be
     (`glmae.files.itk_path`).
-
-    Args:
-        words: of the command line.
-        folder: of the job.
-        alive: the file to touch.
     """
     arguments = ("-m", "GLMAESegmentationLib.engine.child", str(alive), *words, "--events")
     return EngineCommand(arguments, folder=folder)

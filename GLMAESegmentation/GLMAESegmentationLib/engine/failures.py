@@ -52,7 +52,7 @@ _LASTING = ("RequestError", "ScanError", "ModelError")
 # What a message says to whoever uses the command line, or files that the panel writes.
 _OF_THE_COMMAND_LINE = (
     r" \(--\w+\)",
-    r",? (?:or|and) [^,;]*(?:--\w|\.json)[^,;]*",
+    r",? (?:or|and) [^,;]*(?:--\w|classes\.json)[^,;]*",
     r"; [^;]*(?:--\w|(?<!unless )classes\.json)[^;]*|; please report[^;]*",
 )
 

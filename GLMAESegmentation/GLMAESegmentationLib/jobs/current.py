@@ -24,13 +24,6 @@ from .training import Training, can_be_finished, new_training
 class CurrentJob:
     """At most one job at a time, and what is still to be shown of the last one.
 
-    Args:
-        scene: the vtkMRMLScene.
-        jobs: the folder of all jobs.
-        library: where trained models go.
-        start: starts a process. Raises OSError if it cannot.
-        trained: called with the name of a model that was trained.
-
     Attributes:
         training: the last or running one, and `segmentation` likewise.
         folder: of the job under way; None without one.
@@ -110,10 +103,8 @@ class CurrentJob:
         self.finishing = finish
 
     def stop(self, keep: bool = False) -> None:
-        """Stop the job; what is done is kept. Its end comes with a later tick.
-
-        Args:
-            keep: then make the model of what a training has learned.
+        """Stop the job; what is done is kept, and with `keep` a model is made of what a training has learned. Its end
+        comes with a later tick.
         """
         self.stopping = True
         self._keep = keep and not self.finishing

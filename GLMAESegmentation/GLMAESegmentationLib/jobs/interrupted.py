@@ -50,12 +50,7 @@ class InterruptedJobs:
             job.remove()
 
     def look(self, current: JobFolder | None, at_once: bool = False) -> None:
-        """Look through the folder, if that is long ago; jobs that came to nothing are removed.
-
-        Args:
-            current: the job under way.
-            at_once: look now.
-        """
+        """Look through the folder, if that is long ago or `at_once`; jobs that came to nothing are removed."""
         if not at_once and time.monotonic() - self._looked < _SECONDS:
             return
         self._looked = time.monotonic()

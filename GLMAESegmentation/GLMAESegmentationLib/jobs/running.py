@@ -28,7 +28,6 @@ class RunningJob:
 
     Args:
         job: its folder; the record holds the engine's words.
-        start: starts a process. Raises OSError if it cannot.
         option: "--resume" to go on where the job was, "--finish" to end it with what it has learned; "" to begin.
         clock: seconds; for tests.
     """

@@ -12,14 +12,7 @@ from .sentences import listed
 
 
 def question_before(name: str, results: Sequence[Any], job: JobFolder | None, model: str) -> tuple[str, Any]:
-    """The question before UNDO, DISCARD or DELETE, and what it is about: IDs of nodes, a folder, or a name.
-
-    Args:
-        name: of the action.
-        results: the nodes that would be removed.
-        job: the newest of the interrupted ones.
-        model: the chosen one.
-    """
+    """The question before UNDO, DISCARD or DELETE, and what it is about: IDs of nodes, a folder, or a name."""
     if name == action.UNDO:
         names = listed([node.GetName() for node in results])
         return say("undo", n=len(results), names=names), tuple(node.GetID() for node in results)

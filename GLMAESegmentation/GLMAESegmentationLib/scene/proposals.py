@@ -22,11 +22,8 @@ def is_proposal(segmentation: Any) -> bool:
 def take_proposals_away(volume: Any, drawn: str = "") -> bool:
     """Make room for a better result of a scan; whether there is room.
 
-    A proposal that was corrected becomes a label, and the one that is open for drawing stays: then there is none.
-
-    Args:
-        volume: of the scan.
-        drawn: ID of the segmentation that is open for drawing.
+    A proposal that was corrected becomes a label, and the one that is open for drawing (`drawn` is its ID) stays: then
+    there is none.
     """
     free = True
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", volume.GetScene()):

@@ -23,9 +23,6 @@ class Installation:
     """Installs or removes the environment. Starts at once.
 
     Args:
-        start: starts a process.
-        action: what to do, see `installer`.
-        root: the environment's folder.
         wheels: a folder to install from instead of the internet.
 
     Raises:

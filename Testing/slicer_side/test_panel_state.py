@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from GLMAESegmentationLib.engine.event_stream import EventStream
-from GLMAESegmentationLib.engine.failures import Failure, failure_of
+from GLMAESegmentationLib.engine.failures import Failure, failure_of, for_the_panel
 from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
 from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
@@ -328,6 +328,30 @@ def test_messages_name_the_scan_and_a_remedy_of_the_panel() -> None:
         assert failure.remedy == failure_texts("ScanError")[2]
         assert failure.lasting
     assert in_words("case-022 and case-02: x", folder, cases) == 'case-022 and "DOE JANE T1": x'
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Computing on the CPU (2 threads), as asked.", "Computing on the CPU (2 threads)."),
+        (
+            "it is full; close other programs and go on with --resume, or choose another --device",
+            "it is full; close other programs",
+        ),
+        ("device 'cuda' cannot be used (old); choose --device auto or cpu", "device 'cuda' cannot be used (old)"),
+        (
+            "nothing is learned about it; where it is absent, list it under `annotated` in classes.json.",
+            "nothing is learned about it",
+        ),
+        ("it holds the value 9; correct it or classes.json.", "it holds the value 9; correct it"),
+        (
+            "unforeseen KeyError ('x'); please report it with the command and the kind of your files",
+            "unforeseen KeyError ('x')",
+        ),
+    ],
+)
+def test_advice_for_the_command_line_is_left_out(said: str, shown: str) -> None:
+    assert for_the_panel(said) == shown
 
 
 def test_scores_of_a_card() -> None:

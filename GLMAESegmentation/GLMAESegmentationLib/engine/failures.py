@@ -51,7 +51,7 @@ _SIGNS = (
 _LASTING = ("RequestError", "ScanError", "ModelError")
 # What a message says to whoever uses the command line, or files that the panel writes.
 _OF_THE_COMMAND_LINE = (
-    r" \(--\w+\)",
+    r" \(--\w+\)|, as asked(?=\.)",
     r",? (?:or|and) [^,;]*(?:--\w|classes\.json)[^,;]*",
     r"; [^;]*(?:--\w|(?<!unless )classes\.json)[^;]*|; please report[^;]*",
 )

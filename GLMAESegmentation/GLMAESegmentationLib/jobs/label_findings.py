@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..engine.failures import sentence
 from ..messages import say
 from .case_folder import ExportedCase
 
@@ -37,8 +38,8 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     named = [event.get("case"), *(event["cases"] if isinstance(event.get("cases"), list) else [])]
     classes = event["classes"] if isinstance(event.get("classes"), list) else []
     meant = [case for case in cases if case.name in named]
-    sentence = str(event.get("message") or "")
+    text = str(event.get("message") or "")
     part = event.get("check") == "region"
-    if part and ", unless classes.json" in sentence:  # the panel writes the class file
-        sentence = sentence.split(", unless classes.json")[0] + say("unless button")
-    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence, part) for case in meant]
+    if part and ", unless classes.json" in text:  # the panel writes the class file
+        text = text.split(", unless classes.json")[0] + say("unless button")
+    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence(text), part) for case in meant]

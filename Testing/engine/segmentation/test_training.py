@@ -21,7 +21,7 @@ from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import training as loop
 from glmae.segmentation.augmentation import AugmentationConfig
-from glmae.segmentation.crops import LabeledScan
+from glmae.segmentation.crops import CropSampler, LabeledScan
 from glmae.segmentation.loss import segmentation_loss
 from glmae.segmentation.training import Training
 
@@ -93,12 +93,13 @@ def test_gradients_are_clipped_and_of_one_batch():
     assert all(torch.equal(one, two) for one, two in gradients)
 
 
-def test_classes_count_alike_at_first_and_voxels_at_the_end(tmp_path):
+@pytest.mark.parametrize("drawn", [(True, True), (False, True)], ids=["all drawn", "one not drawn"])
+def test_classes_count_alike_at_first_and_voxels_at_the_end(drawn, tmp_path):
     """A scan of one crop, and a network that does not learn: nothing but the balance of the loss changes."""
     label = np.zeros((16, 16, 16), np.uint8)
-    label[:8], label[12:, 14:, 14:] = 1, 2
+    label[:8], label[12:, 14:, 14:] = drawn[0], 2
     image = np.random.default_rng(0).normal(size=(1, *label.shape)).astype(np.float16)
-    scan = LabeledScan(image, label, (True, True), (1.0, 1.0, 1.0))
+    scan = LabeledScan(image, label, drawn, (1.0, 1.0, 1.0))
     plain = AugmentationConfig(spatial=0, elastic=0, intensity=0)
     still = dataclasses.replace(
         CONFIG, crop=label.shape, rate=0.0, trunk_rate=0.0, backbone_rate=0.0, augmentation=plain
@@ -109,7 +110,7 @@ def test_classes_count_alike_at_first_and_voxels_at_the_end(tmp_path):
     found = seen_after_each_step(run, tmp_path, lambda event: event["loss"])
     with torch.no_grad(), autocast(CPU):
         logits = run.network.train()(torch.from_numpy(image)[None].float())
-    whole = logits, torch.from_numpy(label)[None], torch.tensor([[True, True]])
+    whole = logits, torch.from_numpy(label)[None], torch.tensor([drawn])
     expected = [float(segmentation_loss(*whole, balance)) for balance in (1.0, 0.75, 0.5, 0.25)]
     assert np.abs(np.diff(expected)).min() > 0.02
     assert found == pytest.approx(expected, abs=1e-3)
@@ -123,9 +124,36 @@ def test_the_weights_of_the_last_steps_are_averaged(tmp_path):
     mean = weights[4].double()
     for each in weights[5:]:
         mean += (each - mean) / 3  # two of ten steps are remembered
-    found = run.averaged_network().get_parameter(name)
+    found = run.averaged_network().get_parameter(name).detach()
     torch.testing.assert_close(found.double(), mean, atol=1e-6, rtol=1e-5)
     assert float((found - weights[-1]).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(("gentle", "scans", "share"), [(True, 1, 0.4), (True, 2, 0.2), (False, 1, 0.0)])
+def test_a_share_of_a_start_that_fits_stays_in_the_weights(gentle, scans, share, tmp_path):
+    config = dataclasses.replace(CONFIG, keep=0.4, average=0.5)
+    run = Training(network(), config, training(1).scans * scans, Schedule(2), CPU, gentle)
+    start = network().state_dict()
+    run.run(tmp_path / "checkpoint.safetensors", Job(silent(), CPU))
+    assert run.averaged is not None
+    end = {name: entry.clone() for name, entry in run.averaged.module.state_dict().items()}
+    moved = 0.0
+    for name, found in run.averaged_network().state_dict().items():
+        torch.testing.assert_close(found, (1 - share) * end[name] + share * start[name], atol=1e-6, rtol=1e-5)
+        moved = max(moved, float((end[name] - start[name]).abs().max()))
+    assert moved > 1e-4
+
+
+def test_crops_are_drawn_as_the_configuration_says():
+    everything = AugmentationConfig(spatial=1, elastic=1, intensity=1)
+    config = dataclasses.replace(CONFIG, batch=3, foreground=0.3, seed=5, augmentation=everything)
+    run = training(3, config)
+    assert run.location is not None
+    near = [run.location.on(scan.image, scan.spacing).near(loop.NEAR) for scan in run.scans]
+    expected = CropSampler(run.scans, config.crop, 3, 0.3, everything, 5, near)
+    for step, made in zip(range(3), run._batches(), strict=False):
+        assert torch.equal(made.image, expected.batch(step).image)
+        assert torch.equal(made.target, expected.batch(step).target)
 
 
 def test_one_that_is_stopped_and_goes_on_ends_with_the_same_weights(tmp_path):

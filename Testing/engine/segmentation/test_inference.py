@@ -1,6 +1,7 @@
 """Segmenting: the same result in every orientation, several channels, nothing written over."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -130,8 +131,9 @@ def test_several_channels(few_scans, tmp_path):
     single = few_scans / "images" / "hippocampus_003.nii.gz"
     failed = segment(model=model, images=[single], out=tmp_path / "other", device="cpu", events=recorded(events))
     assert failed == ["hippocampus_003"]
-    messages = [event["message"] for event in events if event.get("state") == "failed"]
-    assert messages == ["hippocampus_003: 1 channels, but the model was trained with 2"]
+    (failure,) = [event for event in events if event.get("state") == "failed"]
+    assert (failure["case"], failure["name"]) == ("hippocampus_003", "ScanError")
+    assert re.search(r"\b1 channel.*\b2\b", failure["message"])
     assert not (tmp_path / "other" / "hippocampus_003.seg.nrrd").exists()
 
 

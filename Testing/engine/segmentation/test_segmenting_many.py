@@ -242,7 +242,8 @@ def test_a_scan_that_cannot_hold_what_the_model_looks_for(untrained_model, scan,
         name: [flag["message"] for flag in row["flags"] if flag["kind"] == "intensities"] for name, row in rows.items()
     }
     assert doubts[NAME] == []
-    assert doubts["a knee"] == ["this scan has Hounsfield units and the training scans have none"]
+    (doubt,) = doubts["a knee"]
+    assert "Hounsfield" in doubt
 
 
 def test_the_results_of_a_retrained_model_are_not_mixed(untrained_model, scan, tmp_path, capsys):

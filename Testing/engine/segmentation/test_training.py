@@ -236,5 +236,5 @@ def test_a_step_that_is_not_finite_changes_nothing(monkeypatch, tmp_path):
 def test_a_training_that_stays_not_finite_ends_with_a_sentence(monkeypatch, tmp_path):
     run = training(100)
     not_finite(run, monkeypatch, range(100))
-    with pytest.raises(GLMAEError, match=f"step {loop.MOST_SKIPPED}: the loss is not finite; check the scans"):
+    with pytest.raises(GLMAEError, match=f"step {loop.MOST_SKIPPED}: .*not finite"):
         run.run(tmp_path / "checkpoint.safetensors", Job(silent(), CPU))

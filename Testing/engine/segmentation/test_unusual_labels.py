@@ -126,11 +126,9 @@ def test_training_names_entries_of_the_class_file_that_belong_to_no_case(few_sca
     events: list[dict] = []
     train(few_scans, tmp_path / "model", events)
     said = [event["message"] for event in events if event.get("check") == "class_file"]
-    assert [message.split(",")[0] for message in said] == [
-        "`annotated` in the class file names hippocampus_2077",
-        f"`region` in the class file names {NAMES[0].upper()}",
-    ]
-    assert f"did you mean {NAMES[2]}?" in said[0]
+    assert len(said) == 2
+    assert all(word in said[0] for word in ("`annotated`", "hippocampus_2077", f"{NAMES[2]}?"))
+    assert all(word in said[1] for word in ("`region`", NAMES[0].upper()))
 
 
 def test_one_class_in_one_scan(few_scans, tmp_path):
@@ -205,7 +203,7 @@ def test_a_case_of_other_channels_is_refused(few_scans, tmp_path):
         if name != NAMES[1]:
             shutil.copy(few_scans / "images" / name / "T1.nii.gz", few_scans / "images" / name / "T2.nii.gz")
     (few_scans / "images" / NAMES[1] / "T1.nii.gz").rename(few_scans / "images" / NAMES[1] / "flair.nii.gz")
-    with pytest.raises(GLMAEError, match=f"case {NAMES[1]} has 1 channel .*T1 and T2 is missing"):
+    with pytest.raises(GLMAEError, match=f"{NAMES[1]} .*1 channel .*T1 and T2"):
         train(few_scans, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

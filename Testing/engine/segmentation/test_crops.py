@@ -1,5 +1,7 @@
 """Crops: the right voxels at the right place, every class drawn, reproducible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,8 +30,14 @@ def coordinate_scan(shape=(40, 30, 20), annotated=(True, True)) -> LabeledScan:
     return LabeledScan(image, label, annotated, (1.0, 1.0, 2.0))
 
 
-def test_an_unchanged_crop_is_a_copy():
+def mixed_scan() -> LabeledScan:
+    """A coordinate scan whose label tells each place from the next."""
     scan = coordinate_scan()
+    return replace(scan, label=np.random.default_rng(0).integers(0, 3, scan.label.shape, dtype=np.uint8))
+
+
+def test_an_unchanged_crop_is_a_copy():
+    scan = mixed_scan()
     crop, target = cut(scan, np.array([15.5, 15.5, 9.5]), PATCH, SpatialChange(torch.eye(3), None))
     np.testing.assert_allclose(crop.numpy(), scan.image[:, 8:24, 8:24, 6:14], atol=1e-4)
     np.testing.assert_array_equal(target.numpy(), scan.label[8:24, 8:24, 6:14])
@@ -46,7 +54,7 @@ def test_beyond_the_border_the_image_goes_on_and_the_target_is_unknown():
 
 
 def test_image_and_target_move_together():
-    scan = coordinate_scan()
+    scan = mixed_scan()
     change = random_spatial_change(
         AugmentationConfig(spatial=1, elastic=1), PATCH, scan.spacing, np.random.default_rng(3)
     )

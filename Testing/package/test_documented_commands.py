@@ -144,11 +144,11 @@ def test_what_is_not_run_is_looked_at() -> None:
 
 def test_the_tutorial_names_what_is_on_the_screen() -> None:
     """Each bold word of the part in Slicer is a text of the panel, a sample data set, or an extension."""
-    text = (REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8").split("## Without Slicer")[0]
+    text = (REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")
     named = {" ".join(words.split()) for words in re.findall(r"\*\*([^*]+)\*\*", text)}
     layout = ElementTree.parse(MODULE / "Resources" / "UI" / "GLMAESegmentation.ui")
     shown = {element.text for element in layout.iter("string")}
-    sources = (MODULE / "GLMAESegmentationLib" / "scene" / "sample_data.py").read_text(encoding="utf-8")
+    sources = (MODULE / "GLMAESegmentationLib" / "messages.py").read_text(encoding="utf-8")
     assert len(named) > 12
     assert {name for name in named - shown - {"GLMAE", "PyTorch"} if f'_("{name}")' not in sources} == set()
 

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,15 +35,8 @@ PREFIXES = ("module.backbone.", "backbone.", "module.", "")
 OTHER_PARTS = re.compile(r"(mask_token|decoder(_\w+)?|(\w+_)?(head|projector|predictor)s?)(\.|$)")
 
 
-@dataclass(frozen=True)
-class Size:
-    """A published vision transformer; the number of heads cannot be seen in the weights.
-
-    Attributes:
-        name: as in the literature.
-        depth: number of blocks.
-        heads: attention heads.
-    """
+class Size(NamedTuple):
+    """A published vision transformer: its name, blocks and attention heads, which cannot be seen in the weights."""
 
     name: str
     depth: int

@@ -117,16 +117,14 @@ class Run:
 
         # 3D resampling is missing on some Apple GPUs; it is a small part of a step.
         batch = batch.to(torch.device("cpu") if self.device.type == "mps" else self.device)
-        sides = config.backbone.global_view, config.backbone.local_view
         global_views = local_views = teacher_views = None
+        globals_ = batch.global_boxes, batch.global_jitter, config.backbone.global_view
         if config.masks_globals or config.uses_teacher:
-            cut = cut_views(batch.regions, batch.global_boxes, batch.global_jitter, sides[0])
-            global_views = cut.to(self.device)
+            global_views = cut_views(batch.regions, *globals_).to(self.device)
         if batch.anchors is not None:
-            cut = cut_views(batch.anchors, batch.global_boxes, batch.global_jitter, sides[0])
-            teacher_views = cut.to(self.device)
+            teacher_views = cut_views(batch.anchors, *globals_).to(self.device)
         if config.masks_locals:
-            cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, sides[1])
+            cut = cut_views(batch.regions, batch.local_boxes, batch.local_jitter, config.backbone.local_view)
             local_views = cut.to(self.device)
 
         further = [part.to(self.device) for part in batch.further]

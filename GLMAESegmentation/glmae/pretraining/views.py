@@ -113,7 +113,7 @@ def read_neighbourhoods(
         device: where `further` reads; all else is read on the CPU.
         further: a further term of the loss.
     """
-    regions, anchors, boxes, jitters, parts = [], [], [], [], []
+    regions, anchors, drawn, parts = [], [], [], []
     backbone = config.backbone
     volumes = range(config.batch) if volumes is None else volumes
     for volume in volumes:
@@ -124,29 +124,26 @@ def read_neighbourhoods(
         box = _neighbourhood(config, image, random)
         region = np.asarray(image[box])
         regions.append(region)
-        drawn = float(torch.rand((), generator=generator(config.seed, step, volume, ANCHORS)))
-        anchors.append(region if appearances is None or drawn >= TWO_APPEARANCES else np.asarray(appearances[1][box]))
+        chance = float(torch.rand((), generator=generator(config.seed, step, volume, ANCHORS)))
+        anchors.append(region if appearances is None or chance >= TWO_APPEARANCES else np.asarray(appearances[1][box]))
         sides = torch.tensor(region.shape[1:], dtype=torch.float32)
-        boxes.append(
+        drawn.append(
             (
                 _boxes(config.global_views, backbone.global_view, config.global_scale, sides, random),
                 _boxes(config.local_views, backbone.local_view, config.local_scale, sides, random),
-            )
-        )
-        if further is not None:
-            parts.append(further.read(image, appearances, [config.seed & (2**64 - 1), step, volume, FURTHER], device))
-        jitters.append(
-            (
                 _jitter(config.global_views, config.intensity_jitter, random),
                 _jitter(config.local_views, config.intensity_jitter, random),
             )
         )
+        if further is not None:
+            parts.append(further.read(image, appearances, [config.seed & (2**64 - 1), step, volume, FURTHER], device))
+    global_boxes, local_boxes, global_jitter, local_jitter = map(torch.stack, zip(*drawn, strict=True))
     return Neighbourhoods(
         regions=torch.from_numpy(_stacked(regions)),
-        global_boxes=torch.stack([pair[0] for pair in boxes]),
-        local_boxes=torch.stack([pair[1] for pair in boxes]),
-        global_jitter=torch.stack([pair[0] for pair in jitters]),
-        local_jitter=torch.stack([pair[1] for pair in jitters]),
+        global_boxes=global_boxes,
+        local_boxes=local_boxes,
+        global_jitter=global_jitter,
+        local_jitter=local_jitter,
         generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
         further=tuple(map(torch.stack, zip(*parts, strict=True))),
         anchors=None if all(map(operator.is_, anchors, regions)) else torch.from_numpy(_stacked(anchors)),

@@ -12,8 +12,7 @@ from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from ..prefetch import in_parallel
 from .brightness import SAMPLES, Brightness
-from .case import Case
-from .case_state import image_state, label_state, state_key
+from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .fingerprint import Fingerprint, Measured, Sample, gather
 from .geometry import Geometry

@@ -16,8 +16,7 @@ from ..errors import RequestError, ScanError, Stopped
 from ..events import Events, recorded, silent
 from ..files import whole_file, write_json
 from ..prefetch import in_parallel
-from .case import Case
-from .case_state import image_state, label_state, state_key
+from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
 from .image import read_channels

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devices import choose_device
-from ..errors import RequestError, Stopped
+from ..errors import RequestError
 from ..events import Events, recorded, silent
 from ..run_folder import RunFolder
 from ..scans.cases import find_images
@@ -19,14 +19,12 @@ from ..scans.store import ScanStore
 from ..schedule import minutes_left
 from .configuration import PretrainConfig, planned_config
 from .further_term import MakeTerm
-from .pretrain import pretrain
-from .ranks import RankLost, joined
+from .pretrain import RESUMABLE, pretrain
+from .ranks import joined
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
 SCAN_VOXELS = 192**3
 SCANS = "scans"
-# What leaves the run as it is, to be gone on with.
-RESUMABLE = (Stopped, RankLost, KeyboardInterrupt)
 
 
 def pretrain_images(
@@ -100,27 +98,20 @@ def pretrain_images(
         preparation = Preparation.from_json(job["preparation"])
         if not run.unfinished.is_dir():
             raise RequestError(f"{out} is not seen by all machines; choose a folder on a disk that they share")
-        try:
-            pretrain(
-                config(channels=len(preparation.normalisation)),
-                ScanStore(run.unfinished / SCANS, job["scans"]),
-                run,
-                steps=steps,
-                minutes=None if minutes is None else minutes_left(minutes, began),
-                device=device,
-                should_stop=should_stop,
-                card={"preprocessing": preparation.to_json()},
-                events=events,
-                ranks=ranks,
-                pictures=True,
-                further=further,
-            )
-        except RESUMABLE:
-            raise
-        except BaseException:
-            if ranks.first:
-                run.abandon()
-            raise
+        pretrain(
+            config(channels=len(preparation.normalisation)),
+            ScanStore(run.unfinished / SCANS, job["scans"]),
+            run,
+            steps=steps,
+            minutes=None if minutes is None else minutes_left(minutes, began),
+            device=device,
+            should_stop=should_stop,
+            card={"preprocessing": preparation.to_json()},
+            events=events,
+            ranks=ranks,
+            pictures=True,
+            further=further,
+        )
     failed: list[str] = job["failed"]
     events.finished("pretrain", backbone=str(out), failed=failed, message=f"Backbone written to {out}.")
     return failed

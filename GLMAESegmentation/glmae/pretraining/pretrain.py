@@ -31,6 +31,8 @@ from .run import COLUMNS, Pace, Run
 from .views import Neighbourhoods, Scans, read_neighbourhoods
 
 HISTORY = "history.json"
+# What leaves the run as it is, to be gone on with.
+RESUMABLE = (Stopped, RankLost, KeyboardInterrupt)
 # Reading a loss waits for the device; on a GPU that is done once in so many steps.
 READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 # Batches that are read at once, each in a thread: a GPU is fast, and a CPU has other work.
@@ -117,10 +119,10 @@ def pretrain(
         if pictures and ranks.first:
             _draw(run, scans, folder.out)
         ranks.decided(lambda: _write_backbone(run, folder.out, len(scans), card or {}))
-    except RankLost:
+    except RESUMABLE:
         raise
     except BaseException:
-        if folder is not out and ranks.first:
+        if ranks.first:
             folder.abandon()
         raise
     if ranks.first:

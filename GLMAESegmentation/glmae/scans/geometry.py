@@ -136,12 +136,6 @@ class Geometry(JsonRecord):
         ]
         return Geometry.from_arrays(size, spacing, self.point(first), self.direction)
 
-    def blank(self) -> sitk.Image:
-        """An image of zeros on this grid, UInt8."""
-        image = sitk.Image(self.size, sitk.sitkUInt8)
-        self.place(image)
-        return image
-
     def image(self, voxels: np.ndarray) -> sitk.Image:
         """The image on this grid of voxels [K, J, I], or [K, J, I, components]."""
         image = sitk.GetImageFromArray(voxels, isVector=voxels.ndim > 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,8 @@ def read_label(
     return grid.image(numbers)
 
 
-def read_label_grid(case: Case) -> sitk.Image:
-    """An empty image on the grid of a case's label, to read other labels onto.
+def read_label_grid(case: Case) -> Geometry:
+    """The grid of a case's label, to read other labels onto.
 
     Raises:
         ScanError: the file is missing or damaged.
@@ -85,25 +86,33 @@ def read_label_grid(case: Case) -> sitk.Image:
     if case.label is None:
         raise ScanError(f"case {case.name} has no label; label it or leave it out.")
     if is_segmentation(case.label):
-        return read_segmentation(case.label).geometry.blank()
-    return Geometry.of(load(case.label)).blank()
+        return read_segmentation(case.label).geometry
+    return Geometry.of(load(case.label))
 
 
 def classes_in(case: Case) -> ClassTable:
     """The classes that have voxels in the label of a case, by the names that the file, or `case.classes`, gives them.
+
+    A file that has not changed is not read again.
 
     Raises:
         ScanError: the label is missing, damaged, or holds values that are no class.
     """
     if case.label is None:
         return ClassTable(())
-    if not is_segmentation(case.label):
-        values = [value for value in _values(case.label, _load_labelmap(case.label)) if value != case.unknown]
-        if case.classes is None:
+    state = (case.label.stat().st_size, case.label.stat().st_mtime_ns) if case.label.is_file() else ()
+    return _classes_in(case.label, case.classes, case.unknown, state)
+
+
+@lru_cache(1024)
+def _classes_in(path: Path, classes: ClassTable | None, unknown: int | None, _state: tuple[int, ...]) -> ClassTable:
+    if not is_segmentation(path):
+        values = [value for value in _values(path, _load_labelmap(path)) if value != unknown]
+        if classes is None:
             return ClassTable.from_labels(values)
-        return case.classes.only(_number(case.label, value, case.classes) for value in values)
-    segmentation = read_segmentation(case.label)
-    held = [_values(case.label, _whole(case.label, segmentation.layer(layer))) for layer in range(segmentation.layers)]
+        return classes.only(_number(path, value, classes) for value in values)
+    segmentation = read_segmentation(path)
+    held = [_values(path, _whole(path, segmentation.layer(layer))) for layer in range(segmentation.layers)]
     meanings = [segment.meaning for segment in segmentation.segments if segment.label in held[segment.layer]]
     return ClassTable(tuple({meaning.value: meaning for meaning in meanings}.values()))
 

@@ -21,7 +21,7 @@ def test_of_reads_a_real_scan(scan):
 
 
 def test_point_and_index_agree_with_simpleitk():
-    image = Geometry((5, 6, 7), (0.5, 2.0, 5.0), (10.0, -20.0, 30.0), OBLIQUE).blank()
+    image = Geometry((5, 6, 7), (0.5, 2.0, 5.0), (10.0, -20.0, 30.0), OBLIQUE).image(np.zeros((7, 6, 5), np.uint8))
     grid = Geometry.of(image)
     for index in [(0, 0, 0), (4, 5, 6), (1.5, 2.25, 0.1)]:
         point = image.TransformContinuousIndexToPhysicalPoint(index)
@@ -31,7 +31,8 @@ def test_point_and_index_agree_with_simpleitk():
 
 @pytest.mark.parametrize("direction", [np.eye(3).ravel().tolist(), OBLIQUE], ids=["straight", "oblique"])
 def test_along_is_what_simpleitk_makes(direction):
-    image = Geometry((5, 6, 7), (0.5, 2.0, 5.0), (10.0, -20.0, 30.0), tuple(direction)).blank()
+    grid = Geometry((5, 6, 7), (0.5, 2.0, 5.0), (10.0, -20.0, 30.0), tuple(direction))
+    image = grid.image(np.zeros((7, 6, 5), np.uint8))
     for start in ("RAS", "LAS", "LPS", "PIR", "SAL", "IPL"):
         stored = sitk.DICOMOrient(image, start)
         for wanted in ("RAS", "LPS", "PIR"):

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.errors import ScanError
+from glmae.scans import labels
 from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
@@ -53,7 +54,7 @@ def test_real_label_map(samples, scan, label, events, heard):
     assert Geometry.of(read) == Geometry.of(scan)
     assert not heard
     assert classes_in(case).names == ("label 1", "label 2")
-    assert Geometry.of(read_label_grid(case)).same_grid(Geometry.of(scan))
+    assert read_label_grid(case).same_grid(Geometry.of(scan))
 
 
 def test_values_are_found_by_class_not_by_order(case, label):
@@ -74,9 +75,10 @@ def test_other_order_of_axes_is_the_same_place(case, scan, label, events, heard,
 
 
 def test_slightly_different_grid_is_resampled_with_a_warning(case, scan, label, events, heard):
-    finer = Geometry.of(label).resized((0.5, 0.5, 0.5)).blank()
+    finer = Geometry.of(label).resized((0.5, 0.5, 0.5))
+    empty = finer.image(np.zeros(finer.size[::-1], np.uint8))
     read = read_label(
-        case(sitk.Resample(label, finer, sitk.Transform(), sitk.sitkNearestNeighbor)), scan, TABLE, events
+        case(sitk.Resample(label, empty, sitk.Transform(), sitk.sitkNearestNeighbor)), scan, TABLE, events
     )
     np.testing.assert_array_equal(array(read), array(label))
     assert Geometry.of(read) == Geometry.of(scan)
@@ -215,7 +217,8 @@ def test_segmentation_is_placed_by_world_coordinates(segments, scan, label, even
 
 def test_segmentation_on_another_grid_is_the_nearest_neighbour(segments, scan, label):
     finer = Geometry.of(label).resized((0.7, 0.9, 1.3))
-    moved = sitk.Resample(label, finer.blank(), sitk.Transform(), sitk.sitkNearestNeighbor)
+    empty = finer.image(np.zeros(finer.size[::-1], np.uint8))
+    moved = sitk.Resample(label, empty, sitk.Transform(), sitk.sitkNearestNeighbor)
     case = segments(finer, {"anterior": array(moved) == 1, "posterior": array(moved) == 2})
     back = sitk.Resample(moved, scan, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
     np.testing.assert_array_equal(array(read_label(case, scan, TABLE)), array(back))
@@ -356,3 +359,18 @@ def test_nothing_but_the_unknown_part_is_an_empty_label(case, scan, label):
     made = case(sitk.Cast(label >= 0, sitk.sitkUInt8) * 3, unknown=3, classes=TABLE)
     with pytest.raises(ScanError, match="empty"):
         read_label(made, scan, TABLE)
+
+
+def test_classes_of_a_file_that_has_not_changed_are_not_read_again(case, label, monkeypatch):
+    known, read = case(label), []
+    original = labels.load
+    monkeypatch.setattr(labels, "load", lambda *words: read.append(words) or original(*words))
+    for _ in range(3):
+        assert classes_in(known).names == ("label 1", "label 2")
+    assert len(read) == 1
+    sitk.WriteImage(label == 1, str(known.label))
+    assert classes_in(known).names == ("label 1",)
+    assert classes_in(dataclasses.replace(known, unknown=1)).names == ()
+    known.label.unlink()
+    with pytest.raises(ScanError, match="does not exist"):
+        classes_in(known)

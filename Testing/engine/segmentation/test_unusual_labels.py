@@ -213,7 +213,10 @@ def test_one_scan_of_five_millimetres_among_fine_ones(few_scans, tmp_path):
         path = few_scans / kind / f"{NAMES[0]}.nii.gz"
         image = sitk.ReadImage(str(path))
         grid = Geometry.of(image).resized((1.0, 1.0, 5.0))
-        sitk.WriteImage(sitk.Resample(image, grid.blank(), sitk.Transform(), interpolator), str(path))
+        sitk.WriteImage(
+            sitk.Resample(image, grid.image(np.zeros(grid.size[::-1], np.uint8)), sitk.Transform(), interpolator),
+            str(path),
+        )
     out = train(few_scans, tmp_path / "model")
     spacing = json.loads((out / "model.json").read_text(encoding="utf-8"))["preprocessing"]["spacing"]
     assert spacing == [1.0, 1.0, 1.0]

@@ -44,7 +44,6 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     """Write a checkpoint; until it is complete, a previous one at `path` stays as it is.
 
     Args:
-        path: file to write.
         tensors: any device; no two may share memory.
         state: JSON-serializable values; floats are kept to the last bit.
 

@@ -55,7 +55,6 @@ def autocast(device: torch.device, half: bool = False) -> AbstractContextManager
     """The context in which networks are run on `device`, with the type of `precision`.
 
     Args:
-        device: where.
         half: use bfloat16 even where it is slow, because it takes half of the memory.
     """
     dtype = torch.bfloat16 if half and device.type in ("cpu", "cuda") else precision(device)

@@ -52,7 +52,6 @@ def read_model(folder: Path, kind: str | None = None) -> ModelCard:
     """Read and check a model folder, without the weights themselves.
 
     Args:
-        folder: the model folder.
         kind: "segmentation" or "backbone" if only that is of use; None for both.
 
     Raises:
@@ -101,7 +100,6 @@ def write_model(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Write model.json, whole or not at all; after the weights, because a folder with a model.json is complete.
 
     Args:
-        folder: the model folder.
         kind: "segmentation" or "backbone".
         content: everything but the format version and the kind; training cases by alias and hash only.
 

@@ -69,7 +69,6 @@ def in_parallel(
 
     Args:
         work: safe to be called from several threads.
-        items: for instance cases.
         voxels: of the scan behind a result, all channels.
     """
     threads = max(1, min(MOST_THREADS, os.cpu_count() or 1, len(items)))

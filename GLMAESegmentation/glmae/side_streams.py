@@ -17,11 +17,7 @@ MOST_THREADS = 4
 
 
 class SideStreams:
-    """A stream for each thread that asks; on other devices than NVIDIA's, nothing at all.
-
-    Args:
-        device: where batches are prepared.
-    """
+    """A stream for each thread that asks; on other devices than NVIDIA's, nothing at all."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device if device.type == "cuda" else None
@@ -59,7 +55,6 @@ def batches_ahead(
     Args:
         make: the batch of a step; called from several threads.
         steps: in order.
-        device: where batches are made.
         threads: as many batches are made at once; None: as many as the machine has to spare.
     """
     threads = threads or max(1, min(MOST_THREADS, (os.cpu_count() or 2) - 1))

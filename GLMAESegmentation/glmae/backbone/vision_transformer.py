@@ -20,11 +20,7 @@ NORM_EPSILON = 1e-6
 
 
 class VisionTransformer(nn.Module):
-    """Scan to tokens.
-
-    Args:
-        config: size, patch and channels.
-    """
+    """Scan to tokens."""
 
     pos_embed: Tensor
 

@@ -48,7 +48,6 @@ def load_backbone(folder: Path, *, channels: int | None = None, events: Events |
     channels gives the same tokens.
 
     Args:
-        folder: of the backbone.
         channels: input channels wanted; None: the file's.
         events: told what was adapted.
 
@@ -152,7 +151,6 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     """Write tensors as safetensors, whole or not at all.
 
     Args:
-        path: file to write.
         tensors: by name, on any device; no two may share memory.
         header: texts to keep in the file's header.
 

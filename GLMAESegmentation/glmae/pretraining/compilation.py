@@ -26,9 +26,6 @@ def compile_blocks(
     Args:
         model: on `device`.
         device: nothing is done unless it is a CUDA device.
-        steps: length of the run.
-        minutes: length of the run.
-        events: where to report to.
 
     Returns:
         Whether blocks are compiled.

@@ -195,7 +195,6 @@ def planned_config(
         device: cpu, cuda or mps.
         channels: input channels of the scans.
         batch: volumes in a step; None: as many as are good for preset and device.
-        seed: of the run.
     """
     if batch is None and device == "cuda":
         batch = GPU_BATCH.get(name)

@@ -14,11 +14,7 @@ from ..backbone.vision_transformer import VisionTransformer
 
 
 class FurtherTerm(nn.Module):
-    """A term of the loss from outside; it may have weights of its own, which are trained with the others.
-
-    Args:
-        weight: of the term.
-    """
+    """A term of the loss from outside; it may have weights of its own, which are trained with the others."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -36,8 +32,6 @@ class FurtherTerm(nn.Module):
         Args:
             image: the scan, [C, I, J, K], normalized.
             appearances: the scan pictured in two ways, if it is.
-            seed: of everything random.
-            device: where the tensors are to be.
         """
         raise NotImplementedError
 

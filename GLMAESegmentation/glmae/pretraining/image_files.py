@@ -53,8 +53,6 @@ def pretrain_images(
         out: the backbone folder, made here; of several machines, on a disk that all of them see.
         batch: volumes in a step, of all processes together.
         preparation: spacing and intensities; None: planned from the scans.
-        further: makes a further term of the loss.
-        events: where to report to.
         should_stop: asked after every scan and every step; True stops the run, resumable.
 
     Returns:

@@ -40,7 +40,6 @@ def draw_losses(path: Path, history: Sequence[Sequence[float]]) -> None:
     """The terms of the loss over the steps; each point is the mean of equally many steps.
 
     Args:
-        path: PNG file to write.
         history: rows of `run.COLUMNS`; a term that is switched off is nan.
     """
     rows = np.array(history)
@@ -64,7 +63,6 @@ def draw_reconstructions(path: Path, original: np.ndarray, masked: np.ndarray, f
     """Middle slices of views, as radiologists look at them: from the feet and from the front.
 
     Args:
-        path: PNG file to write.
         original: views, [B, I, J, K], axes to the Right, Anterior, Superior.
         masked: the same without the masked patches.
         filled: the same with these patches reconstructed.

@@ -64,7 +64,6 @@ def pretrain(
     """Pre-train a backbone.
 
     Args:
-        config: what to train, and how.
         scans: prepared scans [C, I, J, K].
         out: folder to make, or a run folder that the caller opened.
         steps: length of the run; exclusive with `minutes`.
@@ -73,13 +72,11 @@ def pretrain(
         resume: go on with an unfinished run in `out`.
         should_stop: asked after each step.
         card: further entries of model.json (preparation, training cases).
-        events: where progress goes.
         checkpoint_seconds: time between checkpoints.
         ranks: the processes that call this together, all with the same arguments, `out` on a disk they share; the
             losses are those of one process with the same batch. None: this one alone.
         pictures: whether to draw losses and reconstructions, in the folder `unfinished` during the run and with the
             result (see `pictures`). They show slices of the scans.
-        further: makes a further term of the loss.
 
     Returns:
         The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json, and the pictures.

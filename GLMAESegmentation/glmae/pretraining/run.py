@@ -45,13 +45,8 @@ class Run:
     """Everything that changes from step to step.
 
     Args:
-        config: what to train.
-        device: where.
         schedule: how long; only the first process's counts.
         checkpoint: to go on from; None: from the start.
-        ranks: the processes that share the work.
-        events: where progress goes.
-        further: makes a further term of the loss.
 
     Raises:
         ModelError: the checkpoint is damaged or does not fit.

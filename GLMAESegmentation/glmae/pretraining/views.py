@@ -107,11 +107,9 @@ def read_neighbourhoods(
 
     Args:
         config: sizes, scales, batch and seed.
-        scans: prepared scans.
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
         device: where `further` reads; all else is read on the CPU.
-        further: a further term of the loss.
     """
     regions, anchors, drawn, parts = [], [], [], []
     backbone = config.backbone

@@ -33,7 +33,6 @@ def content_under_name(path: Path, readers: str) -> str | None:
     """What a file is that is not what its ending says, with a remedy.
 
     Args:
-        path: the file.
         readers: the kind that its ending says; for that there is no answer.
     """
     try:

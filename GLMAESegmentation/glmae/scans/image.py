@@ -101,7 +101,6 @@ def load(path: Path, events: Events | None = None) -> sitk.Image:
     """Read a file as a 3D image of any pixel type (several values a voxel too), checked to be whole, without metadata.
 
     Args:
-        path: the file.
         events: told where its header does not give one answer to where it lies.
 
     Raises:
@@ -159,7 +158,6 @@ def check_unit(name: str, size: Sequence[int], spacing: Sequence[float]) -> None
     """Refuse voxels, or scans, of a size that nothing in a body has.
 
     Args:
-        name: of the scan, for the message.
         size: voxels along I, J, K.
         spacing: mm along I, J, K.
 

@@ -116,7 +116,6 @@ def inspect_labels(
 
     Args:
         cases: of one job; those without a label are passed over.
-        classes: of the job.
         events: told the progress (stage `check`).
         check: called for each case; may raise to stop.
     """

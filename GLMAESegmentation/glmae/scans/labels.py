@@ -44,7 +44,6 @@ def read_label(
     overlap, the smaller one wins. A class that `case.annotated` leaves out, and what is outside `case.region`, is 255.
 
     Args:
-        case: with a label.
         reference: the scan or its grid; None: the label's own grid.
         classes: gives the network numbers 1..n; structures are found by name or terminology, values by `case.classes`.
         events: told what had to be adapted.
@@ -121,7 +120,6 @@ def check_inputs(case: Case, images: Sequence[sitk.Image], label: sitk.Image) ->
     """Refuse a label among the channels of a scan: one that has a single value wherever the label has.
 
     Args:
-        case: that the images belong to.
         images: its channels, on one grid.
         label: see `read_label`, on that grid.
 

@@ -36,9 +36,7 @@ def measure(
     """Read all scans, several at once, and their labels.
 
     Args:
-        cases: the scans of a job.
         classes: the classes of the job; None: labels are not looked at.
-        events: told the progress.
         read_failures: "raise", or "skip" to leave out cases that cannot be read (`ScanStore.prepare` names them).
 
     Raises:
@@ -113,10 +111,7 @@ def measure_case(
     """What a case that was read adds to a fingerprint.
 
     Args:
-        case: the case.
-        images: its channels.
         label: its label in numbers of `classes`; None: it is not looked at.
-        classes: the classes of the job.
         kept: `samples_kept` of the set.
     """
     numbers = None if label is None else sitk.GetArrayViewFromImage(label)

@@ -33,9 +33,6 @@ def check_memory(
     """Refuse a scan that does not fit into the memory that is free now.
 
     Args:
-        name: of the case.
-        images: its channels.
-        preparation: of the model.
         classes: their number.
         planes: of a window, along K: so much of the class probabilities is held at a time.
         share: of the free memory that it may take.
@@ -71,7 +68,6 @@ def memory_needed(
     Args:
         grid: of the scan.
         depths: bytes of a voxel, for each channel.
-        preparation: of the model.
         classes: their number.
         planes: of a window, along K.
     """

@@ -24,7 +24,6 @@ def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
     """Read files whose frames together make one even stack. Each frame lies where its own position says.
 
     Args:
-        name: of the series, for messages.
         files: with all of its frames, in any order.
 
     Raises:
@@ -66,13 +65,7 @@ def frame_order(name: str, dataset: Any) -> np.ndarray:
 
 
 def unreadable(name: str, file: Path, error: Exception) -> ScanError:
-    """What is said where the pictures of a series cannot be read: also that they are packed in a way that is not known.
-
-    Args:
-        name: of the series.
-        file: one of its files.
-        error: what its reader said.
-    """
+    """What is said where the pictures of a series cannot be read, also that they are packed in an unknown way."""
     import pydicom
 
     with suppress(Exception):

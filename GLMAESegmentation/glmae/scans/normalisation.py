@@ -75,7 +75,6 @@ def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
 
     Args:
         values: float32, any shape.
-        normalisation: of the channel.
     """
     low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
     if normalisation.kind == "zscore":

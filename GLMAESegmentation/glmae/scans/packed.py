@@ -14,7 +14,6 @@ def unpacked(path: Path, start: int = 0, packed: bool | None = None) -> Iterator
     """What a file holds, unpacked; what lies behind the last packed part is none of it.
 
     Args:
-        path: the file.
         start: its first byte that counts.
         packed: from there on it is gzip or zlib; None: if it begins as gzip does.
 

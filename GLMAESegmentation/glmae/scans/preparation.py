@@ -62,7 +62,6 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     median spacing and than the finest axis: structures of few voxels are learned better when they are spread over more.
 
     Args:
-        fingerprint: of the scans.
         max_voxels: what the median scan should have at most.
     """
     median = np.median(np.array(fingerprint.spacings), axis=0)
@@ -116,7 +115,6 @@ def prepare_image(
 
     Args:
         images: the channels, all on one grid.
-        preparation: of the model.
         missing: places of channels that the scan lacks; they become 0, the mean.
 
     Returns:

@@ -98,7 +98,6 @@ def labels_in(folder: Path, masks: Collection[Path], shared: bool, events: Event
     """Name -> label file: label maps, Slicer's segmentations, DICOM segmentations `NAME.dcm` or alone in `NAME/`.
 
     Args:
-        folder: of the labels.
         masks: files, resolved, that are masks of `region`, and no labels.
         shared: it is the folder of the images, too, where only segmentations are labels.
         events: told what is passed over.

@@ -27,7 +27,6 @@ def stack_order(
     """The order of slices along their normal, after checking that they make up a regular grid.
 
     Args:
-        name: of the series, for messages.
         positions: centers of the first voxels, LPS mm, [n, 3].
         orientations: unit vectors along rows (I) and columns (J), LPS, [n, 6].
         spacings: between rows (J) and between columns (I), mm, [n, 2].

@@ -154,9 +154,6 @@ class ScanStore:
 class MappedArray(NDArrayOperatorsMixin):
     """A read-only array in a file that is opened for each reading. An array that stays mapped keeps in the RAM of this
     process whatever was read from it, and that grows with the number of scans.
-
-    Args:
-        path: an .npy file.
     """
 
     def __init__(self, path: Path) -> None:

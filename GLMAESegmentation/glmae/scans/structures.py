@@ -139,7 +139,6 @@ def measure_structures(
 
     Args:
         label: label map on the grid of the scan.
-        images: the channels of the scan.
         values: those of the classes to be measured.
         axes: along which places are told; None: the nearest RAS order.
 

@@ -81,10 +81,8 @@ def random_spatial_change(
     """Draw rotation, scale and elastic displacement for one crop.
 
     Args:
-        config: strengths.
         crop: size of the crop in voxels, [I, J, K].
         spacing: voxel size in mm, [I, J, K]: rotations are rigid in millimeters, not in voxels.
-        rng: source of randomness.
     """
     matrix = np.eye(3)
     if rng.random() < config.spatial:
@@ -107,9 +105,7 @@ def source_coordinates(change: SpatialChange, center: Tensor, crop: tuple[int, i
     """Source voxel coordinates of each crop voxel, [I, J, K, 3], computed where `center` and `change` are.
 
     Args:
-        change: the spatial change.
         center: source voxel under the middle of the crop, [3].
-        crop: size of the crop.
     """
     axes = [torch.arange(side, dtype=torch.float32, device=center.device) - (side - 1) / 2 for side in crop]
     # Axis by axis: several times faster than a product of matrices.

@@ -35,10 +35,8 @@ class Batch:
     """The scans that one command segments.
 
     Args:
-        cases: the scans.
         out: folder of the results, the report in `report` and the uncertainty in `uncertainty`.
         file_format: one of `result.FORMATS`.
-        classes: of the model.
         fingerprint: of the model's training cases, if known.
         model: tells its results from those of other models.
         job: asked before every case whether to stop.

@@ -88,7 +88,6 @@ def class_slabs(
     Args:
         network: whose maps they are.
         maps: of the scan.
-        device: where to compute.
         priors: what else is known of the classes, by which the probabilities are weighed, one after the other.
         on_block: called now and then; may raise to stop.
 

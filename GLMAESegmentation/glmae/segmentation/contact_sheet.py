@@ -32,7 +32,6 @@ def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: C
     """Write the axial, coronal and sagittal slices with the most labeled voxels, side by side, as a PNG.
 
     Args:
-        path: the PNG.
         image: the scan.
         labels: label map with the values of `classes` on the same grid.
         classes: for their colors.
@@ -71,7 +70,6 @@ def write_contact_sheets(report: Report, records: Sequence[CaseRecord], classes:
 
     Args:
         report: where the pictures are and the pages go.
-        records: all cases.
         classes: for the legend.
 
     Raises:

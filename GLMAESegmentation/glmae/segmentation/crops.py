@@ -42,15 +42,12 @@ class CropSampler:
     """Draws batches of augmented crops. Everything random at step t follows from (seed, t) alone.
 
     Args:
-        scans: the labeled scans.
         crop: size of a crop in voxels, [I, J, K].
-        batch: crops in a batch.
         foreground: share of the crops that are centered near a voxel of a class; the class is drawn first, each class
             with the same probability however small it is, then a scan that holds it, then a voxel. Of the others, a
             quarter lies anywhere and the rest `near`; in a partly labeled scan, near a voxel of which something is
             known.
         augmentation: None for plain crops.
-        seed: seed of the run.
         near: for each scan, voxels [m, 3] of places where classes are looked for; None or empty: anywhere.
         device: where crops are resampled and changed. The scans stay where they are.
     """

@@ -49,7 +49,6 @@ def plan_folds(annotated: Sequence[Sequence[bool]], count: int, seed: int) -> tu
     Args:
         annotated: for each scan, for each class, whether it was drawn in it.
         count: number of folds, from 2 to the number of scans.
-        seed: of the run.
 
     Returns:
         Of random groupings the one in which most (scan, class) pairs can be scored; the same for the same arguments.
@@ -110,9 +109,6 @@ def cross_validate(
 
     Args:
         folder: of the cross-validation, inside the run folder.
-        folds: which scans are held out.
-        labeled: the scans.
-        train: gives the training of a fold.
         steps: of each training; None: as many as fit into an equal share of the time until `deadline`.
         deadline: `time.monotonic` at which all has to be over.
         scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
@@ -165,7 +161,6 @@ def held_out_scores(results: Sequence[FoldResult], names: Sequence[str]) -> dict
 
     Args:
         results: of the folds; empty for none.
-        names: of the classes.
 
     Returns:
         `mean_dice` and `sd` over the held-out scans, each being the mean over its classes, their number `scans`, and

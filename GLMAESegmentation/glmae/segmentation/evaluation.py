@@ -65,9 +65,7 @@ def evaluate(
     Args:
         predictions: folder of `NAME.seg.nrrd` or `NAME.nii.gz`.
         labels: folder of labels with the same names.
-        out: the report to write.
         classes: a classes.json; None: the labels' own names.
-        events: where to report to.
         should_stop: asked before every case; True stops, no report is written.
 
     Returns:
@@ -152,10 +150,8 @@ def score_case(
     """Score every class that was annotated in this case.
 
     Args:
-        case: name of the case.
         prediction: label map with the network indices 0..n on the grid of `label`.
         label: label map with 0..n, and `IGNORE` where nothing is known (there nothing is scored).
-        names: names of the classes 1..n.
         annotated: for each class, whether it was drawn in this case.
         distances: False leaves `hd95_mm` out. It takes some 50 bytes a voxel of the box around both masks, which is the
             whole scan where a network is hardly trained.

@@ -99,7 +99,6 @@ def finetune(
         folds: from 2 to the number of scans, 0 for none. With `minutes` they share the time with the model.
         finish: take no further step in an unfinished run, but write the model of what it has learned so far.
         preparation: spacing and intensities; None: planned from the scans.
-        events: where to report to.
         should_stop: asked after every step; True stops the run, resumable.
 
     Returns:

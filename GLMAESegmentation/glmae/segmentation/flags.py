@@ -62,9 +62,7 @@ def find_flags(
     """All doubts about one segmented scan, those about the scan first.
 
     Args:
-        images: the channels of the scan.
         structures: what was found, by the values of `classes`.
-        classes: of the model.
         fingerprint: of the model's training cases; None: not known, then nothing is compared with them.
         uncertainty: mean of 1 - (largest probability) over each structure, by value.
         left_out: share of each structure that post-processing left out (see `single_piece`), by value.

@@ -52,7 +52,6 @@ def segment(
         model: see `glmae.segment`, as of the other arguments that are not listed.
         out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
         part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
-        events: where to report to.
         should_stop: asked between windows; True stops, finished results stay.
 
     Returns:
@@ -141,8 +140,6 @@ def segment_case(
 
     Args:
         model: opened on `device`.
-        case: its images.
-        device: where to compute.
         events: told about what had to be adapted.
         should_stop: asked between windows.
         uncertainty: give the uncertainty of each voxel, too.
@@ -202,7 +199,6 @@ def classify_scan(
         image: the prepared scan, [C, I, J, K].
         grid: of `image`.
         source: of the scan.
-        device: where to compute.
         values: of the classes 1..n in the result; None: those of the model.
         uncertainty: give the uncertainty of each voxel, too.
         on_block: called now and then; may raise to stop.

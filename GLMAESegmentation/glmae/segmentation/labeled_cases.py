@@ -38,10 +38,8 @@ class LabeledCases:
     """The labeled scans of a run.
 
     Args:
-        cases: as found.
         store: the same, prepared, in the same order.
         classes: channels 1..n of the network.
-        preparation: of the store.
         fingerprint: of the cases, for the post-processing.
     """
 
@@ -78,7 +76,6 @@ class LabeledCases:
         """Segment one scan with the averaged weights, as `glmae segment` does.
 
         Args:
-            index: of the scan.
             training: whose network is used.
             check: called between windows; may raise.
 
@@ -96,8 +93,6 @@ class LabeledCases:
         """Compare a result of `segment` with the label, as `glmae evaluate` does, but for the distances.
 
         Args:
-            index: of the scan.
-            prediction: its segmentation.
             counted: for each class, whether it counts where it was drawn.
 
         Returns:
@@ -171,7 +166,6 @@ def check_training(labeled: LabeledCases, training: Training, index: int, check:
     """Segment a training scan with the averaged weights.
 
     Args:
-        labeled: the scans.
         training: a finished one.
         index: of the scan to look at.
         check: called between windows; TimeoutError ends the check.

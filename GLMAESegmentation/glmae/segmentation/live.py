@@ -78,7 +78,6 @@ def live(
         cache: where prepared scans and their features are kept; None: in a folder that is removed at the end.
         settings: fields of `FinetuneConfig` to use instead of the planned ones.
         requests: lines, read in a thread of their own.
-        events: where to answer.
         should_stop: asked between windows.
 
     Raises:

@@ -106,8 +106,6 @@ class MapMaker:
     Args:
         crop: the window, in voxels.
         normalization: of the scans' channels.
-        store: where maps are kept.
-        device: where to compute.
     """
 
     def __init__(
@@ -136,8 +134,6 @@ class MapMaker:
         """Make and keep them, in the steps of `maps_by_window`.
 
         Args:
-            network: see `find`.
-            key: see `find`.
             image: the prepared scan, [C, I, J, K].
         """
         maps = yield from maps_by_window(network, image, self._crop, self._device, air=self._air)

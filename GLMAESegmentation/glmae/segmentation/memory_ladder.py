@@ -51,7 +51,6 @@ class MemoryLadder:
     """The steps of one run, shared by all its trainings: what did not fit once is not tried again.
 
     Args:
-        config: of the run.
         token_patch: of the backbone; crops stay multiples of it, and at least two of it.
     """
 
@@ -103,7 +102,6 @@ def training_bytes(network: SegmentationNetwork, uses: Sequence[MemoryUse], devi
 
     Args:
         network: on the CPU.
-        uses: ways of training.
         device: decides the precision.
 
     Returns:

@@ -61,7 +61,6 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
 
     Args:
         folder: the model folder; made if needed.
-        model: the trained model.
         details: further entries of model.json (schedule, scores, training cases, ...).
     """
     tensors = dict(model.network.state_dict())

@@ -38,7 +38,6 @@ def read_scan(model: Model, case: Case, events: Events, beside: bool = False) ->
 
     Args:
         model: that is going to segment it.
-        case: its images.
         events: told about what had to be adapted.
         beside: while another scan is in work: it has to leave half of the free memory to that one.
 

@@ -67,9 +67,7 @@ def train_and_score(
 
     Args:
         run: folder of the run, begun.
-        labeled: the scans.
         train: gives a training on some of the scans.
-        plan: of the run.
         began: `time.monotonic` when the run began, as if all its sittings had followed each other.
         job: asked after every step and every window whether to stop.
 

@@ -98,6 +98,17 @@ def test_a_class_of_four_voxels_is_drawn_as_often_as_a_large_one(seed):
     assert min(shares) >= 0.25
 
 
+def test_a_class_is_seen_in_all_of_the_middle_half_of_its_crops():
+    scan = coordinate_scan(shape=(60, 60, 60))
+    scan.label[:] = 0
+    scan.label[30, 30, 30] = 1
+    sampler = CropSampler([scan], (16, 16, 16), 4, 1.0, None, 0)
+    targets = np.concatenate([sampler.batch(step).target.numpy() for step in range(20)])
+    seen = np.argwhere(targets == 1)[:, 1:]
+    assert len(seen) == len(targets)
+    assert (seen.min(axis=0).tolist(), seen.max(axis=0).tolist()) == ([4, 4, 4], [11, 11, 11])
+
+
 def test_the_same_seed_and_step_give_the_same_batch():
     scans = [coordinate_scan(), coordinate_scan(shape=(20, 50, 30))]
     first, again, other = (CropSampler(scans, PATCH, 2, 0.67, AugmentationConfig(), seed) for seed in (7, 7, 8))

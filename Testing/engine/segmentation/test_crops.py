@@ -141,6 +141,24 @@ def test_augmentation_changes_intensities_but_keeps_them_finite():
         assert not torch.allclose(changed.image, unchanged.image, atol=0.05)
 
 
+def test_each_crop_is_turned_and_scaled_in_its_own_way():
+    scan = coordinate_scan(shape=(60, 60, 60))
+    scan.label[:] = 0
+    scan.label[28:32, 28:32, 28:32] = 1
+
+    def directions(config: AugmentationConfig) -> list[np.ndarray]:
+        """Along which voxels of the scan the three axes of each crop run, around its center."""
+        sampler = CropSampler([scan], PATCH, 2, 1.0, config, seed=0)
+        crops = [crop.numpy() for step in range(2) for crop in sampler.batch(step).image]
+        return [np.stack(np.gradient(crop, axis=(1, 2, 3)))[:, :, 8, 8, 4] for crop in crops]
+
+    for plain in directions(STILL):
+        np.testing.assert_allclose(plain, np.eye(3), atol=1e-3)
+    changed = directions(AugmentationConfig(spatial=1, elastic=0, intensity=0))
+    for number, one in enumerate(changed):
+        assert not any(np.allclose(one, each, atol=0.02) for each in (np.eye(3), *changed[:number]))
+
+
 def test_each_crop_has_intensity_changes_of_its_own():
     """Of a scan of one crop, which all crops are: the step and the seed decide how it is changed."""
     scan = coordinate_scan(shape=PATCH)

@@ -267,6 +267,30 @@ def test_the_head_is_the_mean_of_three_perceptrons(monkeypatch):
     torch.testing.assert_close(voxels, between, atol=1e-5, rtol=1e-5)
 
 
+def test_perceptrons_drop_units_and_their_rate_falls_as_half_a_cosine(monkeypatch):
+    perceptron = head_fit._Perceptron(8, 3, torch.Generator().manual_seed(0))
+    perceptron.last = torch.nn.Identity()
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        units, kept = F.gelu(perceptron.first(x)), perceptron(x)
+    assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=0.02)
+    torch.testing.assert_close(kept[kept != 0], units[kept != 0] / 0.7)
+
+    rates: list[float] = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    label = blocks((1, LEFT))
+    head = head_for(1)
+    fit_head(head, [LabeledMaps(made_maps(head, label), label, (True,))], 0, FEW)
+    expected = [head_fit.LEARNING_RATE * (1 + np.cos(np.pi * step / FEW)) / 2 for step in range(FEW)]
+    assert sorted(rates) == pytest.approx(sorted(3 * expected))
+
+
 @pytest.mark.parametrize("classes", [1, 56, 250])
 def test_few_and_many_classes(classes):
     head = head_for(classes)

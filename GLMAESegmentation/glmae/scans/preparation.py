@@ -27,6 +27,9 @@ from .resampling import bounding_box, covered, resample, resample_smoothly, smoo
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
 _CLOSE = 0.02
 _SMALLEST_DIAMETER = 8.0
+# An axis is made at most so many times finer, to be like the others; all axes, where a scan is smaller than a crop.
+# So many crops make up the voxels of a scan, with what rounding to whole tokens takes.
+_FINER, _FINER_SMALL, _CROPS = 3.0, 2.0, 10.0
 # A CT is seen with so much on either side of the mean of what is labeled, and with at most so many standard deviations
 # from end to end: in the window of a single soft organ, all around it would be one dark and one bright.
 _AROUND_HU, _DEVIATIONS = 200.0, 6.0
@@ -53,13 +56,16 @@ class Preparation(JsonRecord):
 def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     """Spacing and normalisation for a set of scans.
 
-    The spacing is the median over the scans, axis by axis. If the median scan then has more than `max_voxels` voxels,
-    it is coarsened to max(median spacing, t): with growing t the finest axis first until all are equal, then all. But t
-    stays under 1/8 of the diameter of the smallest class (of the ball with its median volume), because a structure of
-    fewer voxels than that cannot be learned well; a larger scan is then seen in parts.
+    Where classes are to be found, the voxels of the median scan are to be as near to cubes as `max_voxels` of them
+    allow: all axes get the spacing t, but none less than a third of its median spacing over the scans, and none less
+    than the finest axis. The backbone learned from such voxels. Without classes no axis is made finer.
 
-    If it has fewer, and classes are to be found in it, its coarser axes are refined, to no less than half of their
-    median spacing and than the finest axis: structures of few voxels are learned better when they are spread over more.
+    t is the smallest with which the median scan has no more than `max_voxels` voxels, but it stays under 1/8 of the
+    diameter of the smallest class (of the ball with its median volume), because a structure of fewer voxels than that
+    cannot be learned well; a larger scan is then seen in parts.
+
+    A scan that is smaller than a crop even so, which has a tenth of `max_voxels`, is made finer along all axes until
+    it fills one, at most twofold: a small structure is learned better when it is spread over more voxels.
 
     Args:
         max_voxels: what the median scan should have at most.
@@ -69,17 +75,18 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     limit = min((size.diameter / _SMALLEST_DIAMETER for size in fingerprint.classes), default=math.inf)
     limit = float(f"{limit:.1e}")  # a corrected label should not change it by a hair
 
-    def fits(sides: np.ndarray) -> bool:
-        return bool(np.prod(extent / sides) <= max_voxels)
+    def voxels(sides: np.ndarray) -> float:
+        return float(np.prod(extent / sides))
 
-    finest, sides = float(median.min()), median
-    if not fits(median):
-        threshold = _smallest(lambda t: fits(np.maximum(median, t)), finest, float(extent.max()))
-        sides = np.maximum(median, max(finest, min(threshold, limit)))
-    elif fingerprint.classes:
-        least = np.maximum(median / 2, finest)
-        threshold = _smallest(lambda t: fits(np.clip(t, least, median)), finest, float(median.max()))
-        sides = np.clip(threshold, least, median)
+    finest, coarsest = float(median.min()), float(extent.max())
+    least = np.maximum(median / _FINER, finest) if fingerprint.classes else median
+    threshold = _smallest(lambda t: voxels(np.maximum(least, t)) <= max_voxels, finest, coarsest)
+    low = max(finest, min(threshold, limit))
+    ends = np.maximum(least, low), np.maximum(median, low)
+    threshold = _smallest(lambda t: voxels(np.clip(t, *ends)) <= max_voxels, low, coarsest)
+    sides = np.clip(threshold, *ends)
+    if fingerprint.classes:
+        sides = sides * np.clip((_CROPS * voxels(sides) / max_voxels) ** (1 / 3), 1 / _FINER_SMALL, 1)
     first, second, third = (round(float(side), 4) for side in sides)
     return Preparation(
         (first, second, third),

@@ -267,17 +267,34 @@ def test_plan_keeps_the_smallest_class_visible():
     assert plan_preparation(tiny, 2_000_000).spacing == (0.7, 0.7, 0.8)
 
 
-def test_plan_refines_coarse_axes_of_small_scans():
-    found = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)], diameter=30.0)
-    plan = plan_preparation(found, 2_000_000)
-    assert plan.spacing[0] == plan.spacing[1] < 4.0
-    assert plan.spacing[2] == 2.5
+def test_voxels_are_cubes_where_the_scan_allows_it():
+    wide = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)], diameter=30.0)
+    plan = plan_preparation(wide, 2_000_000)
+    assert len(set(plan.spacing)) == 1
     assert np.prod(np.array((540.0, 270.0, 320.0)) / plan.spacing) == pytest.approx(2_000_000, rel=0.01)
-    assert plan_preparation(found, 10**8).spacing == (2.5, 2.5, 2.5), "not finer than the finest axis"
-    thick = fingerprint([(100, 100, 20)], [(1.0, 1.0, 8.0)], diameter=30.0)
-    assert plan_preparation(thick, 10**8).spacing == (1.0, 1.0, 4.0), "not finer than half"
-    unlabelled = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)])
-    assert plan_preparation(unlabelled, 10**8).spacing == (5.0, 5.0, 2.5)
+    assert plan_preparation(wide, 10_000_000).spacing == (2.5, 2.5, 2.5), "not finer than the finest axis"
+    thick = fingerprint([(256, 256, 36)], [(1.25, 1.25, 9.0)], diameter=60.0)
+    plan = plan_preparation(thick, 2_000_000)
+    assert plan.spacing[2] == 3.0, "not finer than a third"
+    assert 1.25 < plan.spacing[0] == plan.spacing[1] < 3.0
+    assert np.prod(np.array((320.0, 320.0, 324.0)) / plan.spacing) == pytest.approx(2_000_000, rel=0.01)
+    unlabeled = fingerprint([(108, 54, 128)], [(5.0, 5.0, 2.5)])
+    assert plan_preparation(unlabeled, 10**8).spacing == (5.0, 5.0, 2.5)
+
+
+def test_cubes_make_no_scan_larger_that_is_seen_in_parts():
+    small = fingerprint([(256, 256, 36)], [(1.25, 1.25, 9.0)], diameter=8.0)
+    assert plan_preparation(small, 200_000).spacing == (1.25, 1.25, 9.0)
+
+
+def test_a_scan_that_is_smaller_than_a_crop_fills_one():
+    small = fingerprint([(36, 50, 36)], [(1.0, 1.0, 1.0)], diameter=15.0)
+    plan = plan_preparation(small, 2_000_000)
+    assert len(set(plan.spacing)) == 1
+    assert np.prod(np.array((36.0, 50.0, 36.0)) / plan.spacing) == pytest.approx(200_000, rel=0.01)
+    assert plan_preparation(small, 10**8).spacing == (0.5, 0.5, 0.5), "at most twofold"
+    unlabeled = fingerprint([(36, 50, 36)], [(1.0, 1.0, 1.0)])
+    assert plan_preparation(unlabeled, 2_000_000).spacing == (1.0, 1.0, 1.0)
 
 
 def test_plan_for_ct():

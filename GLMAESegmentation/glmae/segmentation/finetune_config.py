@@ -31,6 +31,8 @@ class FinetuneConfig:
         foreground: share of crops centered near a labeled voxel, drawn with equal probability over the classes.
         start_steps: in which the head is fitted to the frozen backbone's maps before the training, see `instant_start`;
             some seconds. 0: it starts at random.
+        start_crops: augmented crops of each labeled scan to whose maps the head is fitted, too: scans that it has not
+            seen are turned, larger or brighter.
         rate: AdamW's peak learning rate for the head.
         trunk_rate: the same for the convolutional trunk.
         backbone_rate: the same for the transformer; transformers want lower rates.
@@ -55,6 +57,7 @@ class FinetuneConfig:
     batch: int = 2
     foreground: float = 0.67
     start_steps: int = 400
+    start_crops: int = 16
     rate: float = 5e-3
     trunk_rate: float = 5e-3
     backbone_rate: float = 1e-3

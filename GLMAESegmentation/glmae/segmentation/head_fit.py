@@ -23,6 +23,8 @@ from .scan_maps import ScanMaps
 
 # Places of classes, in equal shares, and of background, over all labeled scans.
 CLASS_PLACES, OTHER_PLACES = 20_000, 40_000
+# The share of them that lies in augmented crops, if there are some: of one labeled scan, and of several.
+CROPS_SHARE = 0.7, 0.35
 # This share of the background's lies within so many places of a class: where borders are to be found.
 NEAR_SHARE, NEAR = 0.5, 6.0
 BATCH, LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 1024, 3e-3, 0.1, 0.3
@@ -34,12 +36,12 @@ BALANCE = -0.5
 
 @dataclass(frozen=True)
 class LabeledMaps:
-    """One labeled scan.
+    """One labeled scan, or a crop of one.
 
     Attributes:
-        maps: of the scan, made by a network with a `MapsHead`.
+        maps: of it, made by a network with a `MapsHead`.
         label: [I, J, K] uint8, see `scans.labels`.
-        annotated: for each class, whether it was drawn in this scan.
+        annotated: for each class, whether it was drawn there.
     """
 
     maps: ScanMaps
@@ -63,7 +65,12 @@ class Places:
 
 
 def fit_head(
-    head: MapsHead, scans: Sequence[LabeledMaps], seed: int, steps: int, on_step: Callable[[], None] = lambda: None
+    head: MapsHead,
+    scans: Sequence[LabeledMaps],
+    seed: int,
+    steps: int,
+    on_step: Callable[[], None] = lambda: None,
+    crops: Sequence[LabeledMaps] = (),
 ) -> None:
     """Fit the hidden layer and the output of a head; the same seed and scans give the same weights (on the CPU).
 
@@ -73,11 +80,12 @@ def fit_head(
         seed: of the places, the initial weights and the batches.
         steps: of each perceptron.
         on_step: called now and then; may raise to stop.
+        crops: of the scans, augmented.
 
     Raises:
         ValueError: nothing is known of any voxel of the scans.
     """
-    places = sample_places(head, scans, np.random.default_rng(seed))
+    places = sample_places(head, scans, np.random.default_rng(seed), crops)
     mean, deviation = _standardize(places.features)
     share = places.shares.mean(dim=0).clamp_min(1e-6)
     weighed = places.shares * (share**BALANCE / (share ** (1 + BALANCE)).sum())
@@ -103,23 +111,27 @@ def fit_head(
     _write(head, hidden, torch.cat(bias), output, output_bias)
 
 
-def sample_places(head: MapsHead, scans: Sequence[LabeledMaps], rng: np.random.Generator) -> Places:
+def sample_places(
+    head: MapsHead, scans: Sequence[LabeledMaps], rng: np.random.Generator, crops: Sequence[LabeledMaps] = ()
+) -> Places:
     """Draw places of the finest map of which something is known.
 
     Raises:
         ValueError: there are none.
     """
     features, shares, hidden = [], [], []
-    for scan in scans:
-        voxels = _voxels_of_places(scan, head.trunk.subvoxels)
-        size = scan.maps.levels[0].shape[1:]
-        drawn = _drawn_places(voxels, size, CLASS_PLACES // len(scans), OTHER_PLACES // len(scans), rng)
-        if not len(drawn):
-            continue
-        at = torch.from_numpy(drawn)
-        features.append(_features(scan.maps, at))
-        shares.append(_shares(torch.from_numpy(voxels[drawn]), len(scan.annotated)))
-        hidden.append(~torch.tensor(scan.annotated).expand(len(at), -1))
+    in_crops = CROPS_SHARE[len(scans) > 1] if crops else 0.0
+    for group, share in ((scans, 1 - in_crops), (crops, in_crops)):
+        of_classes, others = (round(share * count / max(1, len(group))) for count in (CLASS_PLACES, OTHER_PLACES))
+        for scan in group:
+            voxels = _voxels_of_places(scan, head.trunk.subvoxels)
+            drawn = _drawn_places(voxels, scan.maps.levels[0].shape[1:], of_classes, others, rng)
+            if not len(drawn):
+                continue
+            at = torch.from_numpy(drawn)
+            features.append(_features(scan.maps, at))
+            shares.append(_shares(torch.from_numpy(voxels[drawn]), len(scan.annotated)))
+            hidden.append(~torch.tensor(scan.annotated).expand(len(at), -1))
     if not features:
         raise ValueError("no voxel of the labeled scans is known")
     return Places(torch.cat(features), torch.cat(shares), torch.cat(hidden))

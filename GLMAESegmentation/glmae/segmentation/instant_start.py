@@ -21,6 +21,7 @@ from ..scans.normalisation import Normalisation
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
+from .crop_maps import CropMaps, crops_of_each
 from .crops import LabeledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
@@ -61,6 +62,7 @@ class InstantStart:
         maps: of the scans; what is there is not computed again.
         device: where to compute.
         events: told the progress, stages `features` and `fit`.
+        crops: maps of crops; what is there is not computed again.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class InstantStart:
         maps: MapStore,
         device: torch.device,
         events: Events | None = None,
+        crops: CropMaps | None = None,
     ) -> None:
         self._build, self._config, self._store, self._scans = build, config, store, scans
+        self._crops = crops or CropMaps()
         self._device, self._events = device, events or silent()
         self._maker = MapMaker(config.crop, normalization, maps, device)
         self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
@@ -110,7 +114,8 @@ class InstantStart:
             if (done := next(steps)) % TOLD == 0:
                 self._events.progress("fit", done, total)
 
-        fit_head(network.head, self._labeled(network, indices, on_step), self._config.seed, total // PERCEPTRONS, step)
+        scans, crops = self._labeled(network, indices, on_step), self._augmented(network, indices, on_step)
+        fit_head(network.head, scans, self._config.seed, self._config.start_steps, step, crops)
         return network
 
     def own_dice(self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]) -> float:
@@ -129,6 +134,21 @@ class InstantStart:
             return LabeledMaps(maps, np.asarray(scan.label), scan.annotated)
 
         return _OneAtATime(read, indices)
+
+    def _augmented(
+        self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]
+    ) -> list[LabeledMaps]:
+        each, found = crops_of_each(self._config, len(indices)), list[LabeledMaps]()
+        keys = [f"{self._store.key(index)} {self._store.label_key(index)} {self._config.crop}" for index in indices]
+        self._crops.keep_only(set(keys))
+        for index, key in zip(indices, keys, strict=True):
+
+            def tell(done: int, name: str = self._store.names[index]) -> None:
+                on_step()
+                self._events.progress("crops", done, each, case=name)
+
+            found += self._crops.of(network, self._scans[index], key, each, self._config, self._device, tell)
+        return found
 
 
 def told(

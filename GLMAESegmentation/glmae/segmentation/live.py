@@ -36,6 +36,7 @@ from ..scans.preparation import Preparation
 from ..scans.scan_folder import check_folder
 from ..scans.store import ScanStore
 from .batch import describe, event_fields
+from .crop_maps import CropMaps
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
 from .inference import segment_case
 from .instant_start import InstantStart, labeled_scans, starting_backbone, starting_network, told
@@ -148,6 +149,7 @@ class _Session:
     def __init__(self, asked: _Asked, folder: Path, maps: MapStore, job: Job) -> None:
         self._asked, self._folder, self._maps, self._job = asked, folder, maps, job
         self._measured: dict[str, Measured] = {}
+        self._crops = CropMaps()
         self._model: Model | None = None
         self._maker: MapMaker | None = None
         self._fitted: dict[str, str] = {}  # the label of each scan at the last fit
@@ -213,7 +215,8 @@ class _Session:
         shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in plan.names]
         source = starting_backbone(asked.backbone)
         build, config = starting_network(shapes, preparation, table, source, device, 0, asked.settings, silent())
-        start = InstantStart(build, config, preparation.normalisation, store, scans, self._maps, device, events)
+        channels = preparation.normalisation
+        start = InstantStart(build, config, channels, store, scans, self._maps, device, events, self._crops)
         network = start.fit(range(len(scans)), self._job.check)
         labels = {name: store.label_key(index) for index, name in enumerate(store.names)}
         changed = [index for index, name in enumerate(store.names) if labels[name] != self._fitted.get(name)]

@@ -30,6 +30,8 @@ SPREADS, COVERED = (0.12, 0.18, 0.25, 0.35), 0.97
 FULL = 0.3
 # No place is impossible: a network that is certain enough is believed.
 LEAST = 0.03
+# Crops of the background are cut where some class has more than this.
+NEAR = 0.05
 # Two scans show the same length of the body along an axis where these differ by less than this factor.
 SAME_LENGTH = 1.35
 

@@ -32,14 +32,12 @@ from ..schedule import Schedule
 from ..side_streams import batches_ahead
 from .crops import CropBatch, CropSampler, LabeledScan, crops_device
 from .finetune_config import FinetuneConfig
-from .location_prior import LocationPrior
+from .location_prior import NEAR, LocationPrior
 from .loss import segmentation_loss
 from .memory_ladder import MemoryLadder, MemoryUse, recompute
 from .network import SegmentationNetwork
 
 CHECKPOINT_SECONDS = 20.0
-# Crops of the background are cut where the location prior leaves some class more than this.
-NEAR = 0.05
 # Steps one after another whose loss or gradient is not finite.
 MOST_SKIPPED = 20
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
 FEW = 5  # steps in which the head is fitted: badly, and fast
-CONFIG = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW)
+# Augmented crops have tests of their own.
+CONFIG = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, start_crops=0)
 SMALL = {"start_steps": FEW, "crop": (24, 32, 24)}
 # Steps that change nothing.
 STILL = {"rate": 0.0, "trunk_rate": 0.0, "backbone_rate": 0.0, "weight_decay": 0.0}
@@ -105,6 +107,20 @@ def test_the_backbone_sees_each_scan_once(start, passes, tmp_path):
     assert same(one.network.backbone, build().backbone), "the backbone stays as it was"
 
 
+def test_the_head_is_fitted_to_augmented_crops_too(start, passes):
+    start().begin([0, 1])  # the maps of the scans are known from here on
+    plain, config = start().begin([0]).network, replace(CONFIG, start_crops=3)
+    passes.clear()
+    instant = start(config=config)
+    whole = instant.begin([0]).network
+    assert len(passes) == 3
+    assert not same(whole, plain)
+    passes.clear()
+    instant.begin([0, 1])
+    assert len(passes) == 3, "those of the first scan are known"
+    assert same(start(config=config).begin([0]).network, whole)
+
+
 @pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
 def test_a_damaged_file_is_made_again(left, start, passes, tmp_path):
     whole = start().begin([0]).network
@@ -119,13 +135,13 @@ def test_a_damaged_file_is_made_again(left, start, passes, tmp_path):
 
 def test_maps_of_other_weights_or_windows_are_others(start, passes, tmp_path):
     start().begin([0])
-    for count, changes in ((2, {"seed": 1}), (3, {"config": FinetuneConfig(crop=(24, 32, 24), start_steps=FEW)})):
+    for count, changes in ((2, {"seed": 1}), (3, {"config": replace(CONFIG, crop=(24, 32, 24))})):
         passes.clear()
         start(**changes).begin([0])
         assert len(kept(tmp_path)) == count
         assert len(passes) > 0
     passes.clear()
-    start(config=FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, seed=4, rate=1.0)).begin([0])
+    start(config=replace(CONFIG, seed=4, rate=1.0)).begin([0])
     assert passes == [], "what the maps do not depend on changes nothing"
 
 
@@ -143,7 +159,7 @@ def test_rates_are_gentle_only_where_the_head_fits_its_own_scans(start, sample_s
     assert dice is not None
     rates = {}
     for fits in (dice, dice + 1e-6):
-        config = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, fits=fits)
+        config = replace(CONFIG, fits=fits)
         beginning = start(config=config)
         begun = beginning.begin([0])
         training = Training(begun.network, config, beginning._scans[:1], Schedule(1), CPU, begun.fits)

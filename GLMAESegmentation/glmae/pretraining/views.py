@@ -186,17 +186,7 @@ def cut_views(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tens
 
 
 def cut_one_by_one(regions: Tensor, boxes: Tensor, jitter: Tensor, side: int) -> Tensor:
-    """The same as `cut_views`, four times as fast on a CPU: three small matrix products, one an axis.
-
-    Args:
-        regions: [B, C, I, J, K].
-        boxes: first corner and extent in voxels, [B, V, 2, 3]; corner 0 is the outer face of voxel 0.
-        jitter: factor and offset of the intensities, [B, V, 2].
-        side: voxels of a view along each axis.
-
-    Returns:
-        float32 [B, V, C, side, side, side].
-    """
+    """The same as `cut_views`, four times as fast on a CPU: three small matrix products, one an axis."""
     corner, extent = boxes[..., None].unbind(dim=2)  # [B, V, 3, 1]
     places = corner + extent * ((torch.arange(side) + 0.5) / side) - 0.5  # [B, V, 3, side], voxels
     sides = torch.tensor(regions.shape[2:])

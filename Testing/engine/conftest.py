@@ -40,7 +40,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels=SAMPLE_SCANS / "labels",
         cases=TRAINED_ON,
         backbone="none",
-        steps=50,
+        steps=10,
         device="cpu",
         settings={"batch": 1},
         out=out,

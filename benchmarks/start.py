@@ -4,7 +4,8 @@
                                [--before CHECKOUT] [--threads 1] [--coarse] [--tuning --out FILE]
 
 Arms: `new` is what `glmae finetune` does (with 0 steps the instant model); `new_high` the same with full rates;
-`low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `asis` and
+`low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `from` goes on
+from a model that was trained as long on all labels but the last one (`glmae finetune --from`); `asis` and
 `scratch` are the pre-trained and the random backbone as trained before there was an instant model, by the engine in
 CHECKOUT (`git worktree add CHECKOUT 29d0182`). Rows go to benchmarks/results/start.json at once; what is there already
 is not run again. With --tuning scans of the pool are scored instead of test scans: by these everything was chosen.
@@ -48,6 +49,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "new_high": ("--setting", "gentle=[1, 1, 1]"),
     "low": ("--setting", "start_steps=0", "--setting", "fits=0", "--setting", "keep=0"),
     "scratch_new": ("--backbone", "none"),
+    "from": (),
     "asis": ("--setting", "validation=0"),
     "scratch": ("--setting", "validation=0", "--backbone", "none"),
 }
@@ -99,10 +101,14 @@ def run(
     extra = [word for setting in settings for word in ("--setting", setting)]
     with tempfile.TemporaryDirectory() as work:
         model, found, report = Path(work) / "model", Path(work) / "found", Path(work) / "report.json"
+        first = Path(work) / "first"
         images, labels = ["--images", str(data.images)], ["--labels", str(data.labels)]
         length = ["--steps", str(row["steps"]), "--seed", str(row["seed"])]
-        command = ["finetune", *images, *labels, "--cases", *labeled, "--out", str(model), *length]
-        _glmae([*command, *ARMS[row["arm"]], *(() if old else extra)], before if old else ROOT, row)
+        command, begin = ["finetune", *images, *labels, *length, *(() if old else extra), *ARMS[row["arm"]]], []
+        if row["arm"] == "from":
+            _glmae([*command, "--cases", *labeled[:-1], "--out", str(first)], ROOT, row)
+            begin = ["--from", str(first)]
+        _glmae([*command, *begin, "--cases", *labeled, "--out", str(model)], before if old else ROOT, row)
         scans = [str(data.image(name)) for name in test]
         segment = ["segment", "--model", str(model), "--images", *scans, "--out", str(found), "--format", "nii.gz"]
         _glmae(segment, before if old else ROOT, row)
@@ -132,8 +138,10 @@ def _planned(sets: Sequence[DataSet], options: argparse.Namespace) -> Iterator[t
             for data in sets:
                 for steps in options.steps:
                     for arm in options.arms:
-                        # Before the first step there is one way only, from either backbone.
-                        if data.labelled(seed, labels) and (steps or arm in ("new", "scratch_new")):
+                        # Before the first step there is one way only, from either backbone; an earlier model has
+                        # seen at least one label.
+                        some = (steps or arm in ("new", "scratch_new")) and (labels > 1 or arm != "from")
+                        if data.labelled(seed, labels) and some:
                             yield data, {"set": data.name, "labels": labels, "seed": seed, "steps": steps, "arm": arm}
 
 

@@ -56,14 +56,14 @@ class FinetuneConfig:
     preset: str = "tiny"
     batch: int = 2
     foreground: float = 0.67
-    start_steps: int = 400
+    start_steps: int = 250
     start_crops: int = 16
     rate: float = 5e-3
     trunk_rate: float = 5e-3
     backbone_rate: float = 1e-3
     gentle: tuple[float, float, float] = (0.2, 0.1, 0.1)
     keep: float = 0.25
-    fits: float = 0.7
+    fits: float = 0.5
     weight_decay: float = 0.01
     warm_up: float = 0.05
     clip: float = 1.0

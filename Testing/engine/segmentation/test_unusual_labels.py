@@ -187,7 +187,7 @@ def test_a_case_that_lacks_a_channel_is_trained_on_and_named(few_scans, tmp_path
     fingerprint = measure(cases, table)
     store = ScanStore.prepare(tmp_path / "store", cases, plan_preparation(fingerprint, 10**9), table)
     assert not store.image(1)[0].any()
-    assert store.image(1)[1].std() == pytest.approx(1, abs=0.2)
+    assert store.image(1)[1].astype(np.float32).std() == pytest.approx(1, abs=0.2)
     assert fingerprint.channels[0].mean < 0 < fingerprint.channels[1].mean, "of the two scans that have it"
     events: list[dict] = []
     train(few_scans, tmp_path / "model", events)
@@ -219,7 +219,8 @@ def test_one_scan_of_five_millimetres_among_fine_ones(few_scans, tmp_path):
         )
     out = train(few_scans, tmp_path / "model")
     spacing = json.loads((out / "model.json").read_text(encoding="utf-8"))["preprocessing"]["spacing"]
-    assert spacing == [1.0, 1.0, 1.0]
+    assert len(set(spacing)) == 1
+    assert spacing[0] < 1, "as of the fine ones alone, which are smaller than a crop"
     scan = few_scans / "images" / f"{NAMES[0]}.nii.gz"
     assert segment(model=out, images=[scan], out=tmp_path / "out", file_format="nii.gz", device="cpu") == []
     result = sitk.ReadImage(str(tmp_path / "out" / f"{NAMES[0]}.nii.gz"))

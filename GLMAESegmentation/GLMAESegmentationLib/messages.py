@@ -103,6 +103,8 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "train": (_("1 scan, {length}"), _("{n} scans, {length}")),
     "train steps": _("{steps} steps"),
     "train region": _("inside {region}"),
+    "train from": _('going on from "{model}"'),
+    "start model": _('Goes on from the model "{name}"; clear this choice under Advanced to start anew.'),
     "start pretrained": _("Starts from the pre-trained backbone {name}."),
     "start scratch": _("Starts from scratch."),
     "start without": _("Starts from scratch (no pre-trained backbone is installed)."),
@@ -178,6 +180,11 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "score": _("Accuracy on held-out scans (Dice, 1 = perfect): {score}"),
     "not scored": _("Its accuracy was not measured; check its results."),
     "license": _("It started from weights under CC BY-SA 4.0: share it under the same license, and name them."),
+    "license from": _("It went on from an earlier model: the license of that one holds for it, too."),
+    "origin from": (
+        _("Trained on 1 scan, going on from an earlier model."),
+        _("Trained on {n} scans, going on from an earlier model."),
+    ),
     "origin": (
         _("Trained on 1 scan, from the pre-trained backbone {name}."),
         _("Trained on {n} scans, from the pre-trained backbone {name}."),

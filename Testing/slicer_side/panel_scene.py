@@ -106,15 +106,15 @@ def parameter_node() -> Any:
     return node
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, structures: Sequence[str] = ("liver",), channels: int = 1) -> Path:
     """A model folder that is whole as far as it can be told without torch."""
     folder.mkdir(parents=True)
     card = {
         "format": 1,
         "kind": "segmentation",
-        "classes": [{"value": 1, "name": "liver"}],
+        "classes": [{"value": value, "name": name} for value, name in enumerate(structures, start=1)],
         "preprocessing": {},
-        "backbone": {},
+        "backbone": {"channels": channels},
         "fingerprint": {"classes": [{"name": name, "volume": 1700.0} for name, _ in STRUCTURES.values()]},
     }
     (folder / "model.json").write_text(json.dumps(card), encoding="utf-8")

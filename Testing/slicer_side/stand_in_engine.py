@@ -18,6 +18,11 @@ def say(event: str, **fields: Any) -> None:
 
 
 def train(behaviour: str, out: Path) -> int:
+    start = Path(sys.argv[sys.argv.index("--from") + 1]) if "--from" in sys.argv else None
+    if start is not None and (behaviour == "other version" or not (start / "model.json").exists()):
+        message = f"{start} was made by another version of GLMAE, whose network this one does not know; train it again"
+        say("failed", name="ModelError", message=message)
+        return 2
     if behaviour == "crash":
         print("Traceback: segmentation violation", file=sys.stderr)
         return 139

@@ -142,6 +142,12 @@ def test_the_backbone_is_named(shipped: str, backbone: str, key: str) -> None:
     assert details.splitlines()[0] == say(key, name=backbone)
 
 
+def test_the_model_that_a_training_goes_on_from_is_named() -> None:
+    state = PanelState(scans=TWO, shipped="tiny", backbone="tiny", start="Leber")
+    assert state.train_details.splitlines()[0] == say("start model", name="Leber")
+    assert state.train_sentence == trained_for(2, f"{minutes(20)}, {say('train from', model='Leber')}")
+
+
 def test_a_shipped_backbone_is_found_without_torch(tmp_path: Path) -> None:
     assert shipped_backbone(tmp_path) == ""
     for name in ("small", "tiny"):
@@ -379,6 +385,8 @@ def test_scores_of_a_card() -> None:
     assert origin({}) == ""
     assert license_note({"pretrained": "tiny"}) == say("license")
     assert license_note({"pretrained": None}) == license_note({}) == ""
+    went_on = {"training_cases": cases, "pretrained": None, "from": "5f1c"}
+    assert (origin(went_on), license_note(went_on)) == (say("origin from", n=2), say("license from"))
 
 
 @pytest.mark.parametrize(

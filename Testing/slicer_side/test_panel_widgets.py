@@ -93,10 +93,12 @@ def test_choices_are_shown_as_they_are_stored(window: ModuleWindow) -> None:
     ui, choices = window.ui, window.panel.choices
     ui.budgetSelector.currentIndex = 2
     ui.deviceSelector.currentIndex = 1
-    ui.pretrainedBox.checked = False
-    assert (choices.budget, choices.device, choices.pretrained) == ("thorough", "cpu", False)
+    ui.goOnBox.checked = ui.pretrainedBox.checked = False
+    assert (choices.budget, choices.device, choices.go_on, choices.pretrained) == ("thorough", "cpu", False, False)
     slicer.mrmlScene.Clear(0)
-    assert (ui.budgetSelector.currentIndex, ui.deviceSelector.currentIndex, ui.pretrainedBox.checked) == (1, 0, True)
+    assert (ui.budgetSelector.currentIndex, ui.deviceSelector.currentIndex) == (1, 0)
+    assert ui.goOnBox.checked
+    assert ui.pretrainedBox.checked
 
 
 def test_models_are_exported_imported_renamed_and_deleted(

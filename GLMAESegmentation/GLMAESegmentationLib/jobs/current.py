@@ -76,9 +76,9 @@ class CurrentJob:
         """The whole log of the job under way, or else of the last one."""
         return self.folder.read_log() if self.folder is not None else self._log
 
-    def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str) -> None:
-        """Begin to train a model called `title` on labeled scans."""
-        self._write(new_training(self._jobs, choices, title), scans, choices)
+    def train(self, scans: Sequence[Scan], choices: PanelChoices, title: str, start: str) -> None:
+        """Begin to train a model called `title` on labeled scans, from the model `start`; "" for none."""
+        self._write(new_training(self._jobs, choices, title, start), scans, choices)
 
     def segment(self, scans: Sequence[Scan], choices: PanelChoices) -> None:
         """Begin to segment scans with the chosen model.

@@ -4,6 +4,7 @@ JOBS/20260131-101500-1/job.json     what was asked, and how far it came
 JOBS/20260131-101500-1/alive        touched by the engine's process while it runs
 JOBS/20260131-101500-1/log.txt      every event and every other line of that process
 JOBS/20260131-101500-1/cases/       see `case_folder`
+JOBS/20260131-101500-1/start/       the model that a training goes on from
 JOBS/20260131-101500-1/out/         the model or the segmentations
 """
 
@@ -54,13 +55,15 @@ class JobFolder:
 
     Attributes:
         cases: where the exported cases are.
+        start: a copy of the model that a training goes on from, which may be renamed or deleted meanwhile.
         out: where the engine writes to.
         alive: the file that is touched while the engine's process runs.
     """
 
     def __init__(self, folder: Path, record: JobRecord) -> None:
         self.folder, self.record = Path(folder), record
-        self.cases, self.out, self.alive, self._log = (self.folder / n for n in ("cases", "out", "alive", "log.txt"))
+        self.cases, self.start, self.out = (self.folder / name for name in ("cases", "start", "out"))
+        self.alive, self._log = self.folder / "alive", self.folder / "log.txt"
         self._logged = self._log.stat().st_size if self._log.exists() else 0
 
     @classmethod

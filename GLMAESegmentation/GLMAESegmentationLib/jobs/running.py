@@ -80,7 +80,8 @@ class RunningJob:
             if event["event"] != "progress":
                 self.job.log(json.dumps(event, ensure_ascii=False))
             if isinstance(event.get("message"), str) and event["event"] != "preview":  # it has a case of its own
-                event["message"] = in_words(event["message"], self.job.cases, self._cases())
+                message = in_words(event["message"], self.job.cases, self._cases())
+                event["message"] = message.replace(str(self.job.start), f'"{self.job.record.details.get("start")}"')
             self.progress.apply(event)
         if not running:
             self._finish(process.exit_status())

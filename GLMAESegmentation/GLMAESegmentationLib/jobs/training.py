@@ -21,11 +21,16 @@ from .label_findings import Finding, findings_of
 from .preview import TrainingPreview
 
 
-def new_training(jobs: Path, choices: PanelChoices, title: str) -> JobFolder:
-    """The folder of a training that will give a model called `title`; the choices are taken as they are now."""
+def new_training(jobs: Path, choices: PanelChoices, title: str, start: str) -> JobFolder:
+    """The folder of a training that will give a model called `title`; the choices are taken as they are now.
+
+    Args:
+        start: name of the model to go on from; "" for none.
+    """
     length = ["--steps", str(choices.steps)] if choices.steps else ["--minutes", f"{BUDGET_MINUTES[choices.budget]:g}"]
-    options = [*length, "--device", choices.device, *([] if choices.pretrained else ["--backbone", "none"])]
-    return JobFolder.create(jobs, JobRecord(TRAIN, title, details={"model": title, "options": options}))
+    scratch = [] if start or choices.pretrained else ["--backbone", "none"]
+    details = {"model": title, "start": start, "options": [*length, "--device", choices.device, *scratch]}
+    return JobFolder.create(jobs, JobRecord(TRAIN, title, details=details))
 
 
 class Training:
@@ -47,11 +52,15 @@ class Training:
         Raises:
             RequestError: a scan was deleted meanwhile, or does not meet the region.
             ScanError: a scan cannot be written.
+            ModelError: the model to go on from cannot be used any more.
         """
         self.findings = []
         cases = CaseFolder(folder.cases)
         yield from write_labeled(cases, scans, self._scene, region)
         words = ["finetune", "--images", str(cases.images), "--labels", str(cases.labels), "--out", str(folder.out)]
+        if start := folder.record.details["start"]:
+            self._library.copy(start, folder.start)
+            words += ["--from", str(folder.start)]
         folder.update(words=(*words, *folder.record.details["options"]))
 
     def resume(self, folder: JobFolder) -> None:

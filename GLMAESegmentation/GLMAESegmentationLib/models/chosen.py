@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class ChosenModel:
         self._read = ""
         self.scores: list[Score] = []
         self.advice, self.origin = "", ""
+        self._structures: frozenset[str] = frozenset()
+        self._channels = 0
 
     @property
     def name(self) -> str:
@@ -42,6 +44,16 @@ class ChosenModel:
         """Its classes, as a table; none without a model."""
         return [self._library.card(self.name).classes] if self.name else []
 
+    def start(self, structures: Collection[str], channels: Collection[int]) -> str:
+        """Its name, as of the last `read`, if a training can go on from it; else "".
+
+        Args:
+            structures: names of those that are labeled; all of the model's must be among them.
+            channels: numbers of channels of the scans.
+        """
+        fits = self._structures and self._structures <= set(structures) and set(channels) == {self._channels}
+        return self.name if fits else ""
+
     def choose(self, name: str) -> None:
         """Take another model; "" for none."""
         self._choices().model = name
@@ -51,10 +63,14 @@ class ChosenModel:
         if self.name == self._read:
             return
         self._read, self.scores, self.advice, self.origin = self.name, [], "", ""
+        self._structures, self._channels = frozenset(), 0
         if self.name:
             with suppress(GLMAEError):  # a damaged model is reported when it is used
-                card = self._library.card(self.name).content
+                found = self._library.card(self.name)
+                card, backbone = found.content, found.content["backbone"]
                 self.scores, self.advice, self.origin = model_scores(card), advice(card), origin(card)
+                self._structures = frozenset(found.classes.names)
+                self._channels = backbone.get("channels", 0) if isinstance(backbone, Mapping) else 0
 
     def import_file(self, file: Any) -> str:
         """Add a model from a file and choose it; what was done, in a sentence."""

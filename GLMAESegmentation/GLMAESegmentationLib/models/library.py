@@ -114,6 +114,21 @@ class ModelLibrary:
             archive.write(card.folder / CARD, f"{name}/{CARD}")
             archive.write(card.weights, f"{name}/{WEIGHTS}")
 
+    def copy(self, name: str, target: Path) -> None:
+        """Copy a model into the new folder `target`.
+
+        Raises:
+            ModelError: the model is missing or damaged.
+            StorageError: there is no room for it.
+        """
+        card = self.card(name)
+        try:
+            target.mkdir()
+            for file in (card.folder / CARD, card.weights):
+                shutil.copyfile(file, target / file.name)
+        except OSError as error:
+            raise storage_error(target, error) from error
+
     def import_model(self, file: Path) -> str:
         """Add the model in an exported file. Of its content only the card and the weights are taken, by their names.
 

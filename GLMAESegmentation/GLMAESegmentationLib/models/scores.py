@@ -55,16 +55,18 @@ def advice(card: Mapping[str, Any]) -> str:
 
 def license_note(card: Mapping[str, Any]) -> str:
     """What binds whoever shares a model: it started from weights that others share under a license."""
-    if not card.get("pretrained"):
-        return ""
-    return say("license")
+    if card.get("from"):
+        return say("license from")
+    return say("license") if card.get("pretrained") else ""
 
 
 def origin(card: Mapping[str, Any]) -> str:
-    """What a model was made of: how many scans, which backbone; "" where the card does not say."""
+    """What a model was made of: how many scans, and what it started from; "" where the card does not say."""
     cases = card.get("training_cases")
     if not isinstance(cases, Sequence):
         return ""
+    if card.get("from"):
+        return say("origin from", n=len(cases))
     backbone = card.get("pretrained")
     if isinstance(backbone, str) and backbone:
         return say("origin", n=len(cases), name=backbone)

@@ -206,14 +206,16 @@ class Panel:
             self.selected = ""
         if self._drawing[1] != self.selected or (self._drawing[0] and not self.scene.GetNodeByID(self._drawing[0])):
             self._drawing = ("", "")
-        region = choices.region
-        checked = self._labels.holds(training_scans(scans), choices)
+        region, training = choices.region, training_scans(scans)
+        classes = drawn_classes(training, self.scene)
+        fitting = self._model.start([row.name for row in classes], {len(scan.channels) for scan in training})
+        checked = self._labels.holds(training, choices)
         asked = self._labels if checked else self._job  # which of the two has looked at these labels
         findings = self._labels.findings if checked else self._job.training.findings
         self.state = PanelState(
             **shown(self._job, self._set_up, self._model),
             scans=tuple(scans),
-            classes=tuple(drawn_classes(training_scans(scans), self.scene)),
+            classes=tuple(classes),
             findings=tuple(findings),
             checked=checked,
             checking_labels=self._labels.running,
@@ -223,6 +225,7 @@ class Panel:
             steps=choices.steps,
             device_reason=asked.device_reason or self._job.device_reason,
             memory=asked.memory or self._job.memory,
+            start=fitting if choices.go_on else "",
             backbone=self._set_up.backbone if choices.pretrained else "",
             region="" if region is None else region.GetName(),
             selected=self.selected,
@@ -283,7 +286,7 @@ class Panel:
 
     def _train(self, value: Any) -> None:
         title = self.library.free_name(listed([row.name for row in self.state.classes], most=3))
-        self._job.train(training_scans(self.state.scans), self.choices, title)
+        self._job.train(training_scans(self.state.scans), self.choices, title, self.state.start)
 
     def _segment(self, value: Any) -> None:
         self._review.adopt_corrected()

@@ -125,17 +125,19 @@ def train_sentence(now: PanelState) -> str:
     length = duration(60 * BUDGET_MINUTES[now.budget], exact=True)
     parts = [say("train", n=training, length=say("train steps", steps=now.steps) if now.steps else length)]
     parts += [say("train region", region=now.region)] if now.region else []
+    parts += [say("train from", model=now.start)] if now.start else []
     return " ".join((", ".join(parts) + ".", *([now.problem] if now.problem else [])))
 
 
 def train_details(now: PanelState) -> str:
     """What else there is to know before a training: its start, its memory, its device; a line each."""
     start = "start pretrained" if now.backbone else "start scratch" if now.shipped else "start without"
+    start = "start model" if now.start else start
     memory = say("memory", need=TRAINING_GB)
     if now.memory is not None:
         need, free = (size / 1e9 for size in now.memory)
         memory = say("memory free", need=need + PROGRAM_GB, free=free)
-    return "\n".join(filter(None, (say(start, name=now.backbone), memory, now.device_reason)))
+    return "\n".join(filter(None, (say(start, name=now.start or now.backbone), memory, now.device_reason)))
 
 
 def segment_sentence(now: PanelState) -> str:

@@ -44,7 +44,8 @@ class PanelState:
         steps: number of steps instead of the budget; 0 for the budget.
         device_reason: what the engine says about the device; "" while it was not asked.
         memory: bytes that training takes, and bytes that are free; None while the engine was not asked.
-        backbone: the pre-trained one that training starts from; "" for none.
+        start: name of the model that training goes on from; "" for none.
+        backbone: the pre-trained one that it starts from otherwise; "" for none.
         shipped: name of the pre-trained backbone that is installed; "" for none.
         region: name of the region of interest; "" for none.
         selected: ID of the volume of the scan that is selected in the table; "" for none.
@@ -83,6 +84,7 @@ class PanelState:
     steps: int = 0
     device_reason: str = ""
     memory: tuple[int, int] | None = None
+    start: str = ""
     backbone: str = ""
     shipped: str = ""
     region: str = ""

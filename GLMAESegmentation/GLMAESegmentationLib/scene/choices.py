@@ -34,6 +34,19 @@ class _Stored:
         choices.node.SetParameter(self._name, text)
 
 
+class _Switch:
+    """On, unless the node says no."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, choices: PanelChoices, kind: type) -> bool:
+        return choices.node.GetParameter(self._name) != "no"
+
+    def __set__(self, choices: PanelChoices, on: bool) -> None:
+        choices.node.SetParameter(self._name, "" if on else "no")
+
+
 class PanelChoices:
     """The choices in a vtkMRMLScriptedModuleNode. Unknown or missing values read as their defaults.
 
@@ -41,11 +54,15 @@ class PanelChoices:
         model: name of the model to segment with; "" when none is chosen.
         budget: how long to train: QUICK, NORMAL or THOROUGH.
         device: one of DEVICES.
+        go_on: whether to train from the chosen model, where that is possible.
+        pretrained: whether to start from the shipped pre-trained backbone otherwise.
     """
 
     model = _Stored("Model")
     budget = _Stored("Budget", NORMAL, QUICK, THOROUGH)
     device = _Stored("Device", *DEVICES)
+    go_on = _Switch("GoOn")
+    pretrained = _Switch("Pretrained")
 
     def __init__(self, node: Any) -> None:
         self.node = node
@@ -119,15 +136,6 @@ class PanelChoices:
     @steps.setter
     def steps(self, steps: int) -> None:
         self.node.SetParameter("Steps", str(steps) if steps else "")
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether to start from the shipped pre-trained backbone."""
-        return self.node.GetParameter("Pretrained") != "no"
-
-    @pretrained.setter
-    def pretrained(self, pretrained: bool) -> None:
-        self.node.SetParameter("Pretrained", "" if pretrained else "no")
 
     def _references(self, role: str) -> list[str]:
         return [self.node.GetNthNodeReferenceID(role, n) for n in range(self.node.GetNumberOfNodeReferences(role))]

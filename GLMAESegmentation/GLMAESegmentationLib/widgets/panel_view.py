@@ -97,7 +97,7 @@ class PanelView:
         ui.stepsSelector.blockSignals(True)
         ui.stepsSelector.value = choices.steps
         ui.stepsSelector.blockSignals(False)
-        ui.pretrainedBox.checked = choices.pretrained
+        ui.goOnBox.checked, ui.pretrainedBox.checked = choices.go_on, choices.pretrained
         region = choices.region
         ui.regionSelector.setCurrentNodeID("" if region is None else region.GetID())
 
@@ -236,6 +236,7 @@ class PanelView:
         ui.budgetSelector.connect("currentIndexChanged(int)", lambda index: self._choose("budget", _BUDGETS[index]))
         ui.deviceSelector.connect("currentIndexChanged(int)", lambda index: self._choose("device", DEVICES[index]))
         ui.stepsSelector.connect("valueChanged(int)", lambda value: self._choose("steps", value))
+        ui.goOnBox.connect("toggled(bool)", lambda checked: self._choose("go_on", checked))
         ui.pretrainedBox.connect("toggled(bool)", lambda checked: self._choose("pretrained", checked))
         ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.panel.place_region)
         ui.regionSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._choose("region", node))

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_scene import follow, load_scan, new_panel, write_model
+from panel_scene import follow, load_scan, new_panel, with_small_crops, write_model
 
+from glmae.files import sha256
+from glmae.model_folder import WEIGHTS
 from GLMAESegmentationLib.jobs.folder import all_jobs
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
 
@@ -18,7 +21,7 @@ LABELED = ("Anterior", "Posterior")
 @pytest.fixture
 def panel(scene: Any, tmp_path: Path) -> Panel:
     load_scan("hippocampus_003")
-    opened = new_panel(scene, tmp_path)
+    opened = new_panel(scene, tmp_path, with_small_crops)
     for _ in range(3):
         opened.tick()
     opened.choices.steps, opened.choices.device = 2, "cpu"
@@ -74,3 +77,16 @@ def test_a_model_that_cannot_be_gone_on_from_is_named(panel: Panel, stand_in: Pa
     assert panel.state.failure.key == "ModelError"
     assert panel.state.failure.cause.startswith('"Kopf" ')
     assert panel.state.failure.remedy
+
+
+def test_a_second_training_goes_on_from_the_model_of_the_first(panel: Panel) -> None:
+    assert panel.state.start == ""
+    for _ in range(2):
+        panel.do(action.START_TRAINING)
+        follow(panel, seconds=300)
+        assert panel.state.failure is None, panel.log
+    first, second = panel.state.models
+    assert panel.library.card(first).content["from"] is None
+    assert panel.library.card(second).content["from"] == sha256(panel.library.path(first) / WEIGHTS)
+    assert (panel.state.model, panel.state.start) == (second, second)
+    assert panel.state.advice.startswith(say("origin from", n=1))

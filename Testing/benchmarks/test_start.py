@@ -64,3 +64,22 @@ def test_crops_around_a_structure(tmp_path: Path) -> None:
         assert set(np.unique(values)) == {0, 2}
         assert np.count_nonzero(values) == np.count_nonzero(there == 2)  # nothing of it was cut off
     assert sum(smaller) > 4
+
+
+def test_fits_of_the_head_are_compared(tmp_path: Path) -> None:
+    data = tmp_path / "sets" / "tiny"
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+        for scan in NAMES:
+            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
+    first, other = (f"{scan}.nii.gz" for scan in NAMES)
+    split = {"few_label": {"1": [first]}, "pool": [first, other], "test": []}
+    (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
+    out = tmp_path / "head.json"
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "head.py"), "--data", str(data.parent), "--coarse"]
+    command += ["--settings", '{"start_crops": 0, "start_steps": 60}', '{"start_crops": 2, "start_steps": 60}']
+    subprocess.run([*command, "--out", str(out)], check=True, timeout=300)
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [row["settings"]["start_crops"] for row in rows] == [0, 2]
+    assert rows[0]["dice"] != rows[1]["dice"]
+    assert all(0.3 < row["dice"] < row["own_dice"] < 1 for row in rows)

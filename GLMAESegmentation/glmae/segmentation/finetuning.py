@@ -135,7 +135,10 @@ def finetune(
         train = _trainer(source, store, known, lasting.names, MapStore(run.scans), seed, settings, job)
         training, scores = train_and_score(run, known, train, plan, began, job)
         found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
-        origin = {"pretrained": source.name if isinstance(source, Path) else None, "from": request["from"]}
+        pretrained = source.name if isinstance(source, Path) else None
+        if start is not None:  # the license of its backbone holds for what follows from it
+            pretrained = read_model(start, "segmentation").content.get("pretrained")
+        origin = {"pretrained": pretrained, "from": request["from"]}
         aliases = [{"alias": f"case-{n:02d}", "sha256": looked.digests[case.name]} for n, case in enumerate(labeled, 1)]
         details = {"seed": seed, "training_cases": aliases} | origin | found
         save_model(run.out, known.model(training.averaged_network(), training), details)

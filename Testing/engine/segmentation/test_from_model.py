@@ -52,6 +52,7 @@ def test_it_goes_on_with_what_was_learned(folders, earlier, tmp_path):
     content = json.loads((tmp_path / "on" / "model.json").read_text(encoding="utf-8"))
     assert len(content["training_cases"]) == 2
     assert content["from"] is not None
+    assert content["pretrained"] == "tiny", "whose license holds on"
 
 
 def test_its_classes_must_be_drawn(folders, earlier, tmp_path):

@@ -68,47 +68,6 @@ def test_only_variants_with_consistencies_keep_volumes_apart(monkeypatch: pytest
     }
 
 
-def test_gains_are_of_pairs_and_are_written_with_a_plot(script: Script, tmp_path: Path) -> None:
-    same = {"device": "cpu", "threads": 1, "pretrain_minutes": 5.0, "finetune_steps": 150, "test_scans": 8}
-    dice = {  # by seed; the last pair is not there
-        ("scratch", 1): [0.50, 0.60, 0.70],
-        ("glmae", 1): [0.53, 0.61],
-        ("scratch", 2): [0.70],
-        ("glmae", 2): [0.68],
-    }
-    rows = [
-        {"set": "tiny", "labels": labels, "seed": seed, "variant": variant, "dice": value, "zeroed_dice": 0.1}
-        | {"pretrain_steps": None if variant == "scratch" else 7}
-        | same
-        for (variant, labels), values in dice.items()
-        for seed, value in enumerate(values)
-    ]
-    odd = rows[0] | {"finetune_steps": 9, "dice": 0.0}  # of another setting: not compared with the others
-    results = tmp_path / "ablation.json"
-    results.write_text(json.dumps({"machine": {}, "rows": [odd, *rows]}), encoding="utf-8")
-    assert script("plot_ablation", "--results", results, "--out", tmp_path).returncode == 0
-    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
-    assert "| glmae | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in text
-    assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) |" in text
-    assert "At equal steps" not in text
-    assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
-
-    steps = [row | {"variant": row["variant"].replace("glmae", "mae_steps"), "probe_dice": 0.2} for row in rows]
-    (tmp_path / "ablation_steps.json").write_text(json.dumps({"machine": {}, "rows": steps}), encoding="utf-8")
-    assert script("plot_ablation", "--results", results, "--out", tmp_path).returncode == 0
-    first, second = (tmp_path / "ablation.md").read_text(encoding="utf-8").split("## At equal steps")
-    assert first.strip() == text.strip()
-    assert "| mae_steps | +2.0 ± 1.4 | -2.0 | +0.7 ± 2.5 | 3 |" in second
-    assert "| tiny | 1 | scratch | – | 0.600 ± 0.100 (3) | 0.100 ± 0.000 (3) | 0.200 ± 0.000 (3) |" in second
-    assert (tmp_path / "ablation_steps.png").read_bytes().startswith(b"\x89PNG")
-
-    empty = tmp_path / "empty.json"
-    empty.write_text('{"rows": []}', encoding="utf-8")
-    refused = script("plot_ablation", "--results", empty)
-    assert refused.returncode == 2
-    assert "run benchmarks/ablation.py first" in refused.stderr
-
-
 def test_a_linear_probe_finds_what_the_tokens_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     probe = importlib.import_module("linear_probe")

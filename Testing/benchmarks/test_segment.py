@@ -178,13 +178,6 @@ def test_rows_are_complete_and_made_once(script: Script, tmp_path: Path) -> None
 
     assert rows[:-1] == kept
 
-    out = tmp_path / "segment.json"
-    page = script("plot_segment", "--results", out, "--out", tmp_path / "docs")
-    assert page.returncode == 0, page.stderr
-    text = (tmp_path / "docs" / "segment.md").read_text(encoding="utf-8")
-    assert text.count("| headneck | ") == len(rows)
-    assert (tmp_path / "docs" / "segment_cpu.png").stat().st_size > 10_000
-
 
 def test_a_wrong_request_is_one_line_and_runs_nothing(script: Script, tmp_path: Path) -> None:
     result = run(script, tmp_path, tmp_path)

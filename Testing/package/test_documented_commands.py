@@ -165,7 +165,7 @@ def test_every_picture_has_a_program_that_draws_it() -> None:
         for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     }
     kept = set((REPOSITORY / "Resources").rglob("*.png")) | set((MODULE / "Resources" / "Icons").glob("*.png"))
-    assert len(linked) >= 6
+    assert len(linked) >= 5
     drawn = re.findall(r"([\w-]+)(?:\{[^}]*\})?\.png", programs)
     assert {path.name for path in linked | kept if not any(path.stem.startswith(name) for name in drawn)} == set()
 

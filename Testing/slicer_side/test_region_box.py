@@ -60,7 +60,7 @@ def test_outside(scene: Any) -> None:
     volume = add_volume(sample()[0], GRIDS["RAS"], "CT")
     roi = add_roi(np.array([500.0, 0, 0]), (10.0, 10.0, 10.0))
     assert region_box(roi, volume) is None
-    with pytest.raises(RequestError, match='CT lies outside of "Region"'):
+    with pytest.raises(RequestError, match='CT lies outside "Region"'):
         boxes_of(roi, [volume])
     assert boxes_of(None, [volume]) == [None]
 

@@ -62,7 +62,7 @@ class InstantStart:
         maps: of the scans; what is there is not computed again.
         device: where to compute.
         events: told the progress, stages `features` and `fit`.
-        crops: maps of crops; what is there is not computed again.
+        crops: maps of crops; what is there is not computed again. None: they are let go of after each fit.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class InstantStart:
         crops: CropMaps | None = None,
     ) -> None:
         self._build, self._config, self._store, self._scans = build, config, store, scans
-        self._crops = crops or CropMaps()
-        self._device, self._events = device, events or silent()
+        self._device, self._events, self._crops = device, events or silent(), crops
         self._maker = MapMaker(config.crop, normalization, maps, device)
         self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
 
@@ -140,14 +139,15 @@ class InstantStart:
     ) -> list[LabeledMaps]:
         each, found = crops_of_each(self._config, len(indices)), list[LabeledMaps]()
         keys = [f"{self._store.key(index)} {self._store.label_key(index)} {self._config.crop}" for index in indices]
-        self._crops.keep_only(set(keys))
+        crops = CropMaps() if self._crops is None else self._crops
+        crops.keep_only(set(keys))
         for index, key in zip(indices, keys, strict=True):
 
             def tell(done: int, name: str = self._store.names[index]) -> None:
                 on_step()
                 self._events.progress("crops", done, each, case=name)
 
-            found += self._crops.of(network, self._scans[index], key, each, self._config, self._device, tell)
+            found += crops.of(network, self._scans[index], key, each, self._config, self._device, tell)
         return found
 
 

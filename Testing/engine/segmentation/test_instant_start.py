@@ -23,6 +23,7 @@ from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation import finetuning, map_store
+from glmae.segmentation.crop_maps import CropMaps
 from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
@@ -78,7 +79,8 @@ def start(sample_scans, tmp_path) -> Make:
 
     def make(config: FinetuneConfig = CONFIG, seed: int = 0) -> InstantStart:
         maps = MapStore(tmp_path / "scans")
-        return InstantStart(lambda: build(seed), config, preparation.normalisation, store, scans, maps, CPU)
+        channels = preparation.normalisation
+        return InstantStart(lambda: build(seed), config, channels, store, scans, maps, CPU, crops=CropMaps())
 
     return make
 

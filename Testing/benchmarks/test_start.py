@@ -16,15 +16,21 @@ SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
 NAMES = ("hippocampus_039", "hippocampus_207")
 
 
-def test_a_row_is_made_once(tmp_path: Path) -> None:
-    data = tmp_path / "sets" / "tiny"
+def tiny_set(folder: Path, pool: int, tests: int) -> Path:
+    """A set of two scans, of which the first is labeled; the first ones are in the pool, the last ones for testing."""
+    data = folder / "sets" / "tiny"
     for kind in ("images", "labels"):
         (data / kind).mkdir(parents=True)
         for scan in NAMES:
             shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
-    first, other = (f"{scan}.nii.gz" for scan in NAMES)
-    split = {"few_label": {"1": [first]}, "pool": [first], "test": [other]}
+    files = [f"{scan}.nii.gz" for scan in NAMES]
+    split = {"few_label": {"1": files[:1]}, "pool": files[:pool], "test": files[2 - tests :]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
+    return data
+
+
+def test_a_row_is_made_once(tmp_path: Path) -> None:
+    data = tiny_set(tmp_path, pool=1, tests=1)
     out = tmp_path / "start.json"
     words = ["--labels", "1", "--seeds", "0", "--steps", "0", "--arms", "new", "new_high", "--coarse"]
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "start.py"), "--data", str(data.parent), *words]
@@ -67,14 +73,7 @@ def test_crops_around_a_structure(tmp_path: Path) -> None:
 
 
 def test_fits_of_the_head_are_compared(tmp_path: Path) -> None:
-    data = tmp_path / "sets" / "tiny"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-        for scan in NAMES:
-            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
-    first, other = (f"{scan}.nii.gz" for scan in NAMES)
-    split = {"few_label": {"1": [first]}, "pool": [first, other], "test": []}
-    (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
+    data = tiny_set(tmp_path, pool=2, tests=0)
     out = tmp_path / "head.json"
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "head.py"), "--data", str(data.parent), "--coarse"]
     command += ["--settings", '{"start_crops": 0, "start_steps": 60}', '{"start_crops": 2, "start_steps": 60}']

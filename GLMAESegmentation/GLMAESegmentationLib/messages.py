@@ -120,6 +120,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "preview": _("Preview on {scan} (step {step}). Removed when training ends."),
     "preview empty": _("Nothing found in {scan} yet (step {step})."),
     # A job under way.
+    "disk of jobs": _("The disk with the models and jobs is full."),
     "job stopping": _("Stopping. Finished work is kept."),
     "job finishing": _("Finishing: making a model from what was learned so far."),
     "job preparing": _("Preparing scan {number} of {total}."),
@@ -154,6 +155,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
         _("Remove {n} results of the last run: {names}?\nWhat you corrected or accepted stays."),
     ),
     "discard": _('Remove the unfinished job "{title}" and all that it has done? This cannot be undone.'),
+    "job taken": _('Another Slicer goes on with "{title}", or has removed it.'),
     "job damaged": _("The files of this job are damaged; discard it and start again."),
     # Models.
     "model": _("Model"),
@@ -256,8 +258,8 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     ),
     "disk full": (
         _("No space on the disk"),
-        _("The disk with the models and jobs is full."),
-        _("Free some space, then press Continue."),
+        "{detail}",
+        _("Free some space and try again; for an unfinished training, press Continue."),
     ),
     "gpu memory": (
         _("Out of GPU memory"),
@@ -292,7 +294,11 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "ScanError": (_("A scan cannot be used"), "{detail}", _("Load this scan again, or set it to Ignore in the table.")),
     "ModelError": (_("The model cannot be used"), "{detail}", _("Choose another model, or import it again.")),
     "RequestError": (_("This cannot be done as it is"), "{detail}", ""),
-    "StorageError": (_("A result could not be written"), "{detail}", ""),
+    "StorageError": (
+        _("A result could not be written"),
+        "{detail}",
+        _("Look whether its folder is there, and whether you may write to it."),
+    ),
     "Stopped": (_("Stopped"), "{detail}", ""),
     "failed": (_("The job failed"), "{detail}", _("If it happens again, press Copy log and report it.")),
 }

@@ -171,7 +171,7 @@ def test_memory_that_is_short_ends_the_real_engine_with_a_remedy_of_the_panel(
 
 def follow_continued(panel: Panel) -> None:
     """With memory enough, Continue goes on."""
-    panel._interrupted.look(None, at_once=True)
+    panel._interrupted.look((), at_once=True)
     panel.refresh()
     panel.do(action.CONTINUE)
     assert panel.busy
@@ -189,6 +189,20 @@ def test_memory_that_is_short_for_suggest_leaves_its_process_alive(panel: Panel,
     assert short.state.suggest.on
     assert not short.state.suggest.stage
     short.leave()
+
+
+@pytest.mark.parametrize("click", [action.START_TRAINING, action.SUGGEST])
+def test_a_ct_of_a_tilted_gantry_is_named_with_what_slicer_can_do(panel: Panel, stand_in: Path, click: str) -> None:
+    volume = load_scan("hippocampus_057")
+    volume.SetName("Tilted")
+    volume.SetIJKToRASDirections(1, 0, 0, 0, 1, 0.3, 0, 0, 1)
+    load_scan("hippocampus_097", labeled=False)
+    panel.tick()
+    panel.do(click)
+    wait_for(lambda: panel.tick() or panel.state.failure or panel.state.scans[2].failure)
+    said = panel.state.failure.sentence if panel.state.failure else panel.state.scans[2].failure
+    assert '"Tilted"' in said
+    assert "Resample Image" in said
 
 
 def test_a_program_that_is_not_there(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

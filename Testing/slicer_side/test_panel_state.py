@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from GLMAESegmentationLib.engine.event_stream import EventStream
-from GLMAESegmentationLib.engine.failures import Failure, failure_of, for_the_panel
+from GLMAESegmentationLib.engine.failures import Failure, failure_of, failure_of_error, for_the_panel
 from GLMAESegmentationLib.engine.progress import CURVE_POINTS, JobProgress
 from GLMAESegmentationLib.jobs.case_folder import ExportedCase, in_words
 from GLMAESegmentationLib.jobs.label_findings import findings_of
@@ -302,6 +304,21 @@ def test_failures(event: Any, status: int | None, log: list[str], key: str, word
     assert failure.key == key
     assert words in failure.cause
     assert "{" not in failure.sentence
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "key", "named"),
+    [
+        (errno.ENOSPC, "/media/stick/liver.glmae.zip", "disk full", "/media/stick/liver.glmae.zip could not"),
+        (errno.EACCES, "/home/ü/GLMAE/jobs/20260131-101500-1/job.json", "StorageError", "/home/ü/GLMAE/jobs could not"),
+    ],
+)
+def test_a_disk_that_refuses_is_named_and_no_file_of_a_job(number: int, file: str, key: str, named: str) -> None:
+    failure = failure_of_error(OSError(number, os.strerror(number), file))
+    assert failure.key == key
+    assert failure.cause.startswith(named)
+    assert failure.remedy == failure_texts(key)[2]
+    assert "choose" not in failure.sentence  # where jobs are kept cannot be chosen
 
 
 def test_memory_that_is_short_on_a_gpu_is_the_gpus() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from glmae.errors import ScanError
+from glmae.files import storage_error
 
 from ..messages import FAILURES, failure_texts, say
 
@@ -57,6 +61,10 @@ _OF_THE_COMMAND_LINE = (
 )
 
 
+# Of the files of a job nothing but their folder is named.
+_FILE_OF_A_JOB = r"([/\\]jobs)[/\\].*?(?= could not be written)"
+
+
 def for_the_panel(message: str) -> str:
     """A message of the engine without what only somebody at the command line can do."""
     for part in _OF_THE_COMMAND_LINE:
@@ -80,25 +88,36 @@ def failure_of(
         name, message = str(event.get("name", "")), for_the_panel(str(event.get("message", "")))
     for key, sign in _SIGNS:
         if found := re.search(sign, message):
+            if key == "disk full":
+                return _failure(key, _told(message) if name == "StorageError" else say("disk of jobs"))
             if key in ("memory", "gpu memory"):
                 cause = "" if event is None else sentence(message.split("; ")[0])
                 return _failure("memory" if key == "memory" and device in ("", "cpu") else "gpu memory", cause)
             return _failure(key, found[1].split(".")[0] if found.groups() else "")
     if event is None:
         return _failure("killed") if exit_status in (None, 137) else _failure("crashed", str(exit_status))
-    if name in ("ScanError", "ModelError"):  # instead of the engine's remedy there is one of the panel
-        message = message.split("; ")[0]
+    if name in ("ScanError", "ModelError", "StorageError"):
+        return _failure(name, _told(message))
     return _failure(name if name in FAILURES else "failed", sentence(message))
 
 
 def failure_of_error(error: Exception) -> Failure:
     """The failure that an error of this process is."""
-    return failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
+    if isinstance(error, OSError):
+        error = storage_error(Path(str(error.filename)), error)
+    found = failure_of({"name": type(error).__name__, "message": str(error)}, None, [])
+    # What is wrong with a node of the scene is said with what to do about it in Slicer.
+    return replace(found, cause=sentence(str(error)), remedy="") if isinstance(error, ScanError) else found
 
 
 def not_started(program: str, reason: str = "") -> Failure:
     """The process could not be started at all."""
     return _failure("not started", say("not started", program=program, reason=reason))
+
+
+def _told(message: str) -> str:
+    """What happened, without the engine's remedy: the panel has its own."""
+    return sentence(re.sub(_FILE_OF_A_JOB, r"\1", message).split("; ")[0])
 
 
 def _failure(key: str, detail: str = "") -> Failure:

@@ -135,7 +135,7 @@ class CurrentJob:
                 self._write_next()
             elif self._running is not None:
                 self._follow(self._running)
-        except GLMAEError as error:
+        except (GLMAEError, OSError) as error:
             self._fail(failure_of_error(error))
 
     def scene_closed(self) -> None:

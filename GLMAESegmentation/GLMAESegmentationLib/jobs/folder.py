@@ -28,6 +28,8 @@ FORMAT = 1
 TRAIN, SEGMENT, CHECK, SUGGEST = "train", "segment", "check", "suggest"
 PREPARING, RUNNING, STOPPED, FAILED, FINISHED = "preparing", "running", "stopped", "failed", "finished"
 _DEAD_AFTER = 5 * HEARTBEAT_SECONDS
+# Removed without a question is only what is older: another Slicer may stand still while it reads a large study.
+_FORGOTTEN_AFTER = 1800.0
 _LONGEST_LOG = 2_000_000
 
 
@@ -98,10 +100,19 @@ class JobFolder:
     @property
     def abandoned(self) -> bool:
         """Whether no process has touched it for a while."""
+        return self._age > _DEAD_AFTER
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether that is so long ago that nobody goes on with it."""
+        return self._age > _FORGOTTEN_AFTER
+
+    @property
+    def _age(self) -> float:
         try:
-            return time.time() - self.alive.stat().st_mtime > _DEAD_AFTER
+            return time.time() - self.alive.stat().st_mtime
         except OSError:
-            return True
+            return float("inf")
 
     @property
     def resumable(self) -> bool:
@@ -148,14 +159,20 @@ class JobFolder:
 def all_jobs(jobs: Path) -> Iterator[JobFolder]:
     """The jobs in a folder, the oldest first; what cannot be read is passed over."""
     for path in sorted(Path(jobs).glob("*/job.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                continue
-            record = JobRecord(**{**content, "words": tuple(content["words"])})
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        yield JobFolder(path.parent, record)
+        if (job := job_in(path.parent)) is not None:
+            yield job
+
+
+def job_in(folder: Path) -> JobFolder | None:
+    """The job in a folder as it is now; None where there is none, or it cannot be read."""
+    try:
+        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            return None
+        record = JobRecord(**{**content, "words": tuple(content["words"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return JobFolder(folder, record)
 
 
 def remove_leftovers(jobs: Path) -> None:

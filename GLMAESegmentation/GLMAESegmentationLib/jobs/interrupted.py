@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from glmae.errors import GLMAEError
+from glmae.errors import GLMAEError, RequestError
 
+from ..messages import say
 from ..models.library import ModelLibrary
-from .folder import FINISHED, TRAIN, JobFolder, all_jobs, remove_leftovers
+from .folder import FINISHED, TRAIN, JobFolder, all_jobs, job_in, remove_leftovers
 from .training import can_be_finished, keep_model
 
 # How often the folder of jobs is looked through.
@@ -40,29 +42,46 @@ class InterruptedJobs:
         return self._jobs[0] if self._jobs else None
 
     def take(self) -> JobFolder:
-        """The newest, which is under way from now on."""
-        return self._jobs.pop(0)
+        """The newest, which is under way from now on.
+
+        Raises:
+            RequestError: another Slicer has taken it.
+        """
+        return self._claim(self._jobs[0])
 
     def discard(self, folder: Path) -> None:
-        """Remove the job in a folder and all that it has learned."""
-        for job in [job for job in self._jobs if job.folder == folder]:
-            self._jobs.remove(job)
-            job.remove()
+        """Remove the job in a folder and all that it has learned.
 
-    def look(self, current: JobFolder | None, at_once: bool = False) -> None:
-        """Look through the folder, if that is long ago or `at_once`; jobs that came to nothing are removed."""
+        Raises:
+            RequestError: another Slicer has taken it.
+        """
+        for job in [job for job in self._jobs if job.folder == folder]:
+            self._claim(job).remove()
+
+    def _claim(self, job: JobFolder) -> JobFolder:
+        self._jobs.remove(job)
+        now = job_in(job.folder)
+        if now is None or not now.resumable:
+            raise RequestError(say("job taken", title=job.record.title))
+        return now
+
+    def look(self, own: Collection[JobFolder | None], at_once: bool = False) -> None:
+        """Look through the folder, if that is long ago or `at_once`; jobs that came to nothing are removed.
+
+        Args:
+            own: those under way here: after the computer has slept they look abandoned for a moment.
+        """
         if not at_once and time.monotonic() - self._looked < _SECONDS:
             return
         self._looked = time.monotonic()
         self._jobs = []
         remove_leftovers(self._folder)
-        for job in all_jobs(self._folder):
-            if current is not None and job.folder == current.folder:
-                continue
+        mine = {job.folder for job in own if job is not None}
+        for job in [job for job in all_jobs(self._folder) if job.folder not in mine]:
             if job.resumable:
                 self._jobs.insert(0, job)
             elif job.record.state == FINISHED and job.record.kind == TRAIN and job.abandoned:
                 with suppress(GLMAEError):  # Slicer crashed before the model was moved
                     keep_model(job, self._library)
-            elif job.abandoned:
+            elif job.forgotten:
                 job.remove()

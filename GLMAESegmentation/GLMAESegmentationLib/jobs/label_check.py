@@ -32,6 +32,7 @@ class LabelCheck:
         device_reason: the device that a training would use, and why; "" while unknown.
         memory: bytes that a training would take, and bytes that are free; None while unknown.
         problem: why a training would not begin, beside what is wrong with labels; "" for nothing.
+        folder: of the check under way; None without one.
     """
 
     def __init__(self, scene: Any, jobs: Path, start: Callable[[EngineCommand], EngineProcess]) -> None:
@@ -39,7 +40,7 @@ class LabelCheck:
         self.device_reason, self.problem = "", ""
         self.memory: tuple[int, int] | None = None
         self._scene, self._jobs, self._start = scene, jobs, start
-        self._folder: JobFolder | None = None
+        self.folder: JobFolder | None = None
         self._writing: Iterator[int] | None = None
         self._running: RunningJob | None = None
         self._checked: object = None
@@ -48,7 +49,7 @@ class LabelCheck:
     @property
     def running(self) -> bool:
         """Whether a check is under way."""
-        return self._folder is not None
+        return self.folder is not None
 
     def holds(self, scans: Sequence[Scan], choices: PanelChoices) -> bool:
         """Whether the last check was of the labels of `scans` as they are now, and is over."""
@@ -76,8 +77,8 @@ class LabelCheck:
         self.leave()
         self._checked = self._state(scans, choices)
         self.findings, self.device_reason, self.memory, self.problem = [], "", None, ""
-        self._folder = JobFolder.create(self._jobs, JobRecord(CHECK, "checking labels"))
-        self._writing = self._write(self._folder, scans, choices.region, choices.device)
+        self.folder = JobFolder.create(self._jobs, JobRecord(CHECK, "checking labels"))
+        self._writing = self._write(self.folder, scans, choices.region, choices.device)
 
     def leave(self) -> None:
         """Give it up; nothing of it stays on the disk."""
@@ -94,7 +95,7 @@ class LabelCheck:
                     self._writing = None
             elif self._running is not None:
                 self._follow(self._running)
-        except GLMAEError:  # a scan cannot be written: training says so
+        except (GLMAEError, OSError):  # a scan cannot be written: training says so
             self._close()
 
     def _write(self, folder: JobFolder, scans: Sequence[Scan], region: Any | None, device: str) -> Iterator[int]:
@@ -116,9 +117,9 @@ class LabelCheck:
             self._close()
 
     def _close(self) -> None:
-        if self._folder is not None:
-            self._folder.remove()
-        self._folder, self._writing, self._running = None, None, None
+        if self.folder is not None:
+            self.folder.remove()
+        self.folder, self._writing, self._running = None, None, None
 
     def _state(self, scans: Sequence[Scan], choices: PanelChoices) -> object:
         """What tells these labels from others, see `label_stamp`."""

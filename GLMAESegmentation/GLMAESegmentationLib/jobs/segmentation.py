@@ -10,7 +10,7 @@ from typing import Any
 
 from glmae.errors import GLMAEError, RequestError
 
-from ..engine.failures import Failure, failure_of, sentence
+from ..engine.failures import Failure, failure_of, failure_of_error, sentence
 from ..engine.progress import certainty_of
 from ..messages import say
 from ..models.library import ModelLibrary
@@ -77,7 +77,7 @@ class Segmentation:
                 case = cases.add(SceneCase(volumes), boxes_of(region, volumes))
                 self.queue.update(scan.volume_id, case=case.name)
             except GLMAEError as error:
-                self.queue.update(scan.volume_id, state=FAILED, note=str(error))
+                self.queue.update(scan.volume_id, state=FAILED, note=failure_of_error(error).reason)
             yield number
         if not self.queue.open:
             raise RequestError(say("segment none"))

@@ -50,6 +50,7 @@ class Suggestions:
         failure: why the process ended; None while it lives, or was ended.
         failures: why there is no proposal of a scan, by the ID of its volume.
         log: of the process that failed.
+        folder: of the process; None while it is switched off.
     """
 
     def __init__(self, scene: Any, jobs: Path, start: Callable[[EngineCommand], EngineProcess]) -> None:
@@ -61,7 +62,7 @@ class Suggestions:
     def _forget(self) -> None:
         self.state = SuggestState()
         self.failures: dict[str, str] = {}
-        self._folder: JobFolder | None = None
+        self.folder: JobFolder | None = None
         self._cases = CaseFolder(self._jobs)  # of the folder, while there is one
         self._running: RunningJob | None = None
         self._choices: object = None  # of the user, when it began
@@ -79,7 +80,7 @@ class Suggestions:
     @property
     def on(self) -> bool:
         """Whether the process is alive, or being started."""
-        return self._folder is not None
+        return self.folder is not None
 
     def begin(self, choices: PanelChoices) -> None:
         """Switch it on; the process starts when the first label is written.
@@ -90,8 +91,8 @@ class Suggestions:
         self.leave()
         self.failure, self.log = None, ""
         self._choices = _key(choices)
-        self._folder = JobFolder.create(self._jobs, JobRecord(SUGGEST, "suggesting"))
-        self._cases = CaseFolder(self._folder.cases)
+        self.folder = JobFolder.create(self._jobs, JobRecord(SUGGEST, "suggesting"))
+        self._cases = CaseFolder(self.folder.cases)
         self._show(())
 
     def toggle(self, choices: PanelChoices) -> None:
@@ -102,8 +103,8 @@ class Suggestions:
         """Switch it off. Proposals stay; nothing else of it does."""
         if self._running is not None:
             self._running.kill()
-        if self._folder is not None:
-            self._folder.remove()
+        if self.folder is not None:
+            self.folder.remove()
         self._forget()
 
     def tick(
@@ -124,12 +125,12 @@ class Suggestions:
             if _key(choices) != self._choices:  # another device or region: everything anew
                 self.begin(choices)
             self._step(scans, choices, first, drawn, watched)
-        except GLMAEError as error:
+        except (GLMAEError, OSError) as error:
             self._end(failure_of_error(error))
 
     def _step(self, scans: Sequence[Scan], choices: PanelChoices, first: str, drawn: str, watched: bool) -> None:
-        assert self._folder is not None
-        self._folder.alive.touch()
+        assert self.folder is not None
+        self.folder.alive.touch()
         drawn = drawn or "nothing"
         labeled = [scan for scan in training_scans(scans) if scan.segmentation_id != drawn]
         wanted = [scan for scan in scans_to_propose(scans) if drawn not in (scan.result_id, scan.segmentation_id)]
@@ -196,13 +197,13 @@ class Suggestions:
         self.failures[scan.volume_id] = reason
 
     def _launch(self, choices: PanelChoices) -> None:
-        assert self._folder is not None
+        assert self.folder is not None
         words = ("live", "--images", str(self._cases.images), "--labels", str(self._cases.labels))
-        options = ("--cache", str(self._folder.folder / "cache"), "--device", choices.device)
+        options = ("--cache", str(self.folder.folder / "cache"), "--device", choices.device)
         from_scratch = () if choices.pretrained else ("--backbone", "none")
-        self._folder.out.mkdir(exist_ok=True)
-        self._folder.update(words=(*words, *options, *from_scratch))
-        self._running = RunningJob(self._folder, self._start)
+        self.folder.out.mkdir(exist_ok=True)
+        self.folder.update(words=(*words, *options, *from_scratch))
+        self._running = RunningJob(self.folder, self._start)
 
     def _request(self, labeled: Sequence[Scan], wanted: Sequence[Scan]) -> None:
         """Ask for what is needed most: to learn, else the next proposal; maps first, which a label may interrupt."""
@@ -286,7 +287,7 @@ class Suggestions:
         self.failures.pop(volume_id, None)
 
     def _end(self, failure: Failure) -> None:
-        log = self._folder.read_log() if self._folder is not None else ""
+        log = self.folder.read_log() if self.folder is not None else ""
         self.leave()
         self.failure, self.log = failure, log
 

@@ -17,6 +17,7 @@ from ..engine.command import EngineCommand
 from ..engine.failures import Failure, failure_of_error
 from ..engine.process import EngineProcess
 from ..jobs.current import CurrentJob
+from ..jobs.folder import JobFolder
 from ..jobs.interrupted import InterruptedJobs
 from ..jobs.label_check import LabelCheck
 from ..jobs.suggestions import Suggestions
@@ -162,7 +163,7 @@ class Panel:
             if name in action.OF_THE_ENGINE:
                 self._suggestions.leave()
             self._note = self._actions[name](value) or ""
-        except GLMAEError as error:
+        except (GLMAEError, OSError) as error:
             self._failure = failure_of_error(error)
         self.refresh()
 
@@ -181,7 +182,7 @@ class Panel:
             self._job.segmentation.drawn = self._drawing[0]
             self._job.tick()
             if not self.busy:
-                self._interrupted.look(None, at_once=True)
+                self._interrupted.look(self._own, at_once=True)
                 self._improve()
         looking = watched and (self._suggestions.on or not self.busy)
         if looking and not self._review.look(self._counts) and self.state.can_compute and not self.at_work:
@@ -194,7 +195,7 @@ class Panel:
 
     def refresh(self) -> PanelState:
         """Decide anew what to show, from the scene and the job as they are now."""
-        self._interrupted.look(self._job.folder)
+        self._interrupted.look(self._own)
         choices = self.choices
         self._model.read()
         cases = find_cases(self.scene, choices.labels, choices.channels)
@@ -338,6 +339,10 @@ class Panel:
         targets = scans_to_propose(self.refresh().scans)
         if improved and targets:
             self._job.segment(targets, self.choices)
+
+    @property
+    def _own(self) -> tuple[JobFolder | None, ...]:
+        return self._job.folder, self._labels.folder, self._suggestions.folder
 
     @property
     def _structures(self) -> ClassTable:

@@ -76,7 +76,7 @@ def _with_labelmaps(segmentation: Any, volume: Any) -> Any:
     source = segmentation.GetSegmentation()
     name = segmentation.GetName()
     if source is None or source.GetNumberOfSegments() == 0:
-        raise ScanError(f'Segmentation "{name}" has no segments; draw some or leave its volume unlabeled.')
+        raise ScanError(f'Segmentation "{name}" has no segments; draw some, or delete it.')
     if not source.ContainsRepresentation(_labelmap_name()):
         scratch = slicer.vtkMRMLSegmentationNode()
         scratch.SetAndObserveSegmentation(slicer.vtkSegmentation())
@@ -89,7 +89,7 @@ def _with_labelmaps(segmentation: Any, volume: Any) -> Any:
                 'create its "Binary labelmap" representation in the Segmentations module.'
             )
     if all(_empty(source.GetLayerDataObject(layer, _labelmap_name())) for layer in range(_layer_count(source))):
-        raise ScanError(f'All segments of "{name}" are empty; draw some or leave its volume unlabeled.')
+        raise ScanError(f'All segments of "{name}" are empty; draw some, or delete it.')
     return source
 
 

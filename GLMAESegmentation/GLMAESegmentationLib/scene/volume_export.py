@@ -65,7 +65,7 @@ def volume_image(volume: Any, frame: Any | None = None) -> sitk.Image:
 def _check(volume: Any) -> None:
     data = volume.GetImageData()
     if data is None or data.GetNumberOfPoints() == 0 or data.GetPointData().GetScalars() is None:
-        raise ScanError(f'Volume "{volume.GetName()}" holds no voxels; load it again or leave it out.')
+        raise ScanError(f'Volume "{volume.GetName()}" holds no voxels; load it again or set it to Ignore.')
     if data.GetNumberOfScalarComponents() != 1:
         raise ScanError(
             f'Volume "{volume.GetName()}" has {data.GetNumberOfScalarComponents()} values a voxel (color or vector); '

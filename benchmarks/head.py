@@ -31,15 +31,12 @@ from glmae.errors import GLMAEError
 from glmae.events import silent
 from glmae.scans.cases import find_cases
 from glmae.scans.geometry import Geometry
-from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import gather, measure_each
 from glmae.scans.store import ScanStore
-from glmae.segmentation import instant_start
-from glmae.segmentation.finetune_config import SCAN_VOXELS
+from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS
 from glmae.segmentation.inference import classify_scan
-from glmae.segmentation.instant_start import InstantStart, labeled_scans, starting_backbone, starting_network, told
-from glmae.segmentation.labeled_cases import finished_model
-from glmae.segmentation.location_prior import LocationPrior
+from glmae.segmentation.instant_start import plan_start, starting_backbone, told
 from glmae.segmentation.map_store import MapMaker, MapStore
 
 CPU = torch.device("cpu")
@@ -52,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.coarse:
-        instant_start.CROP_VOXELS["cpu"] = COARSE_CROP
+        CROP_VOXELS["cpu"] = COARSE_CROP
     try:
         sets, results = find_data_sets(options.data, options.sets), ResultsFile(options.out, KEY)
         for seed in options.seeds:
@@ -91,36 +88,32 @@ class _Study:
         self._data, self._folder, self._maps = data, folder, MapStore(folder)
         self._backbone = starting_backbone(options.backbone)
         cases, self._table = find_cases(data.images, data.labels, names)
-        each = in_order(measure_each(cases, self._table), names)
-        self._plan = lasting_plan(each, self._table, COARSE_SCAN if options.coarse else SCAN_VOXELS["cpu"])
+        each = measure_each(cases, self._table)
+        self._plan = lasting_plan(each, self._table, COARSE_SCAN if options.coarse else SCAN_VOXELS["cpu"], names)
         self._fingerprint = gather(each, self._table)
         self._store = ScanStore.prepare(folder, cases, self._plan.preparation, self._table)
         self._others = find_cases(data.images, data.labels, list(others))[0]
 
     def score(self, settings: dict[str, Any]) -> dict[str, Any]:
         """`dice`, `per_case`, `own_dice` and the `seconds` of the fit, with the maps of what is fitted to."""
-        preparation, store = self._plan.preparation, self._store
-        scans = labeled_scans(store, preparation)
-        shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in self._plan.names]
-        build, config = starting_network(shapes, preparation, self._table, self._backbone, CPU, 0, settings, silent())
-        start = InstantStart(build, config, preparation.normalisation, store, scans, self._maps, CPU)
-        began, every = time.monotonic(), range(len(scans))
+        preparation, store, maps = self._plan.preparation, self._store, self._maps
+        start = plan_start(self._backbone, store, self._plan, self._table, maps, CPU, settings)
+        began, every = time.monotonic(), range(len(store))
         network = start.fit(every)
         seconds = time.monotonic() - began
-        location = LocationPrior.of(scans) if config.location else None
-        model = finished_model(network, config, scans, location, preparation, self._table, self._fingerprint)
-        maker = MapMaker(config.crop, preparation.normalisation, self._maps, CPU)
+        model = start.model(network, self._table, self._fingerprint)
+        maker = MapMaker(start.config.crop, preparation.normalisation, maps, CPU)
         per_case = []
         for case in self._others:
             scan = ScanStore.prepare(self._folder, [case], preparation, None)
-            maps = maker.find(network, scan.key(0))
-            if maps is None:
-                maps = told(maker.make(network, scan.key(0), scan.image(0)), silent(), case.name, lambda: None)
+            found = maker.find(network, scan.key(0))
+            if found is None:
+                found = told(maker.make(network, scan.key(0), scan.image(0)), silent(), case.name, lambda: None)
             assert case.label is not None
             label = sitk.ReadImage(str(case.label))
-            result = classify_scan(model, maps, scan.image(0), scan.grid(0), Geometry.of(label), CPU)
-            found, truth = (sitk.GetArrayViewFromImage(image) for image in (result.labels, label))
-            pairs = [(found == value, truth == value) for value in self._table.values]
+            result = classify_scan(model, found, scan.image(0), scan.grid(0), Geometry.of(label), CPU)
+            drawn, truth = (sitk.GetArrayViewFromImage(image) for image in (result.labels, label))
+            pairs = [(drawn == value, truth == value) for value in self._table.values]
             per_case.append(float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs if b.any()])))
         own = start.own_dice(network, every, lambda: None)
         scores = {"dice": float(np.mean(per_case)), "own_dice": own, "seconds": seconds}

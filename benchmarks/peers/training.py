@@ -25,7 +25,7 @@ from glmae.scans.fingerprint import gather
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
 from glmae.scans.labels import write_labelmap
-from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import measure_each
 from glmae.scans.preparation import Preparation, prepare_image
 from glmae.scans.restoring import interpolated_classes, restore_classes
@@ -135,7 +135,7 @@ def run_network(
     cases, table = find_cases(data.images, data.labels, task.labelled)
     measured = measure_each(cases, table)
     fingerprint = gather(measured, table)
-    plan = lasting_plan(in_order(measured, task.labelled), table, SCAN_VOXELS[device.type])
+    plan = lasting_plan(measured, table, SCAN_VOXELS[device.type], task.labelled)
     preparation = plan.preparation
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]

@@ -34,14 +34,19 @@ class LastingPlan:
     names: frozenset[str]
 
 
-def lasting_plan(each: Sequence[Measured], classes: ClassTable, max_voxels: int) -> LastingPlan:
+def lasting_plan(
+    each: Sequence[Measured], classes: ClassTable, max_voxels: int, names: Sequence[str] | None = None
+) -> LastingPlan:
     """Plan for some scans.
 
     Args:
-        each: the labeled scans, in the order in which they were labeled, or are named.
+        each: the labeled scans.
         classes: by which they were measured.
         max_voxels: see `plan_preparation`.
+        names: of the scans, in the order in which they were labeled; None: they are in that order.
     """
+    if names is not None:
+        each = sorted(each, key=lambda one: names.index(one.name))
     plan: LastingPlan | None = None
     for count in _counts(each):
         first = each[:count]
@@ -50,11 +55,6 @@ def lasting_plan(each: Sequence[Measured], classes: ClassTable, max_voxels: int)
             plan = LastingPlan(new, frozenset(one.name for one in first))
     assert plan is not None
     return plan
-
-
-def in_order(each: Sequence[Measured], names: Sequence[str] | None) -> list[Measured]:
-    """Sorted as cases are named; None: as they are."""
-    return list(each) if names is None else sorted(each, key=lambda one: names.index(one.name))
 
 
 def _counts(each: Sequence[Measured]) -> Iterator[int]:

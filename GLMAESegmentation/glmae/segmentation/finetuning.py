@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from ..scans.cases import find_cases
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import gather
 from ..scans.label_check import warn_of_labels
-from ..scans.lasting_plan import in_order, lasting_plan
+from ..scans.lasting_plan import lasting_plan
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from ..schedule import Schedule
 from .cross_validation import Trainer
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
-from .instant_start import InstantStart, labeled_scans, starting_backbone, starting_network
+from .instant_start import InstantStart, plan_start, starting_backbone
 from .labeled_cases import LabeledCases
 from .map_store import MapStore
 from .memory_ladder import MemoryLadder
@@ -125,19 +125,20 @@ def finetune(
     words = {"cases": len(labeled), "classes": list(table.names)}
     job = begin("finetune", device, events, should_stop, "add --resume to go on", **words)
     looked = warn_of_labels(labeled, table, events, job.check)
-    lasting = lasting_plan(in_order(looked.measured, cases), table, SCAN_VOXELS[job.device.type])
+    lasting = lasting_plan(looked.measured, table, SCAN_VOXELS[job.device.type], cases)
     if preparation is None and isinstance(source, Model):
         preparation = source.preparation
-    preparation, fingerprint = preparation or lasting.preparation, gather(looked.measured, table)
+    lasting = replace(lasting, preparation=preparation or lasting.preparation)
+    fingerprint = gather(looked.measured, table)
     with run.begun(began) as began:
-        store = ScanStore.prepare(run.scans, labeled, preparation, table, events, should_stop=should_stop)
-        known = LabeledCases(labeled, store, table, preparation, fingerprint=fingerprint)
-        train = _trainer(source, store, known, lasting.names, MapStore(run.scans), seed, settings, job)
+        store = ScanStore.prepare(run.scans, labeled, lasting.preparation, table, events, should_stop=should_stop)
+        known = LabeledCases(labeled, store, table, lasting.preparation, fingerprint=fingerprint)
+        maps = MapStore(run.scans)
+        train = _trainer(plan_start(source, store, lasting, table, maps, job.device, settings, seed, events), job)
         training, scores = train_and_score(run, known, train, plan, began, job)
         found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
-        pretrained = source.name if isinstance(source, Path) else None
-        if start is not None:  # the license of its backbone holds for what follows from it
-            pretrained = read_model(start, "segmentation").content.get("pretrained")
+        # The license of an earlier model's backbone holds for what follows from it.
+        pretrained = source.pretrained if isinstance(source, Model) else source and source.name
         origin = {"pretrained": pretrained, "from": request["from"]}
         aliases = [{"alias": f"case-{n:02d}", "sha256": looked.digests[case.name]} for n, case in enumerate(labeled, 1)]
         details = {"seed": seed, "training_cases": aliases} | origin | found
@@ -203,28 +204,15 @@ def _request(
     }
 
 
-def _trainer(
-    source: Model | Path | None,
-    store: ScanStore,
-    known: LabeledCases,
-    planned: Container[str],
-    maps: MapStore,
-    seed: int,
-    settings: Mapping[str, Any],
-    job: Job,
-) -> Trainer:
+def _trainer(instant: InstantStart, job: Job) -> Trainer:
     """What makes a training on some of the scans, from a network whose head is fitted to them."""
-    scans, preparation = labeled_scans(store, known.preparation), known.preparation
-    shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in planned]
-    build, config = starting_network(shapes, preparation, known.classes, source, job.device, seed, settings, job.events)
-    network = build()
-    memory = MemoryLadder(config, network.backbone.config.patch_size)
+    network = instant.build()
+    memory = MemoryLadder(instant.config, network.backbone.config.patch_size)
     memory.plan(network, job.device, job.events)
-    instant = InstantStart(build, config, preparation.normalisation, store, scans, maps, job.device, job.events)
 
     def train(indices: Sequence[int], length: Schedule) -> Training:
         begun = instant.begin(indices, job.check)
-        subset = [scans[index] for index in indices]
-        return Training(begun.network, config, subset, length, job.device, begun.fits, memory)
+        subset = [instant.scans[index] for index in indices]
+        return Training(begun.network, instant.config, subset, length, job.device, begun.fits, memory)
 
     return train

@@ -17,7 +17,8 @@ from ..backbone.vision_transformer import VisionTransformer
 from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
 from ..events import Events, silent
 from ..scans.classes import IGNORE, ClassTable
-from ..scans.normalisation import Normalisation
+from ..scans.fingerprint import Fingerprint
+from ..scans.lasting_plan import LastingPlan
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
@@ -26,8 +27,9 @@ from .crops import LabeledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
 from .heads.maps import PERCEPTRONS, MapsHead
+from .location_prior import LocationPrior
 from .map_store import MapMaker, MapStore
-from .model import Model
+from .model import Model, finished_model
 from .network import SegmentationNetwork
 from .scan_maps import ScanMaps
 
@@ -56,9 +58,8 @@ class InstantStart:
     Args:
         build: makes the network, always with the same weights.
         config: of the run.
-        normalization: of the scans' channels.
+        preparation: of the scans.
         store: the labeled scans, prepared.
-        scans: the same.
         maps: of the scans; what is there is not computed again.
         device: where to compute.
         events: told the progress, stages `features` and `fit`.
@@ -69,17 +70,17 @@ class InstantStart:
         self,
         build: Callable[[], SegmentationNetwork],
         config: FinetuneConfig,
-        normalization: Sequence[Normalisation],
+        preparation: Preparation,
         store: ScanStore,
-        scans: Sequence[LabeledScan],
         maps: MapStore,
         device: torch.device,
-        events: Events | None = None,
+        events: Events,
         crops: CropMaps | None = None,
     ) -> None:
-        self._build, self._config, self._store, self._scans = build, config, store, scans
-        self._device, self._events, self._crops = device, events or silent(), crops
-        self._maker = MapMaker(config.crop, normalization, maps, device)
+        self.build, self.config, self._preparation = build, config, preparation
+        self.scans = labeled_scans(store, preparation)
+        self._store, self._device, self._events, self._crops = store, device, events, crops
+        self._maker = MapMaker(config.crop, preparation.normalisation, maps, device)
         self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
 
     def begin(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> Begun:
@@ -92,21 +93,21 @@ class InstantStart:
         key = tuple(indices)
         if key not in self._known:
             network = self.fit(indices, on_step)
-            if not isinstance(network.head, MapsHead) or not self._config.start_steps:
-                return Begun(network, None, self._config.fits <= 0)
+            if not isinstance(network.head, MapsHead) or not self.config.start_steps:
+                return Begun(network, None, self.config.fits <= 0)
             weights = {name: entry.detach().cpu().clone() for name, entry in network.head.state_dict().items()}
             self._known = {key: (weights, self.own_dice(network, indices, on_step))}
-        network, (weights, dice) = self._build(), self._known[key]
+        network, (weights, dice) = self.build(), self._known[key]
         network.head.load_state_dict(weights)
-        return Begun(network, dice, dice >= self._config.fits)
+        return Begun(network, dice, dice >= self.config.fits)
 
     def fit(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> SegmentationNetwork:
         """A network with a head that is fitted to the scans of these indices, where it is one that can be fitted."""
-        network = self._build()
-        if not isinstance(network.head, MapsHead) or not self._config.start_steps:
+        network = self.build()
+        if not isinstance(network.head, MapsHead) or not self.config.start_steps:
             return network
         network.to(self._device)
-        total, steps = PERCEPTRONS * self._config.start_steps, count(1)
+        total, steps = PERCEPTRONS * self.config.start_steps, count(1)
 
         def step() -> None:
             on_step()
@@ -114,8 +115,14 @@ class InstantStart:
                 self._events.progress("fit", done, total)
 
         scans, crops = self._labeled(network, indices, on_step), self._augmented(network, indices, on_step)
-        fit_head(network.head, scans, self._config.seed, self._config.start_steps, step, crops)
+        fit_head(network.head, scans, self.config.seed, self.config.start_steps, step, crops)
         return network
+
+    def model(self, network: SegmentationNetwork, classes: ClassTable, fingerprint: Fingerprint) -> Model:
+        """What a network of `fit` segments scans with."""
+        location = LocationPrior.of(self.scans) if self.config.location else None
+        scans, preparation = self.scans, self._preparation
+        return finished_model(network, self.config, scans, location, preparation, classes, fingerprint)
 
     def own_dice(self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]) -> float:
         """Dice of a network of `fit` on the labeled scans of these indices, see `own_dice`."""
@@ -125,7 +132,7 @@ class InstantStart:
         self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]
     ) -> Sequence[LabeledMaps]:
         def read(index: int) -> LabeledMaps:
-            scan, key = self._scans[index], self._store.key(index)
+            scan, key = self.scans[index], self._store.key(index)
             maps = self._maker.find(network, key)
             if maps is None:
                 work = self._maker.make(network, key, scan.image)
@@ -137,8 +144,8 @@ class InstantStart:
     def _augmented(
         self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]
     ) -> list[LabeledMaps]:
-        each, found = crops_of_each(self._config, len(indices)), list[LabeledMaps]()
-        keys = [f"{self._store.key(index)} {self._store.label_key(index)} {self._config.crop}" for index in indices]
+        each, found = crops_of_each(self.config, len(indices)), list[LabeledMaps]()
+        keys = [f"{self._store.key(index)} {self._store.label_key(index)} {self.config.crop}" for index in indices]
         crops = CropMaps() if self._crops is None else self._crops
         crops.keep_only(set(keys))
         for index, key in zip(indices, keys, strict=True):
@@ -147,7 +154,7 @@ class InstantStart:
                 on_step()
                 self._events.progress("crops", done, each, case=name)
 
-            found += crops.of(network, self._scans[index], key, each, self._config, self._device, tell)
+            found += crops.of(network, self.scans[index], key, each, self.config, self._device, tell)
         return found
 
 
@@ -203,28 +210,29 @@ def labeled_scans(store: ScanStore, preparation: Preparation) -> list[LabeledSca
     return scans
 
 
-def starting_network(
-    shapes: Sequence[tuple[int, int, int]],
-    preparation: Preparation,
-    table: ClassTable,
+def plan_start(
     source: Model | Path | None,
+    store: ScanStore,
+    plan: LastingPlan,
+    table: ClassTable,
+    maps: MapStore,
     device: torch.device,
-    seed: int,
     settings: Mapping[str, Any],
-    events: Events,
-) -> tuple[Callable[[], SegmentationNetwork], FinetuneConfig]:
-    """What makes the network of a run, always with the same weights, and the configuration of the run.
+    seed: int = 0,
+    events: Events | None = None,
+    crops: CropMaps | None = None,
+) -> InstantStart:
+    """Choose the network and the configuration of a run. Arguments that are not listed: see `InstantStart`.
 
     Args:
-        shapes: of the prepared scans that are planned for, [I, J, K].
-        preparation: of the scans.
-        table: the classes.
         source: an earlier model, or the folder of a backbone; None: all weights are random.
-        device: where the network is to run.
-        seed: of random weights.
+        plan: how the scans were prepared, and those to which the crop is to fit.
+        table: the classes.
         settings: fields of the configuration to use instead of the planned ones.
-        events: told what was chosen.
+        seed: of random weights.
+        events: told what was chosen, too.
     """
+    events, preparation = events or silent(), plan.preparation
     channels = len(preparation.normalisation)
     pretrained: VisionTransformer | None = None
     weights: Mapping[str, Tensor] = {}
@@ -239,7 +247,9 @@ def starting_network(
         backbone, weights = pretrained.config, read_weights(source / WEIGHTS)
     else:
         backbone = preset(str(settings.get("preset", FinetuneConfig.preset)), channels=channels)
-    crop = crop or plan_crop(shapes, backbone.patch_size, CROP_VOXELS[device.type])
+    if crop is None:
+        shapes = [store.grid(index).size for index, name in enumerate(store.names) if name in plan.names]
+        crop = plan_crop(shapes, backbone.patch_size, CROP_VOXELS[device.type])
     config = FinetuneConfig(crop=crop, head=head, preset=backbone.name, seed=seed)
     config = config.changed({name: value for name, value in settings.items() if name != "preset"})
 
@@ -260,7 +270,7 @@ def starting_network(
     spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
     sides = " x ".join(map(str, config.crop))
     events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {sides} voxels.")
-    return build, config
+    return InstantStart(build, config, preparation, store, maps, device, events, crops)
 
 
 def starting_backbone(name: str | None) -> Path | None:

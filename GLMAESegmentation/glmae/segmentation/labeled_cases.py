@@ -19,16 +19,11 @@ from ..scans.labels import read_label
 from ..scans.normalisation import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
-from .atlas_fusion import AtlasFusion
-from .crops import LabeledScan
 from .evaluation import Score, score_case
-from .finetune_config import FinetuneConfig
 from .inference import classify_scan
-from .location_prior import LocationPrior
-from .model import Model
+from .model import Model, finished_model
 from .network import SegmentationNetwork
 from .scan_maps import scan_maps
-from .single_piece import single_pieces
 from .training import Training
 
 REMEDY = "train longer (--minutes), check that the labels lie on their structures, or try another --seed"
@@ -120,21 +115,6 @@ class LabeledCases:
                 if not is_out_of_memory(error):
                     raise
         return scores
-
-
-def finished_model(
-    network: SegmentationNetwork,
-    config: FinetuneConfig,
-    scans: Sequence[LabeledScan],
-    location: LocationPrior | None,
-    preparation: Preparation,
-    classes: ClassTable,
-    fingerprint: Fingerprint | None,
-) -> Model:
-    """The model of a network that was trained, or fitted, on some scans, with what else is known from these."""
-    bound = single_pieces(fingerprint, classes)
-    atlases = AtlasFusion.of(scans, bound) if config.atlases else None
-    return Model(network.eval(), config, preparation, classes, fingerprint, location, atlases)
 
 
 def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:

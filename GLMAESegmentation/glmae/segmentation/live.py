@@ -30,7 +30,7 @@ from ..scans.case import Case
 from ..scans.cases import find_cases
 from ..scans.fingerprint import Measured, gather
 from ..scans.image import read_channels
-from ..scans.lasting_plan import in_order, lasting_plan
+from ..scans.lasting_plan import lasting_plan
 from ..scans.measurement import measure_each
 from ..scans.preparation import Preparation
 from ..scans.scan_folder import check_folder
@@ -39,9 +39,7 @@ from .batch import describe, event_fields
 from .crop_maps import CropMaps
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
 from .inference import segment_case
-from .instant_start import InstantStart, labeled_scans, starting_backbone, starting_network, told
-from .labeled_cases import finished_model
-from .location_prior import LocationPrior
+from .instant_start import plan_start, starting_backbone, told
 from .map_store import MapMaker, MapStore
 from .model import Model
 from .prepared_scan import PreparedScan, check_scan
@@ -208,21 +206,15 @@ class _Session:
         asked, device = self._asked, self._job.device
         cases, table = find_cases(asked.images, asked.labels, names, asked.classes, events)
         each = measure_each(cases, table, events, known=self._measured)
-        plan, fingerprint = lasting_plan(in_order(each, names), table, SCAN_VOXELS[device.type]), gather(each, table)
-        preparation = plan.preparation
-        store = ScanStore.prepare(self._folder / "scans", cases, preparation, table, events)
-        scans = labeled_scans(store, preparation)
-        shapes = [scan.label.shape for scan, name in zip(scans, store.names, strict=True) if name in plan.names]
-        source = starting_backbone(asked.backbone)
-        build, config = starting_network(shapes, preparation, table, source, device, 0, asked.settings, silent())
-        channels = preparation.normalisation
-        start = InstantStart(build, config, channels, store, scans, self._maps, device, events, self._crops)
-        network = start.fit(range(len(scans)), self._job.check)
+        plan = lasting_plan(each, table, SCAN_VOXELS[device.type], names)
+        store = ScanStore.prepare(self._folder / "scans", cases, plan.preparation, table, events)
+        source, settings = starting_backbone(asked.backbone), asked.settings
+        start = plan_start(source, store, plan, table, self._maps, device, settings, 0, events, self._crops)
+        network = start.fit(range(len(store)), self._job.check)
         labels = {name: store.label_key(index) for index, name in enumerate(store.names)}
         changed = [index for index, name in enumerate(store.names) if labels[name] != self._fitted.get(name)]
-        dice = start.own_dice(network, (changed or range(len(scans)))[:SCORED], self._job.check)
-        location = LocationPrior.of(scans) if config.location else None
-        self._take(finished_model(network, config, scans, location, preparation, table, fingerprint))
+        dice = start.own_dice(network, (changed or range(len(store)))[:SCORED], self._job.check)
+        self._take(start.model(network, table, gather(each, table)))
         self._fitted = labels
         return {"cases": list(store.names), "classes": list(table.names), "dice": round(dice, 4)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from ..scans.preparation import Preparation
 from .atlas_fusion import AtlasFusion
 from .finetune_config import FinetuneConfig
 from .heads import HEADS
+from .labeled_scan import LabeledScan
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
+from .single_piece import single_pieces
 
 KIND = "segmentation"
 # How the names of the location prior's and the atlases' tensors begin in the file of the weights.
@@ -45,6 +47,7 @@ class Model:
         fingerprint: of the training cases; None in models of earlier versions.
         location: where in the body the classes lie; None if that is not used, and in models of earlier versions.
         atlases: the labels of the training scans, see `atlas_fusion`; None if they are not used.
+        pretrained: name of the backbone that the training began with; None: none, or not known.
     """
 
     network: SegmentationNetwork
@@ -54,6 +57,22 @@ class Model:
     fingerprint: Fingerprint | None = None
     location: LocationPrior | None = None
     atlases: AtlasFusion | None = None
+    pretrained: str | None = None
+
+
+def finished_model(
+    network: SegmentationNetwork,
+    config: FinetuneConfig,
+    scans: Sequence[LabeledScan],
+    location: LocationPrior | None,
+    preparation: Preparation,
+    classes: ClassTable,
+    fingerprint: Fingerprint | None,
+) -> Model:
+    """The model of a network that was trained, or fitted, on some scans, with what else is known from these."""
+    bound = single_pieces(fingerprint, classes)
+    atlases = AtlasFusion.of(scans, bound) if config.atlases else None
+    return Model(network.eval(), config, preparation, classes, fingerprint, location, atlases)
 
 
 def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
@@ -135,4 +154,5 @@ def load_model(folder: Path, device: torch.device) -> Model:
             "train the model again, else copy its folder again"
         ) from error
     network.load_state_dict(weights)
-    return Model(network.to(device).eval(), config, preparation, classes, fingerprint, location, atlases)
+    network, pretrained = network.to(device).eval(), card.content.get("pretrained")
+    return Model(network, config, preparation, classes, fingerprint, location, atlases, pretrained)

@@ -11,7 +11,7 @@ from ..job import begin
 from ..scans.finding import Finding
 from ..scans.fingerprint import gather
 from ..scans.label_check import inspect_folders
-from ..scans.lasting_plan import in_order, lasting_plan
+from ..scans.lasting_plan import lasting_plan
 from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .memory_ladder import MemoryLadder
 from .network import SegmentationNetwork
@@ -46,14 +46,13 @@ def check(
         Stopped: the user stopped.
     """
     events = events or silent()
-
     job = begin("check", device, events, should_stop, "run the same command again")
     found = inspect_folders(images, labels, cases, classes, events, job.check)
     for finding in found.findings:
         finding.report(events)
     if not found.errors:
         fingerprint = gather(found.measured, found.classes)
-        plan = lasting_plan(in_order(found.measured, cases), found.classes, SCAN_VOXELS[job.device.type])
+        plan = lasting_plan(found.measured, found.classes, SCAN_VOXELS[job.device.type], cases)
         spacing = plan.preparation.spacing
         shapes = [
             tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))

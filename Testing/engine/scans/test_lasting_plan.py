@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from glmae.errors import ScanError
 from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import gather
-from glmae.scans.lasting_plan import in_order, lasting_plan
+from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import measure, measure_each
 from glmae.scans.preparation import plan_preparation
 
@@ -41,7 +41,7 @@ def save(tmp_path):
 
 def plan_of(folder, *names):
     cases, table = find_cases(folder / "images", folder / "labels", names)
-    return lasting_plan(in_order(measure_each(cases, table), names), table, MANY)
+    return lasting_plan(measure_each(cases, table), table, MANY, names)
 
 
 def test_a_further_label_changes_nothing_where_the_scans_are_alike(save, tmp_path):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from glmae.backbone.presets import preset
 from glmae.errors import Stopped
-from glmae.events import recorded
+from glmae.events import recorded, silent
 from glmae.scans.cases import find_cases
 from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
@@ -24,7 +24,6 @@ from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation import finetuning, map_store
 from glmae.segmentation.crop_maps import CropMaps
-from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.instant_start import InstantStart
@@ -71,16 +70,10 @@ def start(sample_scans, tmp_path) -> Make:
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
     preparation = plan_preparation(measure(cases, table), 128**3)
     store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
-    scans = []
-    for index in range(2):
-        label = store.label(index)
-        assert label is not None
-        scans.append(LabeledScan(store.image(index), label, store.annotated(index), preparation.spacing))
 
     def make(config: FinetuneConfig = CONFIG, seed: int = 0) -> InstantStart:
         maps = MapStore(tmp_path / "scans")
-        channels = preparation.normalisation
-        return InstantStart(lambda: build(seed), config, channels, store, scans, maps, CPU, crops=CropMaps())
+        return InstantStart(lambda: build(seed), config, preparation, store, maps, CPU, silent(), CropMaps())
 
     return make
 
@@ -164,7 +157,7 @@ def test_rates_are_gentle_only_where_the_head_fits_its_own_scans(start, sample_s
         config = replace(CONFIG, fits=fits)
         beginning = start(config=config)
         begun = beginning.begin([0])
-        training = Training(begun.network, config, beginning._scans[:1], Schedule(1), CPU, begun.fits)
+        training = Training(begun.network, config, beginning.scans[:1], Schedule(1), CPU, begun.fits)
         rates[fits] = {
             name: group["lr"]
             for group in training.optimizer.param_groups

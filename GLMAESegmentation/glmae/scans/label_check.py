@@ -27,9 +27,9 @@ from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
 from .fingerprint import Measured
 from .geometry import Geometry
-from .image import read_channels
 from .label_comparison import CheckedLabel, compare_labels
-from .labels import check_inputs, read_label
+from .labels import check_inputs
+from .last_read import case_images, case_label
 from .measurement import measure_case, samples_kept
 from .parts import connected_parts
 from .region import Region
@@ -156,9 +156,9 @@ def inspect_labels(
 def _check_case(case: Case, classes: ClassTable, kept: int) -> tuple[list[Finding], CheckedLabel, Measured]:
     assert case.label is not None
     heard: list[dict[str, Any]] = []
-    images = read_channels(case.images, recorded(heard))
+    images = case_images(case, recorded(heard))
     grid, digest = Geometry.of(images[0]), content_hash(images)
-    label = read_label(case, grid, classes, recorded(heard))
+    label = case_label(case, grid, classes, recorded(heard))
     check_inputs(case, images, label)
     measured = measure_case(case, images, label, classes, kept)
     del images

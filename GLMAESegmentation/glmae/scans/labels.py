@@ -156,19 +156,16 @@ def _from_labelmap(
     image = _load_labelmap(path, events)
     grid = reference or Geometry.of(image)
     own = case.classes or classes
-    numbers = {}
-    for value in _values(path, image):
+    values = _values(path, image)
+    numbers = np.zeros(max(values, default=0) + 1, dtype=np.uint8)
+    for value in values:
         if value == case.unknown:
             numbers[value] = IGNORE
             continue
         meaning = own.classes[_number(path, value, own) - 1] if not prediction or value in own.values else None
         numbers[value] = _target(path, classes.find(meaning) if meaning else None, value, prediction)
     image = _on_grid(path, image, grid, events)
-    voxels = sitk.GetArrayViewFromImage(image)
-    result = np.zeros(voxels.shape, dtype=np.uint8)
-    for value, number in numbers.items():
-        result[voxels == value] = number
-    return result, grid
+    return numbers[sitk.GetArrayViewFromImage(image)], grid
 
 
 def _from_segmentation(

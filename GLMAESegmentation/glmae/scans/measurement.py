@@ -16,8 +16,7 @@ from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .fingerprint import Fingerprint, Measured, Sample, gather
 from .geometry import Geometry
-from .image import read_channels
-from .labels import read_label
+from .last_read import case_images, case_label
 from .normalisation import sampled
 from .parts import voxel_counts
 from .structures import measure_structures
@@ -100,8 +99,9 @@ def samples_kept(cases: int) -> int:
 
 def _measured(case: Case, classes: ClassTable | None, kept: int) -> Measured:
     quiet = silent()  # preparing the scans says the same warnings
-    images = read_channels(case.images, quiet)
-    label = None if case.label is None or classes is None else read_label(case, images[0], classes, quiet)
+    images, label = case_images(case, quiet), None
+    if case.label is not None and classes is not None:
+        label = case_label(case, Geometry.of(images[0]), classes, quiet)
     return measure_case(case, images, label, classes, kept)
 
 

@@ -19,8 +19,7 @@ from ..prefetch import in_parallel
 from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
-from .image import read_channels
-from .labels import read_label
+from .last_read import case_images, case_label
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.
@@ -190,7 +189,7 @@ def _prepare(
 
 
 def _prepare_image(folder: Path, key: str, case: Case, preparation: Preparation, events: Events) -> dict[str, Any]:
-    images = read_channels(case.images, events)
+    images = case_images(case, events)
     try:
         image, grid = prepare_image(images, preparation, case.missing)
     except ScanError as error:
@@ -210,7 +209,7 @@ def _prepare_image(folder: Path, key: str, case: Case, preparation: Preparation,
 def _prepare_label(
     folder: Path, key: str, case: Case, image: dict[str, Any], classes: ClassTable, events: Events
 ) -> dict[str, Any]:
-    label = read_label(case, Geometry.from_json(image["source"]), classes, events)
+    label = case_label(case, Geometry.from_json(image["source"]), classes, events)
     voxels = sitk.GetArrayViewFromImage(label)
     held = {int(n) for slab in voxels for n in np.unique(slab)} - {0, IGNORE}
     if case.annotated is not None:

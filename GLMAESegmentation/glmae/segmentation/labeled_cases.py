@@ -11,11 +11,12 @@ import SimpleITK as sitk
 
 from ..devices import is_out_of_memory
 from ..errors import Stopped
+from ..events import silent
 from ..scans.case import Case
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
-from ..scans.labels import read_label
+from ..scans.last_read import case_label
 from ..scans.normalisation import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
@@ -93,7 +94,7 @@ class LabeledCases:
         Returns:
             Scores with the index as the case: names of cases go into no model.
         """
-        label = read_label(self.cases[index], Geometry.of(prediction), self.classes)
+        label = case_label(self.cases[index], Geometry.of(prediction), self.classes, silent())
         drawn = [a and b for a, b in zip(self.store.annotated(index), counted, strict=True)]
         return score_case(str(index), prediction, label, self.classes.names, drawn, distances=False)
 

@@ -29,7 +29,7 @@ from ..ram import free_ram
 from ..scans.case import Case
 from ..scans.cases import find_cases
 from ..scans.fingerprint import Measured, gather
-from ..scans.image import read_channels
+from ..scans.last_read import case_images
 from ..scans.lasting_plan import lasting_plan
 from ..scans.measurement import measure_each
 from ..scans.preparation import Preparation
@@ -240,7 +240,7 @@ class _Session:
         if maps is None:
             work = self._maker.make(network, store.key(0), store.image(0))
             maps = told(work, events, case.name, self._job.check)
-        scan = PreparedScan(tuple(read_channels(case.images, silent())), store.image(0), store.grid(0))
+        scan = PreparedScan(tuple(case_images(case, silent())), store.image(0), store.grid(0))
         result = segment_case(model, case, self._job.device, events, self._job.should_stop, scan=scan, maps=maps)
         fields = event_fields(describe(result, model.classes, model.fingerprint))
         write_result(out, result.labels, model.classes, case)

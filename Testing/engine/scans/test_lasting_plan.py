@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from glmae.errors import ScanError
 from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import gather
+from glmae.scans.last_read import case_images
 from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import measure, measure_each
 from glmae.scans.preparation import plan_preparation
@@ -82,20 +83,15 @@ def test_one_scan_is_planned_as_ever(sample_scans):
 def test_what_is_known_is_not_read_again(few_scans, monkeypatch):
     read = []
 
-    def counted(cases):
-        monkeypatch.setattr("glmae.scans.measurement.read_channels", lambda files, events: seen(files, events))
-        return cases
+    def counted(case, events):
+        read.append(case.images[0].name)
+        return case_images(case, events)
 
-    from glmae.scans.image import read_channels
-
-    def seen(files, events):
-        read.append(files[0].name)
-        return read_channels(files, events)
-
+    monkeypatch.setattr("glmae.scans.measurement.case_images", counted)
     images, labels = few_scans / "images", few_scans / "labels"
     cases, table = find_cases(images, labels)
     known: dict = {}
-    before = gather(measure_each(counted(cases), table, known=known), table)
+    before = gather(measure_each(cases, table, known=known), table)
     assert len(read) == 3
     read.clear()
     assert gather(measure_each(cases, table, known=known), table) == before

@@ -24,7 +24,7 @@ from glmae.backbone.weights import write_weights
 from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
 from glmae.model_folder import read_model, write_model
-from glmae.scans import image
+from glmae.scans import image, labels
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
@@ -169,18 +169,20 @@ def test_stopped_before_the_steps(at, few_scans, tmp_path):
     assert (tmp_path / "model" / "model.json").exists()
 
 
-def test_each_image_is_read_twice(few_scans, tmp_path, monkeypatch):
-    """Once to look at it and measure it, once to prepare it."""
-    read: Counter[str] = Counter()
-    original = image.read_image
+def test_each_image_is_read_once_and_each_label_twice(few_scans, tmp_path, monkeypatch):
+    """The label for its classes, from which its numbers follow, and then as the image for all that is wanted of it."""
+    read: Counter[Path] = Counter()
+    original = image.load
 
     def counted(path, *rest):
-        read[path.name] += 1
+        read[path] += 1
         return original(path, *rest)
 
-    monkeypatch.setattr(image, "read_image", counted)
+    monkeypatch.setattr(image, "load", counted)
+    monkeypatch.setattr(labels, "load", counted)
     finetune(**arguments(few_scans, tmp_path / "model"), steps=0)
-    assert read == {path.name: 2 for path in (few_scans / "images").iterdir()}
+    times = {"images": 1, "labels": 2}
+    assert read == {path: times[path.parent.name] for path in few_scans.glob("*/*.nii.gz")}
 
 
 def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..backbone.presets import BackboneConfig, preset
 from ..errors import RequestError
-from ..files import last_line
 from ..json_record import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossWeights:
+class LossWeights(JsonRecord):
     """Weights of the terms of the loss; a term with weight 0 is not computed at all.
 
     The paper does not give them; they are our choice. `spread` is our extension, off unless asked for or planned
@@ -101,7 +100,7 @@ class PretrainConfig(JsonRecord):
         Raises:
             RequestError: a field is out of its range.
         """
-        weights = asdict(self.weights)
+        weights = self.weights.to_json()
         if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
             raise RequestError(f"loss weights {weights}: none may be negative and one must be above zero")
         if not 0 < self.mask_ratio < 1:
@@ -128,21 +127,10 @@ class PretrainConfig(JsonRecord):
         return self.weights.local_reconstruction > 0 or self.weights.global_local > 0
 
     def changed(self, settings: Mapping[str, Any]) -> PretrainConfig:
-        """The same with other values for some fields, as JSON gives them; of `weights` a part will do.
-
-        Raises:
-            RequestError: there is no such field, or its value cannot be.
-        """
-        content = self.to_json()
-        names = [field for field in content if field != "backbone"]
-        for name in settings:
-            if name not in names:
-                raise RequestError(f"there is no setting '{name}' of pre-training; choose one of {', '.join(names)}")
-        try:
-            weights = asdict(replace(self.weights, **dict(settings.get("weights", {}))))
-            return PretrainConfig.from_json({**content, **settings, "weights": weights})
-        except (TypeError, ValueError) as error:
-            raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
+        """The same with other values for some fields, see `JsonRecord.changed`."""
+        if "backbone" in settings:
+            raise RequestError("the backbone is no setting of pre-training; choose another --preset")
+        return super().changed(settings)
 
 
 # Our choice where it differs from the paper's lineage: heads in proportion to the encoder, rates for short runs.

@@ -26,9 +26,11 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..json_record import JsonRecord
+
 
 @dataclass(frozen=True)
-class AugmentationConfig:
+class AugmentationConfig(JsonRecord):
     """Strength of the random changes. Probabilities are per crop.
 
     Attributes:

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
 from ..files import last_line, storage_error
@@ -24,8 +23,8 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
 from ..scans.written_image import write_image
 from .contact_sheet import draw_thumbnail, write_contact_sheets
-from .flags import Flag, find_flags
-from .report import CaseRecord, ModelMark, Report
+from .flags import find_flags
+from .report import CaseRecord, Description, ModelMark, Report
 from .result import Result, write_result
 
 Scan = TypeVar("Scan")
@@ -157,12 +156,10 @@ class Batch:
             state="done",
             file=target.name,
             model=self._model,
-            seconds=time.monotonic() - began,
+            seconds=round(time.monotonic() - began, 2),
             size=result.labels.GetSize(),
-            spacing=result.labels.GetSpacing(),
-            volumes=found.volumes,
-            uncertainty=found.uncertainty,
-            flags=found.flags,
+            spacing_mm=tuple(round(side, 4) for side in result.labels.GetSpacing()),
+            **vars(found),
         )
         if result.uncertainty_map is not None:
             write_image(self._out / "uncertainty" / f"{case.name}.nii.gz", result.uncertainty_map)
@@ -176,18 +173,9 @@ class Batch:
         write_result(target, result.labels, self._classes, case)  # last: a result makes the case done
         self._done += 1
         self._flagged += bool(found.flags)
-        self._tell(case, target, record)
-
-    def _tell(self, case: Case, target: Path, record: CaseRecord) -> None:
-        if not any(record.volumes.values()):
+        if not found.uncertainty:
             self._events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
-        self._events.case(
-            case.name,
-            "done",
-            file=str(target),
-            seconds=round(record.seconds, 2),
-            **event_fields(record),
-        )
+        self._events.case(case.name, "done", file=str(target), seconds=record.seconds, **found.to_json())
 
     def _skip(self, case: Case, target: Path) -> None:
         record, message = self._report.record(target.name), f"{target} is there already"
@@ -196,8 +184,8 @@ class Batch:
         elif record.model.sha256 != self._model.sha256:
             self._foreign.append(case.name)
             message += f", made by another model ({record.model.name}); move it away or choose another --out folder"
-        measured = {} if record is None else event_fields(record)
-        self._events.case(case.name, "skipped", message=message, file=str(target), **measured)
+        known = {} if record is None else Description(record.volumes_ml, record.uncertainty, record.flags).to_json()
+        self._events.case(case.name, "skipped", message=message, file=str(target), **known)
 
     def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
         self._failed.append(case.name)
@@ -211,7 +199,7 @@ class Batch:
             state="failed",
             file=target.name,
             model=self._model,
-            seconds=time.monotonic() - began,
+            seconds=round(time.monotonic() - began, 2),
             error=name,
             message=self._without_folders(message, case),
         )
@@ -270,21 +258,6 @@ class Batch:
         return (time.monotonic() - self._began) / self._done * left if self._done else None
 
 
-@dataclass(frozen=True)
-class Description:
-    """What is told of a result.
-
-    Attributes:
-        volumes: of each class, ml.
-        uncertainty: of the classes that were found, see `Result`.
-        flags: doubts.
-    """
-
-    volumes: dict[str, float]
-    uncertainty: dict[str, float]
-    flags: tuple[Flag, ...]
-
-
 def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint | None) -> Description:
     """Look at a result, whose channels were read; with a fingerprint beside the training cases."""
     axes = None if fingerprint is None else fingerprint.axes
@@ -293,16 +266,7 @@ def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint | Non
     names = {entry.value: entry.name for entry in classes}
     ml = {value: found.volume / 1000 for value, found in structures.items()}
     return Description(
-        {name: ml.get(value, 0.0) for value, name in names.items()},
-        {names[value]: share for value, share in result.uncertainty.items()},
+        {name: round(ml.get(value, 0.0), 4) for value, name in names.items()},
+        {names[value]: round(share, 4) for value, share in result.uncertainty.items()},
         tuple(flags),
     )
-
-
-def event_fields(record: CaseRecord | Description) -> dict[str, Any]:
-    """What an event tells of a result, a finished one or one that was there already."""
-    return {
-        "volumes_ml": {name: round(ml, 4) for name, ml in record.volumes.items()},
-        "uncertainty": {name: round(share, 4) for name, share in record.uncertainty.items()},
-        "flags": [flag.to_json() for flag in record.flags],
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scipy import ndimage
 from ..errors import GLMAEError, RequestError, Stopped
 from ..events import Events, silent
 from ..files import write_json
+from ..json_record import JsonRecord, in_json
 from ..scans.case import Case
 from ..scans.cases import find_labels
 from ..scans.classes import IGNORE, ClassTable
@@ -25,27 +26,22 @@ from ..scans.segmentation_file import is_segmentation
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(JsonRecord):
     """How well one class of one case was found; None where the measure is undefined.
 
     Attributes:
         case: name of the case.
-        name: name of the class (`class` in report.json).
+        name: name of the class.
         dice: 2 |A and B| / (|A| + |B|), 0-1; None when both are empty.
         hd95_mm: the larger of the two directed 95 % surface distances, mm; None when either is empty.
         volume_error: (predicted - labeled) / labeled volume; None when the label is empty.
     """
 
     case: str
-    name: str
+    name: str = field(metadata=in_json("class"))
     dice: float | None
     hd95_mm: float | None
     volume_error: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """A row of report.json."""
-        row = asdict(self)
-        return {"case": row.pop("case"), "class": row.pop("name"), **row}
 
 
 def evaluate(

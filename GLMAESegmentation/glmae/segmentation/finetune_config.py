@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ..backbone.presets import PRESETS
 from ..errors import RequestError
-from ..files import last_line
+from ..json_record import JsonRecord
 from .augmentation import AugmentationConfig
 from .heads import DEFAULT_HEAD, HEADS
 
@@ -20,7 +20,7 @@ SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(JsonRecord):
     """Everything that decides the weights of a fine-tuned model, beside the scans and the number of steps.
 
     Attributes:
@@ -74,45 +74,16 @@ class FinetuneConfig:
     seed: int = 0
 
     def changed(self, settings: Mapping[str, Any]) -> FinetuneConfig:
-        """The same with other values for some fields, as JSON gives them.
-
-        Raises:
-            RequestError: there is no such field, or its value is of another kind.
-        """
-        content = self.to_json()
-        for name, value in settings.items():
-            if name not in content:
-                raise RequestError(f"there is no setting '{name}'; choose one of {', '.join(content)}")
-            content[name] = content[name] | dict(value) if name == "augmentation" else value
-        try:
-            config = FinetuneConfig.from_json(content)
-        except (TypeError, ValueError) as error:
-            raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
+        """The same with other values for some fields, see `JsonRecord.changed`."""
+        config = super().changed(settings)
         # The name of an imported backbone need not be a preset's.
         known = "preset" not in settings or config.preset in PRESETS
-        if config.head not in HEADS or not known or len(config.crop) != 3:
+        if config.head not in HEADS or not known:
             raise RequestError(
-                f"head '{config.head}', preset '{config.preset}' or crop {list(config.crop)} cannot be built; choose "
-                f"from {', '.join(HEADS)}; {', '.join(PRESETS)}; three sides in voxels"
+                f"head '{config.head}' or preset '{config.preset}' cannot be built; choose from {', '.join(HEADS)}; "
+                f"{', '.join(PRESETS)}"
             )
         return config
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in model.json."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> FinetuneConfig:
-        """The inverse of `to_json`; fields that a later version added are passed over."""
-        known = {field.name for field in fields(FinetuneConfig)}
-        values = {key: value for key, value in content.items() if key in known}
-        values.setdefault("crop", content.get("patch"))  # its name in models of version 0.1
-        values["crop"] = tuple(int(side) for side in values["crop"])
-        if "gentle" in values:
-            first, second, third = (float(factor) for factor in values["gentle"])
-            values["gentle"] = (first, second, third)
-        values["augmentation"] = AugmentationConfig(**values.get("augmentation", {}))
-        return FinetuneConfig(**values)
 
 
 def plan_crop(

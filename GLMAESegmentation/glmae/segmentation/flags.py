@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import SimpleITK as sitk
 
+from ..json_record import JsonRecord, in_json
 from ..scans.brightness import Brightness
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint, Intensity
@@ -33,22 +33,18 @@ _SIDES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "lower", "S
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(JsonRecord):
     """One doubt.
 
     Attributes:
         kind: one of `KINDS`.
         message: a sentence for people.
-        name: of the class (`class` in reports); None: the whole scan.
+        name: of the class; None: the whole scan.
     """
 
     kind: str
     message: str
-    name: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As in reports and events."""
-        return {"class": self.name, "kind": self.kind, "message": self.message}
+    name: str | None = field(default=None, metadata=in_json("class"))
 
 
 def find_flags(

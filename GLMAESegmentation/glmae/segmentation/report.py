@@ -12,15 +12,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..files import sha256, whole_file, write_json
+from ..json_record import JsonRecord
 from ..model_folder import WEIGHTS
 from .flags import Flag
 
 
 @dataclass(frozen=True)
-class ModelMark:
+class ModelMark(JsonRecord):
     """Tells one model from another.
 
     Attributes:
@@ -37,8 +37,23 @@ class ModelMark:
         return ModelMark(folder.resolve().name, sha256(folder / WEIGHTS))
 
 
+@dataclass(frozen=True)
+class Description(JsonRecord):
+    """What is told of a result, in events, too.
+
+    Attributes:
+        volumes_ml: of each class, 0 where it was not found.
+        uncertainty: mean of 1 - (largest probability) over each class that was found.
+        flags: doubts.
+    """
+
+    volumes_ml: dict[str, float]
+    uncertainty: dict[str, float]
+    flags: tuple[Flag, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
-class CaseRecord:
+class CaseRecord(JsonRecord):
     """What is known of one case.
 
     Attributes:
@@ -48,9 +63,9 @@ class CaseRecord:
         model: that made it.
         seconds: from its turn to its file.
         size: voxels along I, J, K; () if the scan could not be read.
-        spacing: mm.
-        volumes: ml of each class, 0 where it was not found.
-        uncertainty: mean of 1 - (largest probability) over each class that was found.
+        spacing_mm: of its voxels.
+        volumes_ml: see `Description`, as of the next two.
+        uncertainty: of the classes that were found.
         flags: what is doubtful.
         error: name of the error where it failed.
         message: the error in one sentence.
@@ -62,51 +77,12 @@ class CaseRecord:
     model: ModelMark
     seconds: float
     size: tuple[int, ...] = ()
-    spacing: tuple[float, ...] = ()
-    volumes: dict[str, float] = field(default_factory=dict)
+    spacing_mm: tuple[float, ...] = ()
+    volumes_ml: dict[str, float] = field(default_factory=dict)
     uncertainty: dict[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     error: str | None = None
     message: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """An entry of `cases` in report.json."""
-        return {
-            "case": self.case,
-            "state": self.state,
-            "file": self.file,
-            "model": {"name": self.model.name, "sha256": self.model.sha256},
-            "seconds": round(self.seconds, 2),
-            "size": list(self.size),
-            "spacing_mm": [round(side, 4) for side in self.spacing],
-            "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes.items()},
-            "uncertainty": {name: round(share, 4) for name, share in self.uncertainty.items()},
-            "flags": [flag.to_json() for flag in self.flags],
-            "error": self.error,
-            "message": self.message,
-        }
-
-    @staticmethod
-    def from_json(content: Any) -> CaseRecord:
-        """The inverse of `to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is damaged.
-        """
-        return CaseRecord(
-            case=str(content["case"]),
-            state=str(content["state"]),
-            file=str(content["file"]),
-            model=ModelMark(str(content["model"]["name"]), str(content["model"]["sha256"])),
-            seconds=float(content["seconds"]),
-            size=tuple(content["size"]),
-            spacing=tuple(content["spacing_mm"]),
-            volumes=dict(content["volumes_ml"]),
-            uncertainty=dict(content["uncertainty"]),
-            flags=tuple(Flag(entry["kind"], entry["message"], entry["class"]) for entry in content["flags"]),
-            error=content["error"],
-            message=content["message"],
-        )
 
 
 class Report:
@@ -168,7 +144,7 @@ class Report:
 
 def _table(records: Sequence[CaseRecord]) -> str:
     """One row a case."""
-    names = list(dict.fromkeys(name for record in records for name in record.volumes))
+    names = list(dict.fromkeys(name for record in records for name in record.volumes_ml))
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(
@@ -180,7 +156,7 @@ def _table(records: Sequence[CaseRecord]) -> str:
                 record.case,
                 record.state,
                 len(record.flags),
-                *(f"{record.volumes[name]:.4g}" if name in record.volumes else "" for name in names),
+                *(f"{record.volumes_ml[name]:.4g}" if name in record.volumes_ml else "" for name in names),
                 "; ".join(flag.message for flag in record.flags),
                 f"{record.seconds:.1f}",
                 record.file if record.state == "done" else "",
@@ -194,5 +170,5 @@ def _table(records: Sequence[CaseRecord]) -> str:
 def _read(path: Path) -> CaseRecord | None:
     try:
         return CaseRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None

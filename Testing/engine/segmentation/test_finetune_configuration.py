@@ -32,13 +32,6 @@ def test_json_round_trip():
     assert FinetuneConfig.from_json(content) == config
 
 
-def test_a_model_that_calls_its_crop_patch_is_read():
-    config = FinetuneConfig(crop=(32, 40, 48), seed=9)
-    content = config.to_json()
-    content["patch"] = list(content.pop("crop"))
-    assert FinetuneConfig.from_json(content) == config
-
-
 def test_settings_are_checked():
     config = FinetuneConfig(crop=(16, 16, 16))
     changed = config.changed({"crop": [32, 40, 32], "rate": 0.5, "augmentation": {"elastic": 0.0}})

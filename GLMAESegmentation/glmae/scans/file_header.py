@@ -11,7 +11,10 @@ from .packed import beginning, size_in
 
 _MILLIMETERS = frozenset({"mm", "millimeter", "millimeters", "millimetre", "millimetres", "???", ""})
 # What says in a MetaImage how large its voxels are and where they lie.
-_PLACE = rb"ElementSpacing|ElementSize|Offset|Position|Origin|TransformMatrix|Rotation|Orientation"
+_PLACE = (
+    *("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"),
+    *("TransformMatrix", "Rotation", "Orientation"),
+)
 # Begins of files under a name that is not theirs, and what they are.
 _CONTENT = (
     (rb"version https://git-lfs", "is only the pointer of Git LFS; get the file itself with: git lfs pull"),
@@ -53,39 +56,27 @@ def check_stated_size(path: Path) -> None:
     Raises:
         ScanError: the size is not given in millimeters, or what says where the scan lies is not in numbers.
     """
-    name, unit = path.name.lower(), b""
-    if name.endswith((".nrrd", ".nhdr")):
-        header = beginning(path, 1 << 20).split(b"\n\n")[0].split(b"\r\n\r\n")[0]
-        axes = re.search(rb"(?m)^space directions:(.*)", header)
-        given = re.search(rb"(?m)^spacings:.*\d", header) or (axes and axes[1].count(b"(") > 2)
-        if units := re.search(rb'(?m)^(space )?units: *"(.*?)"', header):
-            unit = units[2]
-    elif name.endswith((".mha", ".mhd")):
-        header = beginning(path, 1 << 16).split(b"ElementDataFile")[0]
-        given = re.search(rb"(?mi)^\s*Element(Spacing|Size)\s*=", header)
-        for key, text in re.findall(rb"(?mi)^\s*(%s)\s*=([^\r\n]*)" % _PLACE, header):
-            if not all(map(_is_number, text.split())):
-                raise ScanError(
-                    f"{path} has {text.strip().decode('latin-1')!r} where its header wants the numbers of "
-                    f"{key.decode()}; save it again."
-                )
-    else:
+    fields, _ = _text_header(path)
+    if not fields:
         return
-    if not given:
+    for key in _PLACE:
+        text = fields.get(key.lower(), "")
+        if not all(map(_is_number, text.split())):
+            raise ScanError(f"{path} has {text!r} where its header wants the numbers of {key}; save it again.")
+    given = re.search(r"\d", fields.get("spacings", "")) or fields.get("spacedirections", "").count("(") > 2
+    if not (given or "elementspacing" in fields or "elementsize" in fields):
         raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
-    word = unit.decode("latin-1").strip()
-    if word.lower() not in _MILLIMETERS:
-        raise ScanError(f"{path} gives its voxel size in {word!r}; save it again in mm.")
+    unit = re.search('"(.*?)"', fields.get("spaceunits") or fields.get("units", ""))
+    if unit and unit[1].strip().lower() not in _MILLIMETERS:
+        raise ScanError(f"{path} gives its voxel size in {unit[1].strip()!r}; save it again in mm.")
 
 
 def is_metaimage(path: Path) -> bool:
     """Whether a file has the lines that its reader needs, which else complains past Python to standard error."""
-    header = beginning(path, 1 << 16)
-    sides = re.search(rb"(?mi)^\s*DimSize\s*=([ \d]*)\r?$", header)
-    wanted = (rb"NDims\s*=\s*[1-9]\s*$", rb"ElementType\s*=", rb"ElementDataFile\s*=")
-    return bool(sides and all(map(int, sides[1].split()))) and all(
-        re.search(rb"(?mi)^\s*" + line, header) for line in wanted
-    )
+    fields, _ = _text_header(path)
+    sides = fields.get("dimsize", "0").split()
+    whole = all(side.isdecimal() and int(side) for side in sides) and re.match("[1-9]$", fields.get("ndims", ""))
+    return bool(whole) and {"elementtype", "elementdatafile"} <= set(fields)
 
 
 def check_voxels(path: Path, size: int) -> None:
@@ -98,60 +89,51 @@ def check_voxels(path: Path, size: int) -> None:
     Raises:
         ScanError: there are fewer, or their checksum is wrong.
     """
-    name = path.name.lower()
-    if name.endswith((".nrrd", ".nhdr")):
-        place = _nrrd_voxels(path)
-    else:
-        place = _metaimage_voxels(path) if name.endswith((".mha", ".mhd")) else None
-    if place is None or not place[0].is_file() or (held := size_in(*place)) >= size:
+    fields, start = _text_header(path)
+    encoding = fields.get("encoding", "raw").lower()
+    skipped = any(re.match("-?[1-9]", fields.get(key, "")) for key in ("byteskip", "lineskip", "headersize"))
+    if encoding not in ("raw", "gz", "gzip") or skipped or fields.get("binarydata", "").upper().startswith("F"):
+        return  # where they are is not that simple
+    packed = encoding != "raw" or fields.get("compresseddata", "").upper().startswith("T")
+    name = _data_file(fields)
+    voxels, start = (path.parent / name, 0) if name else (path, start)
+    if not fields or not voxels.is_file() or (held := size_in(voxels, start, packed)) >= size:
         return
     what = "is damaged, its voxels have a wrong checksum or no end" if held < 0 else "is incomplete, its end is missing"
     raise ScanError(f"{path} {what}; copy or export it again.")
 
 
-def _nrrd_voxels(path: Path) -> tuple[Path, int, bool] | None:
-    """The file of the voxels, their first byte in it, and whether they are packed; None where it is not that simple."""
-    start = beginning(path, 1 << 20)
-    end = re.search(rb"\r?\n\r?\n|\Z", start)
-    assert end is not None
-    header = start[: end.start()]
-    encoding = re.search(rb"(?mi)^encoding:\s*(raw|gz|gzip)\s*$", header)
-    if not encoding or re.search(rb"(?mi)^(byte|line) ?skip:\s*-?[1-9]", header):
+def missing_data_file(path: Path) -> str | None:
+    """The file that a detached header, `.nhdr` or `.mhd`, names for its voxels, where that is not there."""
+    name = _data_file(_text_header(path)[0])
+    if not name or name.upper().startswith("LIST") or "%" in name:
         return None
-    packed, named = encoding[1].lower() != b"raw", re.search(rb"(?mi)^data ?file:\s*([^\r\n]+)", header)
-    return (_beside(path, named[1]), 0, packed) if named else (path, end.end(), packed)
+    return None if (path.parent / name).is_file() else name
 
 
-def _metaimage_voxels(path: Path) -> tuple[Path, int, bool] | None:
-    """The same of a MetaImage."""
+def _text_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields of a NRRD or MetaImage header, their names in small letters without spaces, and its length in bytes;
+    none of other files.
+    """
+    nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
+    if not nrrd and not path.name.lower().endswith((".mha", ".mhd")):
+        return {}, 0
     start = beginning(path, 1 << 20)
-    line = re.search(rb"(?mi)^\s*ElementDataFile\s*=\s*([^\r\n]*?)[ \t]*\r?(\n|\Z)", start)
-    if not line or re.search(rb"(?mi)^\s*(BinaryData\s*=\s*F|HeaderSize\s*=\s*-?[1-9])", start[: line.start()]):
-        return None
-    packed = bool(re.search(rb"(?mi)^\s*CompressedData\s*=\s*T", start[: line.start()]))
-    return (path, line.end(), packed) if line[1].upper() == b"LOCAL" else (_beside(path, line[1]), 0, packed)
+    last = rb"\r?\n\r?\n|\Z" if nrrd else rb"(?mi)^\s*ElementDataFile\s*=[^\r\n]*(\r?\n|\Z)|\Z"
+    length = next(re.finditer(last, start)).end()
+    lines = start[:length].decode("utf-8", "replace").splitlines()
+    parts = (line.partition(":" if nrrd else "=") for line in lines)
+    return {name.replace(" ", "").strip().lower(): text.strip() for name, _, text in parts}, length
 
 
-def _beside(path: Path, name: bytes) -> Path:
-    return path.parent / name.decode("utf-8", "replace").strip()
+def _data_file(fields: dict[str, str]) -> str:
+    """The file beside the header that holds the voxels; empty where they follow it."""
+    name = fields.get("datafile") or fields.get("elementdatafile", "")
+    return "" if name.upper() == "LOCAL" else name
 
 
-def _is_number(word: bytes) -> bool:
+def _is_number(word: str) -> bool:
     try:
         return math.isfinite(float(word))
     except ValueError:
         return False
-
-
-def missing_data_file(path: Path) -> str | None:
-    """The file that a detached header, `.nhdr` or `.mhd`, names for its voxels, where that is not there."""
-    if not path.name.lower().endswith((".nhdr", ".mhd", ".nrrd", ".mha")):
-        return None
-    start = beginning(path, 1 << 16)
-    found = re.search(rb"(?mi)^(?:data ?file:|ElementDataFile\s*=)\s*([^\r\n]+)", start)
-    if found is None:
-        return None
-    name = found[1].decode("utf-8", "replace").strip()
-    if name.upper().startswith(("LOCAL", "LIST")) or "%" in name:
-        return None
-    return None if (path.parent / name).is_file() else name

@@ -18,7 +18,7 @@ from .dicom import read_series
 from .file_header import check_stated_size, check_voxels, content_under_name, is_metaimage, missing_data_file
 from .freesurfer import FREESURFER_ENDINGS, is_freesurfer, read_freesurfer
 from .geometry import Geometry
-from .nifti import check_header, has_voxel_size, is_nifti, is_whole, non_finite, two_places
+from .nifti import check_complete, check_header, non_finite, two_places
 from .resampling import resample
 
 ITK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -189,13 +189,9 @@ def _load(path: Path, events: Events) -> sitk.Image:
     check_stated_size(path)
     if missing_data_file(path):
         raise _unreadable(path, RuntimeError())
-    if is_nifti(header):
-        if not is_whole(header):
-            raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
-        if not has_voxel_size(header):
-            raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
-        if twice := two_places(header):
-            events.warning(f"{path}: {twice}.", file=str(path), check="geometry")
+    check_complete(path)
+    if twice := two_places(path, header):
+        events.warning(f"{path}: {twice}.", file=str(path), check="geometry")
     one = sitk.Image([1] * len(size), header.GetPixelID(), header.GetNumberOfComponents() if "vector" in kind else 0)
     check_voxels(path, math.prod(size) * header.GetNumberOfComponents() * one.GetSizeOfPixelComponent())
     try:
@@ -253,13 +249,8 @@ def _checked_values(path: Path | DicomSeries, image: sitk.Image, events: Events)
     voxels = sitk.GetArrayViewFromImage(image)
     if voxels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(voxels))
-        if (
-            isinstance(path, Path)
-            and path.is_file()
-            and not is_freesurfer(path)
-            and is_nifti(header := read_header(path))
-        ):
-            bad = np.union1d(bad, non_finite(header))
+        if isinstance(path, Path):
+            bad = np.union1d(bad, non_finite(path))
         if len(bad) == voxels.size:
             raise ScanError(f"{path} holds no number at all (NaN or infinity everywhere); export the scan again.")
         if len(bad):

@@ -14,10 +14,9 @@ from ..events import Events, silent
 from .annotated_part import guess_region, known_part
 from .case import Case
 from .classes import IGNORE, LARGEST_VALUE, MOST_CLASSES, ClassTable
-from .freesurfer import is_freesurfer
 from .geometry import Geometry, reordered
-from .image import load, read_header
-from .nifti import is_nifti, non_finite
+from .image import load
+from .nifti import non_finite
 from .resampling import resample
 from .segmentation_file import Segmentation, is_segmentation, read_segmentation
 from .written_image import plain_labels, write_image
@@ -288,8 +287,7 @@ def _load_labelmap(path: Path, events: Events | None = None) -> sitk.Image:
     image = load(path, events)
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ScanError(f"{path} has several values a voxel; save it as a label map, or a segmentation as .seg.nrrd.")
-    floats = "float" in image.GetPixelIDTypeAsString()
-    if floats and not is_freesurfer(path) and is_nifti(header := read_header(path)) and len(non_finite(header)):
+    if "float" in image.GetPixelIDTypeAsString() and len(non_finite(path)):
         raise ScanError(f"{path} has voxels that are not numbers; export the label again.")
     return _whole(path, image, events)
 

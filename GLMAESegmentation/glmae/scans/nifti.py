@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,10 +13,19 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from .packed import beginning, size_in, unpacked
 
-_FLOATS = {"16": "f4", "64": "f8"}
+_FLOATS = {16: "f4", 64: "f8"}
 # The numbers of types of voxels that the library knows.
 _TYPES = {2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1792, 2304}
 _METER, _MICROMETER = 1, 3
+# The fields of the header that are looked at here, as they are in the file: the library corrects those that it gives.
+_HEADER = np.dtype(
+    {
+        "names": ["dim", "datatype", "bitpix", "pixdim", "offset", "units", "codes", "qform", "sform"],
+        "formats": ["8i2", "i2", "i2", "8f4", "f4", "u1", "2i2", "6f4", "(3,4)f4"],
+        "offsets": [40, 70, 72, 76, 108, 123, 252, 256, 280],
+        "itemsize": 348,
+    }
+)
 
 
 def check_header(path: Path) -> None:
@@ -24,14 +34,10 @@ def check_header(path: Path) -> None:
     Raises:
         ScanError: it states no size, a type of voxels that is not read, or a place that is no number.
     """
-    start = beginning(path, 348)
-    if len(start) < 348 or 348 not in (int.from_bytes(start[:4], order) for order in ("little", "big")):
-        return  # no NIfTI: whoever reads it finds out what it is
-    order = _byte_order(start)
-    sides = np.frombuffer(start[40:56], f"{order}i2")
-    kind = int(np.frombuffer(start[70:72], f"{order}i2")[0])
-    codes = np.frombuffer(start[252:256], f"{order}i2")
-    qform, sform = np.split(np.frombuffer(start[256:328], f"{order}f4"), [6])
+    header = _header(path)
+    if header is None:
+        return  # whoever reads it finds out what it is
+    sides, kind, places = header["dim"], int(header["datatype"]), (header["qform"], header["sform"])
     if not 1 <= sides[0] <= 7 or sides[1 : sides[0] + 1].min() < 1:
         raise ScanError(f"{path} states no size in its header; save it again.")
     if kind not in _TYPES:
@@ -39,75 +45,70 @@ def check_header(path: Path) -> None:
             f"{path} holds voxels of a type that is not read (number {kind} of NIfTI's); save it as 16-bit integers or "
             "32-bit floats."
         )
-    for code, numbers in zip(codes, (qform, sform), strict=True):
-        if code > 0 and not np.isfinite(numbers).all():
-            raise ScanError(f"{path} has no numbers where its header should say where it lies; save it again.")
-    if codes[0] <= 0 < codes[1] and not sform.reshape(3, 4)[:, :3].any(axis=0).all():
+    if any(code > 0 and not np.isfinite(place).all() for code, place in zip(header["codes"], places, strict=True)):
+        raise ScanError(f"{path} has no numbers where its header should say where it lies; save it again.")
+    if header["codes"][0] <= 0 < header["codes"][1] and not header["sform"][:, :3].any(axis=0).all():
         raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
 
 
-def is_nifti(header: sitk.ImageFileReader) -> bool:
-    """Whether a file whose header was read is NIfTI in one file (`.nii`, packed or not)."""
-    # Not by the fields of the header: programs copy those of NIfTI into other formats.
-    name = header.GetFileName()
-    return header.GetImageIOFromFileName(name) == "NiftiImageIO" and not name.lower().endswith((".hdr", ".img"))
+def check_complete(path: Path) -> None:
+    """Refuse a NIfTI file that lacks voxels, or their size, for which the library takes 1 mm.
 
-
-def is_whole(header: sitk.ImageFileReader) -> bool:
-    """Whether a NIfTI file holds all of its voxels."""
-    path = Path(header.GetFileName())
+    Raises:
+        ScanError: it does.
+    """
+    header = _header(path)
+    if header is None:
+        return
     start, count = _layout(header)
-    wanted = start + count * int(header.GetMetaData("bitpix")) // 8
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return file.seek(0, 2) >= wanted
-        # A gzip file ends with its unpacked size modulo 2^32; looking there saves unpacking it twice.
-        file.seek(-4, 2)
-        if int.from_bytes(file.read(4), "little") == wanted % 2**32:
-            return True
-    return size_in(path, 0, packed=True) >= wanted
+    wanted = start + count * int(header["bitpix"]) // 8
+    if not _holds(path, wanted):
+        raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
+    if not (header["pixdim"][1:4] > 0).all():
+        raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
 
 
-def non_finite(header: sitk.ImageFileReader) -> np.ndarray:
+def non_finite(path: Path) -> np.ndarray:
     """Which voxels of a whole NIfTI file are NaN or infinite: their numbers in the file, I fastest, [m]."""
-    kind = _FLOATS.get(header.GetMetaData("datatype"))
-    if kind is None:
+    header = _header(path)
+    kind = None if header is None else _FLOATS.get(int(header["datatype"]))
+    if header is None or kind is None:
         return np.empty(0, dtype=np.int64)
     start, count = _layout(header)
-    size = np.dtype(kind).itemsize
-    found, rest, done, order = [], b"", -start, "<"
-    for block in unpacked(Path(header.GetFileName())):
-        if done == -start:
-            order = _byte_order(block)
+    values = np.dtype(kind).newbyteorder(header["datatype"].dtype.byteorder)
+    found, rest, done = [], b"", -start
+    for block in unpacked(path):
         skip = min(len(block), max(0, -done))
         if done < 0:
             done += skip
         rest += block[skip:]
-        whole = len(rest) // size * size
-        values = np.frombuffer(rest[:whole], dtype=order + kind)
-        found.append(done + np.flatnonzero(~np.isfinite(values)))
-        done, rest = done + len(values), rest[whole:]
+        whole = len(rest) // values.itemsize * values.itemsize
+        some = np.frombuffer(rest[:whole], dtype=values)
+        found.append(done + np.flatnonzero(~np.isfinite(some)))
+        done, rest = done + len(some), rest[whole:]
     numbers = np.concatenate(found)
     return numbers[numbers < count]
 
 
-def _layout(header: sitk.ImageFileReader) -> tuple[int, int]:
-    """Where the voxels begin in the file, and how many numbers there are."""
-    sides = [max(1, int(header.GetMetaData(f"dim[{axis}]"))) for axis in range(1, 8)]
-    return int(float(header.GetMetaData("vox_offset"))), math.prod(sides)
+def two_places(path: Path, header: sitk.ImageFileReader) -> str | None:
+    """What is said where a NIfTI header does not give one answer to where the scan lies; None where it does.
 
-
-def two_places(header: sitk.ImageFileReader) -> str | None:
-    """What is said where a NIfTI header does not give one answer to where the scan lies; None where it does."""
-    places = {"qform": _qform(header), "sform": _sform(header)}
-    given = {name: place for name, place in places.items() if int(header.GetMetaData(f"{name}_code")) > 0}
+    Args:
+        header: as the library has it.
+    """
+    own = _header(path)
+    if own is None:
+        return None
     size = np.array([*header.GetSize(), 1, 1][:3])
     corners = np.array(list(itertools.product(*[(0, n - 1) for n in size], (1,))))
     spacing, direction = np.array(header.GetSpacing()[:3]), np.array(header.GetDirection())
     count = int(math.sqrt(len(direction)))
     matrix = np.column_stack([direction.reshape(count, count)[:3, :3] * spacing, np.array(header.GetOrigin()[:3])])
     taken = corners @ (np.diag([-1.0, -1.0, 1.0]) @ matrix).T  # RAS
-    apart = {name: float(np.linalg.norm(corners @ place.T - taken, axis=1).max()) for name, place in given.items()}
+    mm = {_METER: 1000.0, _MICROMETER: 0.001}.get(int(own["units"]) & 7, 1.0)
+    places = {"qform": _qform(own), "sform": own["sform"].astype(float)}
+    given = [name for name, code in zip(places, own["codes"], strict=True) if code > 0]
+    apart = {name: float(np.linalg.norm(corners @ (mm * places[name]).T - taken, axis=1).max()) for name in given}
     if not apart:
         return "its header does not say where it lies; its axes are taken to point left, back and up"
     if max(apart.values()) <= 0.5 * spacing.min():
@@ -118,31 +119,38 @@ def two_places(header: sitk.ImageFileReader) -> str | None:
     return f"its header says twice where it lies, up to {far} apart; the {used} counts, not the {other}"
 
 
-def has_voxel_size(header: sitk.ImageFileReader) -> bool:
-    """Whether the voxel sizes of a NIfTI header are above 0; the library takes 1 mm where they are not."""
-    return bool((_pixdim(header)[1:] > 0).all())
+def _header(path: Path) -> Any:
+    """The fields of `_HEADER`; None of a file that is no NIfTI with header and voxels in one.
+
+    Other formats may hold the fields of a NIfTI header, too: programs copy them along.
+    """
+    start = beginning(path, 348) if path.name.lower().endswith((".nii", ".nii.gz")) else b""
+    for order in ("<", ">"):
+        if len(start) == 348 and np.frombuffer(start[:4], f"{order}i4")[0] == 348:
+            return np.frombuffer(start, _HEADER.newbyteorder(order))[0]
+    return None
 
 
-def _pixdim(header: sitk.ImageFileReader) -> np.ndarray:
-    """A sign and the sizes of a voxel as they are in the file; the library corrects those that it gives."""
-    start = next(unpacked(Path(header.GetFileName())))
-    return np.frombuffer(start[76:92], dtype=f"{_byte_order(start)}f4").astype(float)
+def _layout(header: Any) -> tuple[int, int]:
+    """Where the voxels begin in the file, and how many numbers there are."""
+    return max(348, int(header["offset"])), math.prod(max(1, int(side)) for side in header["dim"][1:])
 
 
-def _byte_order(start: bytes) -> str:
-    # The first field is the size of the header, 348.
-    return "<" if int.from_bytes(start[:4], "little") == 348 else ">"
+def _holds(path: Path, size: int) -> bool:
+    """Whether a file has so many bytes, unpacked."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return file.seek(0, 2) >= size
+        # A gzip file ends with its unpacked size modulo 2^32; looking there saves unpacking it twice.
+        file.seek(-4, 2)
+        if int.from_bytes(file.read(4), "little") == size % 2**32:
+            return True
+    return size_in(path, 0, packed=True) >= size
 
 
-def _sform(header: sitk.ImageFileReader) -> np.ndarray:
-    """Index to RAS, mm: 3x4."""
-    rows = [header.GetMetaData(f"srow_{axis}").split() for axis in "xyz"]
-    return np.array(rows, dtype=float) * _millimeters(header)
-
-
-def _qform(header: sitk.ImageFileReader) -> np.ndarray:
-    """Index to RAS, mm: 3x4. (NIfTI-1 standard, method 2.)"""
-    b, c, d = (float(header.GetMetaData(f"quatern_{axis}")) for axis in "bcd")
+def _qform(header: Any) -> np.ndarray:
+    """Index to RAS: 3x4. (NIfTI-1 standard, method 2.)"""
+    b, c, d, *offset = map(float, header["qform"])
     a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
     turned = np.array(
         [
@@ -151,12 +159,5 @@ def _qform(header: sitk.ImageFileReader) -> np.ndarray:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
-    sign, *sides = _pixdim(header)
-    if sign < 0:
-        sides[2] *= -1
-    offset = [float(header.GetMetaData(f"qoffset_{axis}")) for axis in "xyz"]
-    return np.column_stack([turned * sides, offset]) * _millimeters(header)
-
-
-def _millimeters(header: sitk.ImageFileReader) -> float:
-    return {_METER: 1000.0, _MICROMETER: 0.001}.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
+    sign, *sides = map(float, header["pixdim"][:4])
+    return np.column_stack([turned * sides * [1, 1, -1 if sign < 0 else 1], offset])

@@ -134,7 +134,9 @@ def finetune(
         store = ScanStore.prepare(run.scans, labeled, lasting.preparation, table, events, should_stop=should_stop)
         known = LabeledCases(labeled, store, table, lasting.preparation, fingerprint=fingerprint)
         maps = MapStore(run.scans)
-        train = _trainer(plan_start(source, store, lasting, table, maps, job.device, settings, seed, events), job)
+        instant = plan_start(source, store, lasting, table, maps, job.device, settings, seed, events)
+        events.info(_chosen(source, instant.config, lasting.preparation))
+        train = _trainer(instant, job)
         training, scores = train_and_score(run, known, train, plan, began, job)
         found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
         # The license of an earlier model's backbone holds for what follows from it.
@@ -202,6 +204,15 @@ def _request(
         "seed": plan.seed,
         "settings": settings,
     }
+
+
+def _chosen(source: Model | Path | None, config: FinetuneConfig, preparation: Preparation) -> str:
+    origin = "from scratch" if source is None else "as learned so far"
+    if isinstance(source, Path):
+        origin = f"pre-trained ({source.name})"
+    spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
+    sides = " x ".join(map(str, config.crop))
+    return f"Backbone {config.preset}, {origin}; spacing {spacing} mm; crops of {sides} voxels."
 
 
 def _trainer(instant: InstantStart, job: Job) -> Trainer:

@@ -230,7 +230,7 @@ def plan_start(
         table: the classes.
         settings: fields of the configuration to use instead of the planned ones.
         seed: of random weights.
-        events: told what was chosen, too.
+        events: told what had to be adapted, too.
     """
     events, preparation = events or silent(), plan.preparation
     channels = len(preparation.normalisation)
@@ -264,12 +264,6 @@ def plan_start(
             trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
         return network
 
-    origin = "from scratch" if source is None else "as learned so far"
-    if isinstance(source, Path):
-        origin = f"pre-trained ({source.name})"
-    spacing = " x ".join(f"{side:.2f}" for side in preparation.spacing)
-    sides = " x ".join(map(str, config.crop))
-    events.info(f"Backbone {backbone.name}, {origin}; spacing {spacing} mm; crops of {sides} voxels.")
     return InstantStart(build, config, preparation, store, maps, device, events, crops)
 
 

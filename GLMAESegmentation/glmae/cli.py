@@ -15,7 +15,7 @@ from typing import Any
 from . import __version__
 from .errors import GLMAEError, RequestError, Stopped
 from .events import Events, json_lines
-from .files import has_utf8_name, last_line, shown
+from .files import has_utf8_name, shown
 from .stop_signals import StopSignals
 from .terminal import terminal
 
@@ -54,16 +54,12 @@ def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> i
         return Stopped.exit_status
     except BrokenPipeError:
         return 1
-    except MemoryError:
-        events.failed(
-            "MemoryError", "there is not enough memory for this job; close other programs or use a smaller scan"
-        )
-        return 1
     except Exception as error:
         if sys.flags.dev_mode:  # python -X dev -m glmae ...: for whoever looks for the cause
             raise
-        reason = f"unforeseen {type(error).__name__} ({last_line(error)})"
-        events.failed(type(error).__name__, f"{reason}; please report it with the command and the kind of your files")
+        from .job import failure  # loads torch
+
+        events.failed(*failure(error, "job"))
         return 1
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from .devices import choose_device
-from .errors import Stopped
+from .devices import choose_device, is_out_of_memory
+from .errors import GLMAEError, Stopped
 from .events import Events
+from .files import last_line
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,14 @@ def begin(name: str, device: str, events: Events, should_stop: Callable[[], bool
     events.started(name, **fields, device=str(chosen))
     events.info(reason)
     return Job(events, chosen, should_stop, go_on)
+
+
+def failure(error: Exception, of: str) -> tuple[str, str]:
+    """Name and sentence for whatever error ended something, such as a job."""
+    name = type(error).__name__
+    if isinstance(error, GLMAEError):
+        return name, str(error)
+    if is_out_of_memory(error):
+        remedy = "close other programs or use a smaller scan"
+        return MemoryError.__name__, f"there is not enough memory for this {of}; {remedy}"
+    return name, f"unforeseen {name} ({last_line(error)}); please report it with the command and the kind of your files"

@@ -12,8 +12,7 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..files import check_name, decoded, has_utf8_name, itk_path, last_line, may_read, shown
 from .case import DicomSeries
-from .multi_frame import read_frames, unreadable
-from .slice_stack import stack_order
+from .multi_frame import read_frames, stack_order, unreadable
 
 _POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
 _SPACING, _SLOPE, _INTERCEPT, _INSTANCE = "0028|0030", "0028|1053", "0028|1052", "0008|0018"

@@ -75,7 +75,7 @@ def non_finite(path: Path) -> np.ndarray:
     if header is None or kind is None:
         return np.empty(0, dtype=np.int64)
     start, count = _layout(header)
-    values = np.dtype(kind).newbyteorder(header["datatype"].dtype.byteorder)
+    values = np.dtype(kind).newbyteorder(header.dtype["datatype"].byteorder)
     found, rest, done = [], b"", -start
     for block in unpacked(path):
         skip = min(len(block), max(0, -done))

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
 from ..files import last_line, storage_error
-from ..job import Job
+from ..job import Job, failure
 from ..prefetch import prefetch
 from ..scans.case import Case, DicomSeries
 from ..scans.classes import ClassTable
@@ -189,11 +189,9 @@ class Batch:
 
     def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
         self._failed.append(case.name)
-        name, message = type(error).__name__, str(error)
-        if isinstance(error, MemoryError):
-            message = f"{case.name}: there is not enough memory for this scan; crop it or use a coarser one"
-        elif not isinstance(error, GLMAEError):
-            message = f"{case.name}: unforeseen {name} ({last_line(error)}); please report it"
+        name, message = failure(error, "scan")
+        if not isinstance(error, GLMAEError):
+            message = f"{case.name}: {message}"
         record = CaseRecord(
             case=case.name,
             state="failed",

@@ -20,11 +20,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from ..devices import gigabytes, is_out_of_memory
-from ..errors import GLMAEError, RequestError, Stopped
+from ..devices import gigabytes
+from ..errors import RequestError, Stopped
 from ..events import Events, silent
 from ..files import last_line
-from ..job import Job, begin
+from ..job import Job, begin, failure
 from ..ram import free_ram
 from ..scans.case import Case
 from ..scans.cases import find_cases
@@ -174,7 +174,7 @@ class _Session:
         except Stopped:
             raise
         except Exception as error:
-            name, message = _failure(error)
+            name, message = failure(error, "request")
             kind, number = request["request"], request["id"]
             self._job.events.emit("request_failed", request=kind, id=number, name=name, message=message)
         return True
@@ -275,7 +275,7 @@ class _Session:
                 raise
             except Exception as error:
                 ahead.failed.append(name)
-                events.warning(_failure(error)[1], case=name)
+                events.warning(failure(error, "request")[1], case=name)
             else:
                 ahead.done.append(name)
 
@@ -338,16 +338,6 @@ def _parse(line: bytes, request: dict[str, Any]) -> None:
         request[name] = value = content.get(name)
         if not isinstance(value, wanted) or (isinstance(value, list) and not all(isinstance(x, str) for x in value)):
             raise RequestError(f"the request {kind} has no `{name}` as docs/events.md has it; correct it")
-
-
-def _failure(error: Exception) -> tuple[str, str]:
-    """Name and sentence for an error that ends a request."""
-    if is_out_of_memory(error):
-        return "MemoryError", "there is not enough memory for this request; close other programs or use a smaller scan"
-    if isinstance(error, GLMAEError):
-        return type(error).__name__, str(error)
-    name = type(error).__name__
-    return name, f"unforeseen {name} ({last_line(error)}); please report it with the kind of your files"
 
 
 @contextmanager

@@ -32,8 +32,10 @@ def test_settings_change_single_fields_and_single_weights():
     assert (changed.mask_ratio, changed.weights) == (0.75, LossWeights(global_global=0))
     with pytest.raises(RequestError, match="no setting 'ratio'"):
         pretrain_config().changed({"ratio": 0.5})
-    with pytest.raises(RequestError, match="wrong value"):
+    with pytest.raises(RequestError, match="no setting 'global'"):
         pretrain_config().changed({"weights": {"global": 1}})
+    with pytest.raises(RequestError, match="wrong value"):
+        pretrain_config().changed({"weights": {"global_global": "much"}})
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])

@@ -30,9 +30,10 @@ from results_file import ResultsFile
 from glmae.errors import GLMAEError
 from glmae.events import silent
 from glmae.scans.cases import find_cases
+from glmae.scans.fingerprint import gather
 from glmae.scans.geometry import Geometry
 from glmae.scans.lasting_plan import lasting_plan
-from glmae.scans.measurement import gather, measure_each
+from glmae.scans.measurement import measure_each
 from glmae.scans.store import ScanStore
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS
 from glmae.segmentation.inference import classify_scan

@@ -14,28 +14,9 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from .classes import ClassTable
+from .dicom import DicomSeries
 from .geometry import Geometry
 from .region import Region
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """One series, where a folder holds several, or several folders one.
-
-    Attributes:
-        folder: that its files are in, or in folders below it.
-        files: in any order.
-        number: of the series.
-        modality: CT, MR, ...
-    """
-
-    folder: Path
-    files: tuple[Path, ...]
-    number: str
-    modality: str
-
-    def __str__(self) -> str:
-        return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from ..errors import RequestError, ScanError
 from ..events import Events, silent
 from ..files import shown
-from .case import Case, DicomSeries
+from .case import Case
 from .channels import with_missing
 from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
+from .dicom import DicomSeries
 from .labels import classes_in
 from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scan_of_file, scans_below, scans_in
 from .segmentation_file import is_segmentation

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .case import Case, DicomSeries
+from .case import Case
+from .dicom import DicomSeries
 from .finding import Finding
 from .image import image_ending
 

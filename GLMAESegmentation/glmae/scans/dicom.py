@@ -11,7 +11,6 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..files import check_name, decoded, has_utf8_name, itk_path, last_line, may_read, shown
-from .case import DicomSeries
 from .multi_frame import read_frames, stack_order, unreadable
 
 _POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
@@ -25,6 +24,26 @@ _WANTED = {
 }
 # What a reader takes for images, but is made from them, or is a plan or a report.
 NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTIMAGE", "SR", "PR", "KO", "REG", "DOC"})
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """One series, where a folder holds several, or several folders one.
+
+    Attributes:
+        folder: that its files are in, or in folders below it.
+        files: in any order.
+        number: of the series.
+        modality: CT, MR, ...
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    number: str
+    modality: str
+
+    def __str__(self) -> str:
+        return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
 
 
 def series_in(folder: Path) -> dict[str, list[Path]]:

@@ -14,8 +14,7 @@ import SimpleITK as sitk
 
 from ..errors import ScanError
 from ..files import has_utf8_name, shown
-from .case import DicomSeries
-from .dicom import NO_SCANS, is_dicom, modality_of, read_dicom_header, tag
+from .dicom import NO_SCANS, DicomSeries, is_dicom, modality_of, read_dicom_header, tag
 
 # What holds labels, but is no scan.
 LABELS = frozenset({"SEG", "RTSTRUCT"})

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..json_record import JsonRecord
-from .brightness import Brightness
-from .classes import ClassTable
+from .brightness import SAMPLES, Brightness
+from .case import Case
+from .classes import IGNORE, ClassTable
 from .common_axes import CommonAxes
 from .geometry import Geometry
-from .structures import Spread, Structure, StructureSpread
+from .normalisation import sampled
+from .parts import voxel_counts
+from .structures import Spread, Structure, StructureSpread, measure_structures
+
+# Voxels kept of a scan; fewer where there are many scans, so that memory does not grow with their number.
+_ALL_SAMPLES, _FEWEST_SAMPLES = 10_000_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Measured:
         name: of the case.
         grid: of the scan.
         samples: of each channel; None for one that is missing.
-        counts: voxels of each class that the label holds, see `measurement`; None without a label.
+        counts: voxels of each class that the label holds, see `_counts`; None without a label.
         whole: whether all of the scan was labeled.
         structures: the classes, by their numbers, where they were drawn in whole.
     """
@@ -107,6 +114,33 @@ class Measured:
     counts: dict[int, int] | None
     whole: bool
     structures: dict[int, Structure]
+
+
+def samples_kept(cases: int) -> int:
+    """How many voxels of each channel are drawn in a set of so many cases."""
+    return max(_FEWEST_SAMPLES, min(SAMPLES, _ALL_SAMPLES // max(1, cases)))
+
+
+def measure_case(
+    case: Case, images: Sequence[sitk.Image], label: sitk.Image | None, classes: ClassTable | None, kept: int
+) -> Measured:
+    """What a case that was read adds to a fingerprint.
+
+    Args:
+        label: its label in numbers of `classes`; None: it is not looked at.
+        kept: `samples_kept` of the set.
+    """
+    numbers = None if label is None else sitk.GetArrayViewFromImage(label)
+    whole = case.region is None
+    counts = None if numbers is None else _counts(numbers, whole=whole)
+    found = {}
+    if label is not None and classes is not None and whole and not case.missing:
+        # Of a structure that was drawn in part the volume tells nothing.
+        found = measure_structures(label, images, range(1, len(classes) + 1))
+    samples: list[Sample | None] = [_sample(image, numbers, kept) for image in images]
+    for place in case.missing:
+        samples.insert(place, None)
+    return Measured(case.name, Geometry.of(images[0]), tuple(samples), counts, whole, found)
 
 
 def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Fingerprint:
@@ -162,3 +196,30 @@ def _intensity(samples: Sequence[Sample]) -> Intensity:
 def _spread(found: Sequence[tuple[Measured, Structure]], channels: Sequence[Intensity]) -> StructureSpread:
     scans = [[sample.brightness for sample in one.samples if sample is not None] for one, _ in found]
     return StructureSpread.over([structure for _, structure in found], scans, [entry.modality for entry in channels])
+
+
+def _sample(image: sitk.Image, numbers: np.ndarray | None, kept: int) -> Sample:
+    voxels = sitk.GetArrayViewFromImage(image)
+    foreground = np.empty(0, dtype=np.float32)
+    if numbers is not None:
+        # Slice by slice: a boolean index over a whole CT would copy more than the scan.
+        slabs = [v[(n > 0) & (n != IGNORE)] for v, n in zip(voxels, numbers, strict=True)]
+        foreground = sampled(np.concatenate(slabs), kept).astype(np.float32)
+    return Sample(Brightness.of(image, kept), foreground)
+
+
+def _counts(numbers: np.ndarray, *, whole: bool) -> dict[int, int]:
+    """Voxels of each class that a label [K, J, I] holds.
+
+    Where only a part was labeled, its share of the box around the class is taken for the share that was drawn: three
+    slices of nine say a third. Else the class would seem small, and the scans would be prepared too finely for it.
+    """
+    counts = voxel_counts(numbers)
+    drawn = {int(number): int(counts[number]) for number in np.flatnonzero(counts[:IGNORE]) if number}
+    if not whole:
+        from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
+
+        boxes = ndimage.find_objects(numbers)
+        for number, count in drawn.items():
+            drawn[number] = round(count / float(np.mean(numbers[boxes[number - 1]] != IGNORE)))
+    return drawn

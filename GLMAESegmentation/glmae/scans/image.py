@@ -13,8 +13,7 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..events import Events, silent
 from ..files import check_name, has_utf8_name, itk_path, last_line, may_read
-from .case import DicomSeries
-from .dicom import read_series
+from .dicom import DicomSeries, read_series
 from .file_header import check_stated_size, check_voxels, content_under_name, is_metaimage, missing_data_file
 from .freesurfer import FREESURFER_ENDINGS, is_freesurfer, read_freesurfer
 from .geometry import Geometry

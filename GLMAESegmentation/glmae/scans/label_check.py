@@ -25,12 +25,11 @@ from .cases import find_cases
 from .channels import compare_channels
 from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
-from .fingerprint import Measured
+from .fingerprint import Measured, measure_case, samples_kept
 from .geometry import Geometry
 from .label_comparison import CheckedLabel, compare_labels
 from .labels import check_inputs
 from .last_read import case_images, case_label
-from .measurement import measure_case, samples_kept
 from .parts import connected_parts
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments

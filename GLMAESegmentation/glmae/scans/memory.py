@@ -11,8 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import TooLargeError
 from ..ram import free_ram
-from .case import DicomSeries
-from .dicom import read_dicom_header, series_in
+from .dicom import DicomSeries, read_dicom_header, series_in
 from .freesurfer import is_freesurfer, read_freesurfer_header
 from .geometry import Geometry
 from .image import check_unit, read_header

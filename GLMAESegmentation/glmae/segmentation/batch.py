@@ -17,8 +17,9 @@ from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
 from ..files import last_line, storage_error
 from ..job import Job, failure
 from ..prefetch import prefetch
-from ..scans.case import Case, DicomSeries
+from ..scans.case import Case
 from ..scans.classes import ClassTable
+from ..scans.dicom import DicomSeries
 from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
 from ..scans.written_image import write_image

@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from .. import __version__
 from ..errors import RequestError, ScanError
 from ..files import last_line, writing
-from ..scans.case import Case, DicomSeries
+from ..scans.case import Case
 from ..scans.classes import ClassTable, SegmentClass
-from ..scans.dicom import series_files
+from ..scans.dicom import DicomSeries, series_files
 from ..scans.multi_frame import frame_order
 
 # Where a class has no terminology: Slicer's default, "Tissue".

@@ -14,8 +14,9 @@ from ..devices import is_out_of_memory, release
 from ..errors import RequestError, Stopped
 from ..events import Events, recorded, silent
 from ..job import begin
-from ..scans.case import Case, DicomSeries
+from ..scans.case import Case
 from ..scans.cases import find_images
+from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes

@@ -12,8 +12,9 @@ from dicom_series import write_series
 
 from glmae.errors import RequestError
 from glmae.events import recorded
-from glmae.scans.case import Case, DicomSeries
+from glmae.scans.case import Case
 from glmae.scans.cases import find_images
+from glmae.scans.dicom import DicomSeries
 from glmae.scans.image import read_channels
 
 

@@ -25,8 +25,9 @@ from glmae.backbone.presets import BackboneConfig
 from glmae.backbone.trunk import Trunk
 from glmae.backbone.vision_transformer import VisionTransformer
 from glmae.backbone.weights import TRUNK
+from glmae.devices import CPU
 from glmae.pretraining.further_term import FurtherTerm
-from glmae.pretraining.views import CPU, TWO_APPEARANCES
+from glmae.pretraining.views import TWO_APPEARANCES
 
 HIDDEN, LENGTH = (128, 256), 64
 # Of the views: side in voxels, places that are compared in a pair, temperature of their similarities (SAM's is 0.5,

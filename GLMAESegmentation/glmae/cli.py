@@ -19,7 +19,7 @@ from .files import has_utf8_name, shown
 from .stop_signals import StopSignals
 from .terminal import terminal
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
 MINUTES = 10.0  # of a training, where nothing is said
 
 
@@ -205,7 +205,7 @@ def _training_options(command: argparse.ArgumentParser, fewest_steps: int, help_
 
 
 def _device_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+    command.add_argument("--device", choices=DEVICE_NAMES, default="auto", help="default: auto")
 
 
 def _minutes(text: str) -> float:

@@ -13,6 +13,7 @@ from .files import last_line
 from .ram import free_ram
 
 DEVICES = ("cuda", "mps", "cpu")
+CPU = torch.device("cpu")
 
 
 def choose_device(request: str = "auto") -> tuple[torch.device, str]:

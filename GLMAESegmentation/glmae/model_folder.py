@@ -18,7 +18,7 @@ CARD, WEIGHTS = "model.json", "weights.safetensors"
 FORMAT_VERSION = 1
 # Folders come from strangers: no real card is larger, and safetensors itself allows no larger header.
 LARGEST_CARD, LARGEST_HEADER = 16_000_000, 100_000_000
-KINDS = {"segmentation": "segmentation model", "backbone": "backbone"}
+IN_WORDS = {"segmentation": "segmentation model", "backbone": "backbone"}
 # What a card must hold beside `format` and `kind`, to be of use.
 REQUIRED = {"segmentation": ("classes", "preprocessing", "backbone"), "backbone": ("backbone",)}
 
@@ -78,10 +78,10 @@ def read_model(folder: Path, kind: str | None = None) -> ModelCard:
     if version > FORMAT_VERSION:
         raise ModelError(f"{folder} was written by a newer version of GLMAE (format {version}); update GLMAE.")
     found = content.get("kind")
-    if not isinstance(found, str) or found not in KINDS:
+    if not isinstance(found, str) or found not in IN_WORDS:
         raise ModelError(f"{path} is damaged, it does not say what kind of model it is; copy the model folder again.")
     if kind is not None and found != kind:
-        raise ModelError(f"{folder} is a {KINDS[found]}, not a {KINDS[kind]}; choose another folder.")
+        raise ModelError(f"{folder} is a {IN_WORDS[found]}, not a {IN_WORDS[kind]}; choose another folder.")
     missing = [key for key in REQUIRED[found] if key not in content]
     if missing:
         raise ModelError(f"{path} is damaged, `{missing[0]}` is missing; copy the model folder again.")

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Done = TypeVar("Done")
 
 # A scan that is being resampled takes some 16 bytes a voxel: together about 4 GiB.
 VOXELS_AT_ONCE = 2**28
@@ -22,12 +22,12 @@ MOST_THREADS = 8
 
 
 def prefetch(
-    work: Callable[[Item], Result],
+    work: Callable[[Item], Done],
     items: Iterable[Item],
     threads: int,
-    ahead: Callable[[Result], int],
+    ahead: Callable[[Done], int],
     initializer: Callable[[], None] | None = None,
-) -> Generator[Future[Result], None, None]:
+) -> Generator[Future[Done], None, None]:
     """Call `work(item)` for all items, some of them while earlier results are used.
 
     The first item is worked on alone. When the caller takes no more results, nothing new is begun; nor is it while a
@@ -43,7 +43,7 @@ def prefetch(
     Yields:
         For each item, in order, a finished future.
     """
-    waiting, coming, most = iter(items), deque[Future[Result]](), 1
+    waiting, coming, most = iter(items), deque[Future[Done]](), 1
     with ThreadPoolExecutor(threads, "ahead", initializer) as pool:
 
         def begin() -> None:
@@ -63,8 +63,8 @@ def prefetch(
 
 
 def in_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], voxels: Callable[[Result], int]
-) -> Generator[Future[Result], None, None]:
+    work: Callable[[Item], Done], items: Sequence[Item], voxels: Callable[[Done], int]
+) -> Generator[Future[Done], None, None]:
     """`prefetch` with as many threads as scans like the last one fit into memory together.
 
     Args:

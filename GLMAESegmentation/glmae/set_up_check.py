@@ -26,8 +26,8 @@ PACKAGES = (
     *("torch", "monai", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors"),
     *("matplotlib", "tqdm", "pillow", "psutil"),
 )
-DEVICES = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
-SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
+TRIED = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
+ANSWER_SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
 NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows no console flashes up
 _GIGABYTE = 1e9
 
@@ -57,7 +57,7 @@ def report() -> dict[str, Any]:
         "free_disk_gb": round(shutil.disk_usage(tempfile.gettempdir()).free / _GIGABYTE, 1),
         "nvidia_driver": nvidia_driver(),
         "packages": {name: installed_version(name) for name in PACKAGES},
-        "devices": {name: tried(name) for name in DEVICES},
+        "devices": {name: tried(name) for name in TRIED},
     }
 
 
@@ -90,12 +90,12 @@ def tried(device: str) -> dict[str, Any]:
             encoding="utf-8",
             errors="replace",
             env=environment,
-            timeout=SECONDS,
+            timeout=ANSWER_SECONDS,
             check=False,
             creationflags=NO_WINDOW,
         )
     except subprocess.TimeoutExpired:
-        return {"works": False, "message": f"no answer within {SECONDS} s"}
+        return {"works": False, "message": f"no answer within {ANSWER_SECONDS} s"}
     except OSError as error:
         return {"works": False, "message": f"Python did not start ({error.strerror})"}
     for line in reversed(done.stdout.splitlines()):

@@ -10,10 +10,10 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from .prefetch import Item, Result, prefetch
+from .prefetch import Done, Item, prefetch
 
 # Some 100 MB of the GPU's memory each, while a crop of a million voxels is made.
-MOST_THREADS = 4
+BATCHES_AT_ONCE = 4
 
 
 class SideStreams:
@@ -23,7 +23,7 @@ class SideStreams:
         self._device = device if device.type == "cuda" else None
         self._own = threading.local()
 
-    def run(self, make: Callable[[], Result]) -> Result:
+    def run(self, make: Callable[[], Done]) -> Done:
         """Call `make` in this thread's stream; what it returns is ready for any stream."""
         if self._device is None:
             return make()
@@ -46,8 +46,8 @@ class SideStreams:
 
 
 def batches_ahead(
-    make: Callable[[Item], Result], steps: Iterable[Item], device: torch.device, threads: int | None = None
-) -> Generator[Result, None, None]:
+    make: Callable[[Item], Done], steps: Iterable[Item], device: torch.device, threads: int | None = None
+) -> Generator[Done, None, None]:
     """The batches of the steps of a training, some being made while a GPU computes: cutting crops takes time, too.
 
     A batch follows from its step alone, so that those made in advance are those that would be made in time.
@@ -57,7 +57,7 @@ def batches_ahead(
         steps: in order.
         threads: as many batches are made at once; None: as many as the machine has to spare.
     """
-    threads = threads or max(1, min(MOST_THREADS, (os.cpu_count() or 2) - 1))
+    threads = threads or max(1, min(BATCHES_AT_ONCE, (os.cpu_count() or 2) - 1))
     streams = SideStreams(device)
     with closing(prefetch(lambda step: streams.run(lambda: make(step)), steps, threads, lambda _: threads)) as coming:
         for future in coming:

@@ -64,7 +64,7 @@ def test_a_torch_that_crashes_is_reported(
 def test_a_torch_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, "import time; time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(set_up_check, "SECONDS", 1)
+    monkeypatch.setattr(set_up_check, "ANSWER_SECONDS", 1)
     assert set_up_check.tried("cpu") == {"works": False, "message": "no answer within 1 s"}
 
 
@@ -73,7 +73,7 @@ def test_a_gpu_that_torch_does_not_use_is_pointed_out(monkeypatch: pytest.Monkey
         "cpu": {"works": True, "message": "x86_64"},
         "cuda": {"works": False, "message": "no NVIDIA GPU was found, or PyTorch is installed without CUDA"},
     }
-    monkeypatch.setattr(set_up_check, "DEVICES", tuple(answers))
+    monkeypatch.setattr(set_up_check, "TRIED", tuple(answers))
     monkeypatch.setattr(set_up_check, "tried", answers.__getitem__)
     monkeypatch.setattr(set_up_check, "nvidia_driver", lambda: "NVIDIA RTX 4090, 535.1, 24564 MiB")
     text = set_up_check.as_text(set_up_check.report())

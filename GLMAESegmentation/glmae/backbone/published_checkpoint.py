@@ -35,7 +35,7 @@ PREFIXES = ("module.backbone.", "backbone.", "module.", "")
 OTHER_PARTS = re.compile(r"(mask_token|decoder(_\w+)?|(\w+_)?(head|projector|predictor)s?)(\.|$)")
 
 
-class Size(NamedTuple):
+class PublishedSize(NamedTuple):
     """A published vision transformer: its name, blocks and attention heads, which cannot be seen in the weights."""
 
     name: str
@@ -45,11 +45,11 @@ class Size(NamedTuple):
 
 # By width: the published checkpoint's family (arXiv 2010.11929, table 1) and its two small members (arXiv 2012.12877).
 SIZES = {
-    192: Size("ViT-Ti", 12, 3),
-    384: Size("ViT-S", 12, 6),
-    768: Size("ViT-B", 12, 12),
-    1024: Size("ViT-L", 24, 16),
-    1280: Size("ViT-H", 32, 16),
+    192: PublishedSize("ViT-Ti", 12, 3),
+    384: PublishedSize("ViT-S", 12, 6),
+    768: PublishedSize("ViT-B", 12, 12),
+    1024: PublishedSize("ViT-L", 24, 16),
+    1280: PublishedSize("ViT-H", 32, 16),
 }
 
 
@@ -192,7 +192,7 @@ def _weights(file: Path, content: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _recognise(file: Path, found: Mapping[str, Any]) -> BackboneConfig:
-    """Size, channels, patch and grid from the shapes of the projection and the positions."""
+    """PublishedSize, channels, patch and grid from the shapes of the projection and the positions."""
     shape = _shape(found[PROJECTION])
     if len(shape) != 5 or shape[0] not in SIZES or min(shape) < 1:
         known = ", ".join(f"{width} ({size.name})" for width, size in SIZES.items())

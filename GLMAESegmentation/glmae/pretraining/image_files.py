@@ -23,8 +23,7 @@ from .pretrain import RESUMABLE, pretrain
 from .ranks import joined
 
 # The median scan is coarsened to about this many voxels: views at several scales are cut from it.
-SCAN_VOXELS = 192**3
-SCANS = "scans"
+VIEWED_VOXELS = 192**3
 
 
 def pretrain_images(
@@ -98,7 +97,7 @@ def pretrain_images(
             raise RequestError(f"{out} is not seen by all machines; choose a folder on a disk that they share")
         pretrain(
             config(channels=len(preparation.normalisation)),
-            ScanStore(run.unfinished / SCANS, job["scans"]),
+            ScanStore(run.scans, job["scans"]),
             run,
             steps=steps,
             minutes=None if minutes is None else minutes_left(minutes, began),
@@ -127,11 +126,11 @@ def _prepared(
     for event in heard:
         events.emit(**event)
     if preparation is None:
-        preparation = plan_preparation(measure(cases, ClassTable(()), events, read_failures="skip"), SCAN_VOXELS)
+        preparation = plan_preparation(measure(cases, ClassTable(()), events, read_failures="skip"), VIEWED_VOXELS)
     run.begin()
     try:
         store = ScanStore.prepare(
-            run.unfinished / SCANS,
+            run.scans,
             cases,
             preparation,
             None,

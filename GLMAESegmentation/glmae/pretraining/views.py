@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..devices import CPU
 from .configuration import PretrainConfig
 from .further_term import FurtherTerm
 
@@ -26,7 +27,6 @@ LEAST_DEVIATION, TRIES, STRIDE = 0.1, 8, 4
 TWO_APPEARANCES = 0.7
 # Purposes of random streams.
 ORDER, VIEWS, MASKS, FURTHER, ANCHORS = 0, 1, 2, 3, 4
-CPU = torch.device("cpu")
 
 
 class Scans(Protocol):

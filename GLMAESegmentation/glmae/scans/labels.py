@@ -18,7 +18,7 @@ from .geometry import Geometry, reordered
 from .image import load
 from .nifti import non_finite
 from .resampling import resample
-from .segmentation_file import Segmentation, is_segmentation, read_segmentation
+from .segmentation_file import SegmentationFile, is_segmentation, read_segmentation
 from .written_image import plain_labels, write_image
 
 # What nibabel's scaled integers, and resampling, leave beside a whole number.
@@ -232,7 +232,7 @@ def _on_grid(path: Path, image: sitk.Image, grid: Geometry, events: Events) -> s
     return resample(image, grid, sitk.sitkNearestNeighbor, outside=None)
 
 
-def _warn_outside(path: Path, segmentation: Segmentation, grid: Geometry, events: Events) -> None:
+def _warn_outside(path: Path, segmentation: SegmentationFile, grid: Geometry, events: Events) -> None:
     here = segmentation.geometry
     drawn = np.zeros(tuple(reversed(here.size)), dtype=bool)
     for layer in range(segmentation.layers):

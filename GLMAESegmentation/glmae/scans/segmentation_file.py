@@ -39,7 +39,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class SegmentationFile:
     """The content of a segmentation file.
 
     Attributes:
@@ -75,7 +75,7 @@ def is_segmentation(path: Path) -> bool:
     return ending is None or ending in SEGMENTATION_ENDINGS
 
 
-def read_segmentation(path: Path) -> Segmentation:
+def read_segmentation(path: Path) -> SegmentationFile:
     """Read a segmentation file, Slicer's or DICOM's.
 
     Raises:
@@ -85,7 +85,7 @@ def read_segmentation(path: Path) -> Segmentation:
     if image_ending(path) is None:
         return _from_dicom(path)
     segments = read_segments(path)
-    return Segmentation(segments, load(path))
+    return SegmentationFile(segments, load(path))
 
 
 def read_segments(path: Path) -> tuple[Segment, ...]:
@@ -166,7 +166,7 @@ def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) ->
     write_image(path, image)
 
 
-def _from_dicom(path: Path) -> Segmentation:
+def _from_dicom(path: Path) -> SegmentationFile:
     meanings, voxels = read_dicom_segmentation(path)
     alone = voxels.GetNumberOfComponentsPerPixel() == 1
     first: dict[str, SegmentClass] = {}
@@ -176,7 +176,7 @@ def _from_dicom(path: Path) -> Segmentation:
         Segment(first[plain_name(meaning.name)], 0 if alone else number, meaning.value)
         for number, meaning in enumerate(meanings)
     ]
-    return Segmentation(tuple(segments), voxels)
+    return SegmentationFile(tuple(segments), voxels)
 
 
 def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:

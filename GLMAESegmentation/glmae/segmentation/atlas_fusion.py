@@ -21,7 +21,7 @@ from ..scans.parts import connected_parts
 from .labeled_scan import LabeledScan
 
 # Labels of at most so many scans are kept.
-SCANS = 8
+MOST_ATLASES = 8
 # With fewer classes their centers say too little of where a body lies.
 FEWEST_CLASSES = 3
 BLUR_MM, WEIGHT = 4.0, 0.3
@@ -33,7 +33,7 @@ AGREEMENT = 0.4
 RIDGE_MM, FURTHEST = 30.0, 0.35
 # Residuals under this are noise; a class needs so many voxels to have a center.
 NOISE_MM, FEWEST_VOXELS, ROUNDS = 5.0, 8, 8
-LEAST = 1e-3
+LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class AtlasFusion:
             scans: prepared.
             bound: the classes, 1..n, that have a place in the body: a lesion may be anywhere.
         """
-        found = [atlas for scan in scans[:SCANS] if (atlas := Atlas.of(scan, bound)) is not None]
+        found = [atlas for scan in scans[:MOST_ATLASES] if (atlas := Atlas.of(scan, bound)) is not None]
         found = [atlas for atlas in found if sum(atlas.annotated) >= FEWEST_CLASSES]
         return AtlasFusion(tuple(found)) if found else None
 
@@ -125,7 +125,7 @@ class AtlasFusion:
         """
         atlases = []
         count, rest = divmod(len(tensors), 3)
-        if rest or count > SCANS:
+        if rest or count > MOST_ATLASES:
             raise ValueError("the labels are not complete")
         for number in range(count):
             try:
@@ -176,7 +176,7 @@ class MovedAtlases:
             pooled = (sums[number].cpu().float() / weights.cpu()).clamp_min_(1e-6) ** (1 - WEIGHT)
             # Of a class that the labels do not know, nothing is expected, and nothing against it.
             known = number == 0 or bool(self._drawn[number - 1])
-            pooled *= share.clamp_min(LEAST) ** WEIGHT if known else 1.0
+            pooled *= share.clamp_min(LEAST_SHARE) ** WEIGHT if known else 1.0
             sums[number] = pooled.to(sums)
             total += pooled
         return total.clamp_min_(1e-6).to(weights)

@@ -31,7 +31,7 @@ from .result import Result, write_result
 Scan = TypeVar("Scan")
 
 
-class Batch:
+class BatchRun:
     """The scans that one command segments.
 
     Args:

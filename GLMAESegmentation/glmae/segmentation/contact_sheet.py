@@ -20,7 +20,7 @@ from ..scans.normalisation import sampled
 from .report import CaseRecord, Report
 
 SIDE = 220  # pixels of the square that a slice fits in
-COLUMNS, ROWS = 2, 5
+ACROSS, DOWN = 2, 5
 _GAP, _TITLE, _LEGEND = 16, 44, 30
 _BACKGROUND, _INK, _DOUBT = (22, 24, 29), (232, 234, 237), (255, 183, 77)
 # Axes down and across the picture, and the one it looks along. As in Slicer: the patient's left is on the right.
@@ -76,7 +76,7 @@ def write_contact_sheets(report: Report, records: Sequence[CaseRecord], classes:
         StorageError: a page cannot be written.
     """
     shown = [record for record in records if record.state == "done" and report.thumbnail(record.file).is_file()]
-    per_page = COLUMNS * ROWS
+    per_page = ACROSS * DOWN
     pages = [shown[start : start + per_page] for start in range(0, len(shown), per_page)]
     for number, page in enumerate(pages, start=1):
         path = report.sheets / f"{number:02d}.png"
@@ -110,8 +110,8 @@ def _digest_of(path: Path) -> str | None:
 
 def _page(report: Report, records: Sequence[CaseRecord], classes: ClassTable) -> Image.Image:
     cell = 3 * SIDE + _GAP, SIDE + _TITLE + _GAP
-    rows = -(-len(records) // COLUMNS)
-    sheet = Image.new("RGB", (_GAP + COLUMNS * cell[0], _GAP + _LEGEND + rows * cell[1]), _BACKGROUND)
+    rows = -(-len(records) // ACROSS)
+    sheet = Image.new("RGB", (_GAP + ACROSS * cell[0], _GAP + _LEGEND + rows * cell[1]), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     # The font that matplotlib brings knows Greek and Cyrillic, too.
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 14)
@@ -123,7 +123,7 @@ def _page(report: Report, records: Sequence[CaseRecord], classes: ClassTable) ->
         draw.text((across + 20, _GAP - 2), name, font=font, fill=_INK)
         across += 44 + round(font.getlength(name))
     for number, record in enumerate(records):
-        left, top = _GAP + number % COLUMNS * cell[0], _GAP + _LEGEND + number // COLUMNS * cell[1]
+        left, top = _GAP + number % ACROSS * cell[0], _GAP + _LEGEND + number // ACROSS * cell[1]
         draw.text((left, top), _fitting(record.case, font), font=font, fill=_INK)
         if record.flags:
             more = f" (and {len(record.flags) - 1} more)" if len(record.flags) > 1 else ""

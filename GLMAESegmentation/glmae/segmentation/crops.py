@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..devices import CPU
 from ..scans.classes import IGNORE
 from .augmentation import (
     IDENTITY,
@@ -25,8 +26,7 @@ from .labeled_scan import LabeledScan
 # Enough positions to draw crop centers from, and few enough to keep for hundreds of classes.
 POSITIONS_PER_CLASS = 4096
 # The share of the background crops that lie near the classes.
-NEAR_SHARE = 0.75
-CPU = torch.device("cpu")
+CLASSES_NEAR = 0.75
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class CropSampler:
             index = self._usable[rng.integers(len(self._usable))]
             known = self._known[index]
             shape = self._scans[index].label.shape
-            if known is None and self._near_classes is not None and rng.random() < NEAR_SHARE:
+            if known is None and self._near_classes is not None and rng.random() < CLASSES_NEAR:
                 known = self._near_classes[index]
             center = self._near(known, rng) if known is not None and len(known) else rng.uniform(0, 1, 3) * shape
         return index, _inside(center, self._scans[index].label.shape, self._crop_size)

@@ -20,7 +20,7 @@ from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
 from ..scans.normalisation import air
 from ..scans.restoring import interpolated_classes, restore_classes
-from .batch import Batch
+from .batch import BatchRun
 from .class_slabs import Prior, Slab, class_slabs
 from .dicom_seg import check_installed, check_source
 from .model import Model, load_model
@@ -83,7 +83,7 @@ def segment(
         events.emit(**event)
     if count > 1:
         events.info(f"Part {number} of {count} of the scans: {len(cases)}.")
-    batch = Batch(
+    batch = BatchRun(
         cases,
         Path(out),
         file_format,

@@ -34,7 +34,7 @@ from .network import SegmentationNetwork
 from .scan_maps import ScanMaps
 
 # The fit tells its progress after so many steps.
-TOLD = 100
+TOLD_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class InstantStart:
 
         def step() -> None:
             on_step()
-            if (done := next(steps)) % TOLD == 0:
+            if (done := next(steps)) % TOLD_EVERY == 0:
                 self._events.progress("fit", done, total)
 
         scans, crops = self._labeled(network, indices, on_step), self._augmented(network, indices, on_step)

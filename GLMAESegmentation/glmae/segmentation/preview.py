@@ -22,7 +22,7 @@ from .network import SegmentationNetwork
 from .result import write_result
 from .training import Training
 
-REQUEST, ANSWERS = "preview.json", "preview"
+ASKED, ANSWERS = "preview.json", "preview"
 # What a preview may take: a share of a training that has to end in time, and always so many seconds.
 LARGEST_SHARE, LEAST_SECONDS = 0.1, 60.0
 
@@ -41,7 +41,7 @@ class Previews:
 
     def answer(self, training: Training) -> None:
         """Answer a request, if there is one, with the weights of `training` as they are now."""
-        if not (self._folder / REQUEST).exists():
+        if not (self._folder / ASKED).exists():
             return
         minutes, job = training.schedule.minutes, self._job
         limit = time.monotonic() + max(LEAST_SECONDS, LARGEST_SHARE * 60 * (minutes or 0.0))
@@ -59,7 +59,7 @@ class Previews:
             job.events.emit("preview", case=name, step=step, file=str(file))
 
     def _request(self) -> Case:
-        path = self._folder / REQUEST
+        path = self._folder / ASKED
         try:
             image = Path(json.loads(path.read_text(encoding="utf-8"))["image"])
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.scans.image import read_channels
-from glmae.segmentation.batch import Batch
+from glmae.segmentation.batch import BatchRun
 from glmae.segmentation.report import ModelMark
 from glmae.segmentation.result import Result
 
@@ -34,12 +34,12 @@ def thresholded(case: Case) -> Result:
     return Result(tuple(images), labels, {1: 0.1, 7: 0.45})
 
 
-def run(batch: Batch, segment_one: Callable[[Case], Result] = thresholded) -> list[str]:
+def run(batch: BatchRun, segment_one: Callable[[Case], Result] = thresholded) -> list[str]:
     """Run a batch whose cases `segment_one` reads by itself; the failed ones."""
     return batch.run(lambda case, beside: None, lambda case, scan: segment_one(case))
 
 
-def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -> Batch:
+def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -> BatchRun:
     """A batch with the defaults of `segment`."""
     values: dict = {
         "classes": CLASSES,
@@ -48,4 +48,4 @@ def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -
     }
     file_format = str(changes.pop("file_format", "seg.nrrd"))
     job = Job(events, torch.device("cpu"), go_on="run the same command again")
-    return Batch(find_images(images), out, file_format, job=job, **(values | changes))
+    return BatchRun(find_images(images), out, file_format, job=job, **(values | changes))

@@ -20,7 +20,7 @@ from .errors import ModelError
 from .files import last_line
 
 STATE = "state"
-OPTIMIZER = "optimiser."  # as in runs that were begun before
+OPTIMIZER = "optimizer."
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimizer's moments as flat tensors `optimiser.PARAMETER.NAME`, and its groups as JSON values."""
+    """An optimizer's moments as flat tensors `optimizer.PARAMETER.NAME`, and its groups as JSON values."""
     content = optimizer.state_dict()
     tensors = {
         f"{OPTIMIZER}{parameter}.{name}": torch.as_tensor(value)

@@ -61,14 +61,20 @@ class RunFolder:
         """
         since -= self.seconds_spent
         self.begin()
-        try:
+        with self.abandoned_but_for(Stopped):
             yield since
-        except Stopped:
+        self.end()
+
+    @contextmanager
+    def abandoned_but_for(self, *resumable: type[BaseException]) -> Iterator[None]:
+        """For a block that works in the folder: any other error than these abandons the run."""
+        try:
+            yield
+        except resumable:
             raise
         except BaseException:
             self.abandon()
             raise
-        self.end()
 
     @property
     def seconds_spent(self) -> float:

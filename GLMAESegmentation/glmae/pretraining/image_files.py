@@ -128,21 +128,10 @@ def _prepared(
     if preparation is None:
         preparation = plan_preparation(measure(cases, ClassTable(()), events, read_failures="skip"), VIEWED_VOXELS)
     run.begin()
-    try:
+    with run.abandoned_but_for(*RESUMABLE):
         store = ScanStore.prepare(
-            run.scans,
-            cases,
-            preparation,
-            None,
-            events,
-            read_failures="skip",
-            should_stop=should_stop,
+            run.scans, cases, preparation, events=events, read_failures="skip", should_stop=should_stop
         )
-    except RESUMABLE:
-        raise
-    except BaseException:
-        run.abandon()
-        raise
     failed = sorted({case.name for case in cases} - set(store.names))
     scans = list(store.entries)
     return {"preparation": preparation.to_json(), "scans": scans, "failed": failed}

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def pretrain(
     if chosen.type == "mps" and ranks.count > 1:
         raise RequestError("several processes cannot share an Apple GPU; choose --device cpu, or start one process")
     events.info(reason)
-    try:
+    with folder.abandoned_but_for(*RESUMABLE) if ranks.first else nullcontext():
         ranks.decided(folder.begin)
         run = Run(
             config,
@@ -116,12 +116,6 @@ def pretrain(
         if pictures and ranks.first:
             _draw(run, scans, folder.out)
         ranks.decided(lambda: _write_backbone(run, folder.out, len(scans), card or {}))
-    except RESUMABLE:
-        raise
-    except BaseException:
-        if ranks.first:
-            folder.abandon()
-        raise
     if ranks.first:
         folder.end()
     return folder.out

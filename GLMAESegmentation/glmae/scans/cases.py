@@ -139,8 +139,7 @@ def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
 def _warn_of_strangers(file: ClassFile, known: Collection[str], what: str, events: Events) -> None:
     for key, entries in (("annotated", file.annotated), ("region", file.region)):
         for name in sorted(set(entries) - set(known)):
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "correct the name or remove the entry."
+            hint = _hint(name, known, "correct the name or remove the entry.")
             events.warning(
                 f"`{key}` in the class file names {name}, but no {what} is called so: it changes nothing; {hint}",
                 case=name,
@@ -213,14 +212,17 @@ def _near_scan(name: str, scans: Collection[str], images: Path, label: Path) -> 
     return f"did you mean {near[0]}? Rename that scan to {name}, or the label." if near else None
 
 
+def _hint(name: str, known: Collection[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
 def _check_names(
     names: Sequence[str], scans: dict[str, Files], found: dict[str, Path], images: Path, labels: Path | None
 ) -> None:
     for name in names:
         if name not in scans:
-            close = difflib.get_close_matches(name, scans, n=1)
-            hint = f"did you mean {close[0]}?" if close else "check the spelling."
-            raise RequestError(f"case {name} has no image in {images}; {hint}")
+            raise RequestError(f"case {name} has no image in {images}; {_hint(name, scans, 'check the spelling.')}")
         if labels is not None and name not in found:
             raise RequestError(f"case {name} has no label in {labels}; label it or leave it out of --cases.")
 

@@ -9,7 +9,6 @@ import gzip
 import math
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,26 +24,13 @@ _DATA_AT = 284
 _TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
 
 
-@dataclass(frozen=True)
-class FreeSurferHeader:
-    """What the header of a volume says.
-
-    Attributes:
-        grid: where its voxels lie.
-        voxel_type: of the file.
-    """
-
-    grid: Geometry
-    voxel_type: np.dtype
-
-
 def is_freesurfer(path: Path) -> bool:
     """Whether a file is one by its ending."""
     return path.name.lower().endswith(FREESURFER_ENDINGS)
 
 
-def read_freesurfer_header(path: Path) -> FreeSurferHeader:
-    """Read the header only.
+def read_freesurfer_header(path: Path) -> tuple[Geometry, np.dtype]:
+    """Where the voxels lie, and their type in the file.
 
     Raises:
         ScanError: it is no such file, has several volumes, or does not say where it lies.
@@ -59,11 +45,11 @@ def read_freesurfer(path: Path) -> sitk.Image:
         ScanError: see `read_freesurfer_header`; or its end is missing.
     """
     content = _content(path)
-    header = _parsed(path, content)
-    if len(content) < _DATA_AT + header.grid.voxels * header.voxel_type.itemsize:
+    grid, kind = _parsed(path, content)
+    if len(content) < _DATA_AT + grid.voxels * kind.itemsize:
         raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
-    voxels = np.frombuffer(content, header.voxel_type, header.grid.voxels, _DATA_AT)
-    return header.grid.image(voxels.astype(header.voxel_type.newbyteorder("=")).reshape(header.grid.size[::-1]))
+    voxels = np.frombuffer(content, kind, grid.voxels, _DATA_AT)
+    return grid.image(voxels.astype(kind.newbyteorder("=")).reshape(grid.size[::-1]))
 
 
 def _content(path: Path, length: int = -1) -> bytes:
@@ -79,7 +65,7 @@ def _content(path: Path, length: int = -1) -> bytes:
         raise ScanError(f"{path} is damaged or incomplete; copy or export it again.") from error
 
 
-def _parsed(path: Path, content: bytes) -> FreeSurferHeader:
+def _parsed(path: Path, content: bytes) -> tuple[Geometry, np.dtype]:
     if len(content) < _DATA_AT:
         raise ScanError(f"{path} is incomplete or no FreeSurfer volume; copy or export it again.")
     version, *sides, frames, kind, _, placed = _HEADER.unpack_from(content)[:8]
@@ -97,4 +83,4 @@ def _parsed(path: Path, content: bytes) -> FreeSurferHeader:
     direction = np.diag([-1.0, -1.0, 1.0]) @ columns.T  # RAS to LPS
     # The center is that of voxel size / 2, not of the box.
     origin = np.diag([-1.0, -1.0, 1.0]) @ center - direction @ (spacing * np.array(sides) / 2)
-    return FreeSurferHeader(Geometry.from_arrays(sides, spacing, origin, direction), np.dtype(_TYPES[kind]))
+    return Geometry.from_arrays(sides, spacing, origin, direction), np.dtype(_TYPES[kind])

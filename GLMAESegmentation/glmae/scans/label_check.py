@@ -6,7 +6,7 @@ Needs no torch: the command line says the findings at the start of a run, the pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,21 +177,19 @@ def _check_case(case: Case, classes: ClassTable, kept: int) -> tuple[list[Findin
     return findings, CheckedLabel(case, grid, digest, names, volumes, region), measured
 
 
-def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> list[Finding]:
-    found = []
+def _check_class(case: str, name: str, shape: ClassShape, grid: Geometry) -> Iterator[Finding]:
     if shape.voxels < _FEW_VOXELS:
-        found.append(
+        message = (
             f"case {case}: {name!r} has only {shape.voxels} voxels ({shape.voxels * grid.voxel_volume:.3g} mm3); it is "
             "trained on as it is, but so few are seldom learned well, and a score on them says little."
         )
-    islands = [
-        f"case {case}: {name!r} has {island.voxels} voxels far from all the rest, near voxel {list(island.index)}; "
-        "they are trained on like the others, so erase them if they are a slip."
-        for island in shape.islands
-    ]
-    return [Finding("few_voxels", "warning", message, (case,), (name,)) for message in found] + [
-        Finding("island", "warning", message, (case,), (name,)) for message in islands
-    ]
+        yield Finding("few_voxels", "warning", message, (case,), (name,))
+    for index, voxels in shape.islands:
+        message = (
+            f"case {case}: {name!r} has {voxels} voxels far from all the rest, near voxel {list(index)}; they are "
+            "trained on like the others, so erase them if they are a slip."
+        )
+        yield Finding("island", "warning", message, (case,), (name,))
 
 
 def _empty_segments(
@@ -246,19 +244,11 @@ def _heard(event: Mapping[str, Any], case: str | None = None) -> Finding:
 
 
 @dataclass(frozen=True)
-class Island:
-    """A few voxels of a class far from the rest of it: one of their indices (I, J, K), and their number."""
-
-    index: tuple[int, int, int]
-    voxels: int
-
-
-@dataclass(frozen=True)
 class ClassShape:
-    """One class in one scan: its number of voxels and its stray islands."""
+    """One class in one scan: its number of voxels, and of each stray island an index (I, J, K) and the number."""
 
     voxels: int
-    islands: tuple[Island, ...]
+    islands: tuple[tuple[tuple[int, int, int], int], ...]
 
 
 def class_shapes(label: sitk.Image) -> dict[int, ClassShape]:
@@ -286,7 +276,7 @@ def _shape(mask: np.ndarray, box: tuple[slice, ...]) -> ClassShape:
     for size, place in zip(sizes, places, strict=True):
         if size <= _ISLAND_SHARE * total and _gap(place, places[main]) >= _ISLAND_GAP:
             k, j, i = ((own.start + own.stop) // 2 + whole.start for own, whole in zip(place, box, strict=True))
-            found.append(Island((i, j, k), int(size)))
+            found.append(((i, j, k), int(size)))
     return ClassShape(total, tuple(found) if len(found) <= _MOST_ISLANDS else ())
 
 

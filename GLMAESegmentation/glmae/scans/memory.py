@@ -81,8 +81,8 @@ def memory_needed(
 def _header(image: Path | DicomSeries) -> tuple[Geometry, int]:
     """The grid, and bytes of a voxel."""
     if isinstance(image, Path) and is_freesurfer(image):
-        volume = read_freesurfer_header(image)
-        return volume.grid, volume.voxel_type.itemsize
+        volume, kind = read_freesurfer_header(image)
+        return volume, kind.itemsize
     if isinstance(image, Path) and not image.is_dir():
         header, files = read_header(image), 1
     else:

@@ -31,7 +31,7 @@ from .location_prior import LocationPrior
 from .map_store import MapMaker, MapStore
 from .model import Model, finished_model
 from .network import SegmentationNetwork
-from .scan_maps import ScanMaps
+from .scan_maps import ScanMaps, finished
 
 # The fit tells its progress after so many steps.
 TOLD_EVERY = 100
@@ -162,14 +162,12 @@ def told(
     work: Generator[tuple[int, int], None, ScanMaps], events: Events, case: str, on_window: Callable[[], None]
 ) -> ScanMaps:
     """Do all the work of `MapMaker.make` on a case, and tell the progress; `on_window` may raise to stop."""
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as end:
-            maps: ScanMaps = end.value
-            return maps
+
+    def tell(done: int, total: int) -> None:
         events.progress("features", done, total, case=case)
         on_window()
+
+    return finished(work, tell)
 
 
 class _OneAtATime(Sequence[LabeledMaps]):

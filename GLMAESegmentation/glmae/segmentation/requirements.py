@@ -9,9 +9,9 @@ from ..backbone.presets import preset
 from ..events import Events, silent
 from ..job import begin
 from ..scans.finding import Finding
-from ..scans.fingerprint import gather
 from ..scans.label_check import inspect_folders
 from ..scans.lasting_plan import lasting_plan
+from ..scans.preparation import prepared_grid
 from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
 from .memory_ladder import MemoryLadder
 from .network import SegmentationNetwork
@@ -51,15 +51,10 @@ def check(
     for finding in found.findings:
         finding.report(events)
     if not found.errors:
-        fingerprint = gather(found.measured, found.classes)
         plan = lasting_plan(found.measured, found.classes, SCAN_VOXELS[job.device.type], cases)
-        spacing = plan.preparation.spacing
-        shapes = [
-            tuple(max(1, round(n * own / new)) for n, own, new in zip(size, voxel, spacing, strict=True))
-            for size, voxel in zip(fingerprint.sizes, fingerprint.spacings, strict=True)
-        ]
-        backbone = preset(FinetuneConfig.preset, channels=len(fingerprint.channels))
-        crop = plan_crop([(i, j, k) for i, j, k in shapes], backbone.patch_size, CROP_VOXELS[job.device.type])
+        shapes = [prepared_grid(one.grid, plan.preparation).size for one in found.measured if one.name in plan.names]
+        backbone = preset(FinetuneConfig.preset, channels=len(plan.preparation.normalisation))
+        crop = plan_crop(shapes, backbone.patch_size, CROP_VOXELS[job.device.type])
         config = FinetuneConfig(crop=crop)
         network = SegmentationNetwork(backbone, len(found.classes), config.head)
         MemoryLadder(config, backbone.patch_size).plan(network, job.device, events)

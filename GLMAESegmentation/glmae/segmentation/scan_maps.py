@@ -82,14 +82,18 @@ def scan_maps(
         on_window: called for each window; may raise to stop.
     """
     work = maps_by_window(network, image, crop, device, air=air, windows=windows)
+    return finished(work, lambda *_: None if on_window is None else on_window())
+
+
+def finished(work: Generator[tuple[int, int], None, ScanMaps], on_window: Callable[[int, int], None]) -> ScanMaps:
+    """Do all of the work of `maps_by_window`; before each window `on_window` is told what that yields."""
     while True:
         try:
-            next(work)
+            done, total = next(work)
         except StopIteration as end:
             maps: ScanMaps = end.value
             return maps
-        if on_window is not None:
-            on_window()
+        on_window(done, total)
 
 
 @torch.inference_mode()

@@ -141,7 +141,7 @@ def read_checkpoint(file: Path) -> PublishedEncoder:
     found = {name: tensor for name, tensor in inside.items() if not OTHER_PARTS.match(name)}
     outside = [name for name in state if not name.startswith(prefix)]
     strangers = [name for name in outside if not OTHER_PARTS.match(name.removeprefix("module."))]
-    config = _recognise(file, found)
+    config = _recognize(file, found)
     with torch.device("meta"):
         expected = VisionTransformer(config).state_dict()
     _check(file, found, expected, strangers)
@@ -191,7 +191,7 @@ def _weights(file: Path, content: Any) -> tuple[str, dict[str, Any]]:
     return layout, {str(name): value for name, value in state.items()}
 
 
-def _recognise(file: Path, found: Mapping[str, Any]) -> BackboneConfig:
+def _recognize(file: Path, found: Mapping[str, Any]) -> BackboneConfig:
     """PublishedSize, channels, patch and grid from the shapes of the projection and the positions."""
     shape = _shape(found[PROJECTION])
     if len(shape) != 5 or shape[0] not in SIZES or min(shape) < 1:

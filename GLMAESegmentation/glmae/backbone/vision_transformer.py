@@ -55,8 +55,8 @@ class VisionTransformer(nn.Module):
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         tokens = self.blocks[-1](tokens, 1 if cls_only else None)
-        normalised: Tensor = self.norm(tokens)
-        return normalised
+        normalized: Tensor = self.norm(tokens)
+        return normalized
 
     def features(self, x: Tensor, after: Sequence[int]) -> list[Tensor]:
         """Token maps of a complete scan after some blocks, for segmentation heads.

@@ -63,7 +63,7 @@ class PretrainConfig(JsonRecord):
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
             teacher, as in DINO; in the small presets, made for minutes to hours, the student, which a teacher of this
             momentum trails, and whose tokens the trunk of the shipped backbone has learned to read).
-        seed: of initialisation, views and masks.
+        seed: of initialization, views and masks.
     """
 
     backbone: BackboneConfig

@@ -103,7 +103,7 @@ def read_neighbourhoods(
     device: torch.device = CPU,
     further: FurtherTerm | None = None,
 ) -> Neighbourhoods:
-    """Choose the scans, neighbourhoods and views of one step and read the voxels they need.
+    """Choose the scans, neighborhoods and views of one step and read the voxels they need.
 
     Args:
         config: sizes, scales, batch and seed.

@@ -75,9 +75,9 @@ def guess_region(label: sitk.Image) -> Region | None:
     spacing = label.GetSpacing()
     for axis in (2, 1, 0):  # K first: most are drawn slice by slice in the order of the file
         slices = np.flatnonzero(areas[axis])
-        neighbours = np.count_nonzero(np.diff(slices) == 1)
+        neighbors = np.count_nonzero(np.diff(slices) == 1)
         widths = [np.ptp(np.flatnonzero(areas[other])) * spacing[other] for other in range(3) if other != axis]
-        if neighbours <= 0.1 * len(slices) and min(widths) >= _FLAT * spacing[axis]:
+        if neighbors <= 0.1 * len(slices) and min(widths) >= _FLAT * spacing[axis]:
             return Region(axis=axis, slices=tuple(int(index) for index in slices))
     box = [_ends(area) for area in areas]
     if all(box[axis] == (0, len(areas[axis])) for axis in range(3)):

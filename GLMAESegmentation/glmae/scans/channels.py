@@ -33,10 +33,10 @@ def usual_channels(cases: Sequence[Case]) -> tuple[tuple[str, ...], int]:
 
 def with_missing(cases: Sequence[Case]) -> list[Case]:
     """The labeled ones among the cases know which of the usual channels they lack, if all that they have is usual."""
-    labelled = [case for case in cases if case.label is not None]
-    if len(labelled) < 2:
+    labeled = [case for case in cases if case.label is not None]
+    if len(labeled) < 2:
         return list(cases)
-    usual, _ = usual_channels(labelled)
+    usual, _ = usual_channels(labeled)
 
     def told(case: Case) -> Case:
         own = channel_names(case)

@@ -63,7 +63,7 @@ def _parse(content: Any, folder: Path) -> ClassFile:
         raise ValueError("it must be an object with the list `classes`")
     if "labels" in content and "classes" not in content:
         return ClassFile(decathlon_classes(content), unknown=unknown_value(content))
-    # A misspelt key would silently change what is trained on.
+    # A misspelled key would silently change what is trained on.
     unknown = sorted(set(content) - {"classes", "annotated", "region"})
     if unknown:
         raise ValueError(f"the key {unknown[0]!r} is not known (known: classes, annotated, region)")

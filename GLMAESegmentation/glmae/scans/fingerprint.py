@@ -68,7 +68,7 @@ class ClassSize(JsonRecord):
 
 @dataclass(frozen=True)
 class Fingerprint(JsonRecord):
-    """All that the preparation of a set of scans is decided from. It names no case.
+    """All that the preparation of a set of scans is decided from; empty where it is not known. It names no case.
 
     Attributes:
         sizes: voxels of each scan along the common axes.
@@ -79,9 +79,9 @@ class Fingerprint(JsonRecord):
         axes: the order of axes that is common to the scans.
     """
 
-    sizes: tuple[tuple[int, int, int], ...]
-    spacings: tuple[tuple[float, float, float], ...]
-    channels: tuple[Intensity, ...]
+    sizes: tuple[tuple[int, int, int], ...] = ()
+    spacings: tuple[tuple[float, float, float], ...] = ()
+    channels: tuple[Intensity, ...] = ()
     classes: tuple[ClassSize, ...] = ()
     labelled: int = 0
     axes: CommonAxes = CommonAxes()

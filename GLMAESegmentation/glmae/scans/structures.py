@@ -26,6 +26,7 @@ _PIECES_VOXELS = 2**25
 _USUAL_CASES = 2
 # The sides of a scan at the low and at the high end of its axes, once these are brought to the common order.
 _LOW, _HIGH = "LPI", "RAS"
+RAS_ORDER = CommonAxes()
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,14 @@ class StructureSpread(JsonRecord):
 
 
 def measure_structures(
-    label: sitk.Image, images: Sequence[sitk.Image], values: Sequence[int], axes: CommonAxes | None = None
+    label: sitk.Image, images: Sequence[sitk.Image], values: Sequence[int], axes: CommonAxes = RAS_ORDER
 ) -> dict[int, Structure]:
     """The structures of a label map.
 
     Args:
         label: label map on the grid of the scan.
         values: those of the classes to be measured.
-        axes: along which places are told; None: the nearest RAS order.
+        axes: along which places are told; the nearest RAS order where it is not said.
 
     Returns:
         Value -> structure, for the values that have voxels.
@@ -148,7 +149,7 @@ def measure_structures(
     from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
 
     grid = Geometry.of(label)
-    order = (axes or CommonAxes()).order(grid)
+    order = axes.order(grid)
     numbers = sitk.GetArrayViewFromImage(label)  # [K, J, I]
     boxes = ndimage.find_objects(numbers, max_label=max(values, default=0))
     found = {}

@@ -37,7 +37,7 @@ class BatchRun:
     Args:
         out: folder of the results, the report in `report` and the uncertainty in `uncertainty`.
         file_format: one of `result.FORMATS`.
-        fingerprint: of the model's training cases, if known.
+        fingerprint: of the model's training cases.
         model: tells its results from those of other models.
         job: asked before every case whether to stop.
     """
@@ -49,7 +49,7 @@ class BatchRun:
         file_format: str,
         *,
         classes: ClassTable,
-        fingerprint: Fingerprint | None,
+        fingerprint: Fingerprint,
         model: ModelMark,
         job: Job,
     ) -> None:
@@ -257,10 +257,9 @@ class BatchRun:
         return (time.monotonic() - self._began) / self._done * left if self._done else None
 
 
-def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint | None) -> Description:
-    """Look at a result, whose channels were read; with a fingerprint beside the training cases."""
-    axes = None if fingerprint is None else fingerprint.axes
-    structures = measure_structures(result.labels, result.images, classes.values, axes)
+def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint) -> Description:
+    """Look at a result, whose channels were read, beside the training cases."""
+    structures = measure_structures(result.labels, result.images, classes.values, fingerprint.axes)
     flags = find_flags(result.images, structures, classes, fingerprint, result.uncertainty, result.left_out)
     names = {entry.value: entry.name for entry in classes}
     ml = {value: found.volume / 1000 for value, found in structures.items()}

@@ -51,7 +51,7 @@ def find_flags(
     images: Sequence[sitk.Image],
     structures: Mapping[int, Structure],
     classes: ClassTable,
-    fingerprint: Fingerprint | None,
+    fingerprint: Fingerprint,
     uncertainty: Mapping[int, float],
     left_out: Mapping[int, float],
 ) -> list[Flag]:
@@ -59,21 +59,20 @@ def find_flags(
 
     Args:
         structures: what was found, by the values of `classes`.
-        fingerprint: of the model's training cases; None: not known, then nothing is compared with them.
+        fingerprint: of the model's training cases; empty: not known, then nothing is compared with them.
         uncertainty: mean of 1 - (largest probability) over each structure, by value.
         left_out: share of each structure that post-processing left out (see `single_piece`), by value.
     """
     brightness = [Brightness.of(image) for image in images]
-    channels = () if fingerprint is None else fingerprint.channels
+    channels, known = fingerprint.channels, {size.name: size for size in fingerprint.classes}
     flags: list[Flag] = []
-    if fingerprint is not None:
+    if fingerprint.sizes:
         flags += _spacing(Geometry.of(images[0]), fingerprint)
         flags += _intensities(brightness, channels)
-    known = {} if fingerprint is None else {size.name: size for size in fingerprint.classes}
     for entry in classes:
         found, size = structures.get(entry.value), known.get(entry.name)
         if found is None:
-            often = f"; {size.cases} of {fingerprint.labelled} labels hold it" if size and fingerprint else ""
+            often = f"; {size.cases} of {fingerprint.labelled} labels hold it" if size else ""
             flags.append(Flag("empty", f"{entry.name} was not found in this scan{often}", entry.name))
             continue
         flags += _structure(entry.name, found, None if size is None else size.spread, brightness, channels)

@@ -27,6 +27,7 @@ from .network import SegmentationNetwork
 from .scan_maps import scan_maps
 from .training import Training
 
+NOTHING_KNOWN = Fingerprint()
 REMEDY = "train longer (--minutes), check that the labels lie on their structures, or try another --seed"
 
 
@@ -46,7 +47,7 @@ class LabeledCases:
         classes: ClassTable,
         preparation: Preparation,
         *,
-        fingerprint: Fingerprint | None = None,
+        fingerprint: Fingerprint = NOTHING_KNOWN,
     ) -> None:
         self.cases, self.store, self.classes, self.preparation = tuple(cases), store, classes, preparation
         self.fingerprint = fingerprint

@@ -44,8 +44,8 @@ class Model:
         config: of the fine-tuning run; its crop is the window.
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
-        fingerprint: of the training cases; None in models of earlier versions.
-        location: where in the body the classes lie; None if that is not used, and in models of earlier versions.
+        fingerprint: of the training cases.
+        location: where in the body the classes lie; None if that is not used.
         atlases: the labels of the training scans, see `atlas_fusion`; None if they are not used.
         pretrained: name of the backbone that the training began with; None: none, or not known.
     """
@@ -54,7 +54,7 @@ class Model:
     config: FinetuneConfig
     preparation: Preparation
     classes: ClassTable
-    fingerprint: Fingerprint | None = None
+    fingerprint: Fingerprint = Fingerprint()
     location: LocationPrior | None = None
     atlases: AtlasFusion | None = None
     pretrained: str | None = None
@@ -67,7 +67,7 @@ def finished_model(
     location: LocationPrior | None,
     preparation: Preparation,
     classes: ClassTable,
-    fingerprint: Fingerprint | None,
+    fingerprint: Fingerprint,
 ) -> Model:
     """The model of a network that was trained, or fitted, on some scans, with what else is known from these."""
     bound = single_pieces(fingerprint, classes)
@@ -134,8 +134,7 @@ def load_model(folder: Path, device: torch.device) -> Model:
         preparation = Preparation.from_json(card.content["preprocessing"])
         check_plausible(backbone, card.weights)
         _check_plausible(config, backbone, preparation)
-        known = card.content.get("fingerprint")
-        fingerprint = None if known is None else Fingerprint.from_json(known)
+        fingerprint = Fingerprint.from_json(card.content.get("fingerprint", {}))
         network = SegmentationNetwork(backbone, len(classes.classes), config.head)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error

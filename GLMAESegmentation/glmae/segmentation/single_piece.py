@@ -20,12 +20,12 @@ from ..scans.parts import connected_parts
 _PARTS_VOXELS = 2**25
 
 
-def single_pieces(fingerprint: Fingerprint | None, classes: ClassTable) -> list[int]:
+def single_pieces(fingerprint: Fingerprint, classes: ClassTable) -> list[int]:
     """The classes, 1..n, that were one piece wherever a training case was labeled all over.
 
-    Of a class that was only drawn in part nothing is known, nor of any in models of earlier versions.
+    Of a class that was only drawn in part nothing is known.
     """
-    known = {} if fingerprint is None else {size.name: size.spread for size in fingerprint.classes}
+    known = {size.name: size.spread for size in fingerprint.classes}
     spreads = [known.get(name) for name in classes.names]
     return [number for number, spread in enumerate(spreads, 1) if spread is not None and spread.pieces == 1]
 

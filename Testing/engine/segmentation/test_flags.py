@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.scans.cases import find_cases
+from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.image import read_channels
 from glmae.scans.labels import read_label
 from glmae.scans.measurement import measure
@@ -144,6 +145,6 @@ def test_much_was_left_out(judged):
 def test_models_of_earlier_versions(judged, known):
     """Without what training cases were like, what can be said is said."""
     old = replace(known, classes=tuple(replace(size, spread=None) for size in known.classes))
-    for fingerprint in (None, old):
+    for fingerprint in (Fingerprint(), old):
         flags = judged(lambda image, numbers: (image, np.where(numbers == 1, 0, numbers)), fingerprint)
         assert list(flags) == [("empty", ANTERIOR)]

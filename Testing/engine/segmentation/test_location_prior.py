@@ -15,6 +15,7 @@ from voxelwise import Voxelwise, class_probabilities
 
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
+from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import CropSampler, LabeledScan
@@ -175,8 +176,8 @@ def test_results_and_held_out_scores_are_weighed(untrained_model: Path, sample_s
     training = Training(model.network, FinetuneConfig(crop=model.config.crop), [scan], Schedule(1), CPU)
     training.location = prior
     scored = LabeledCases(cases, store, table, model.preparation).segment(0, training, lambda: None)
-    segmented = segment_case(replace(model, fingerprint=None, location=prior), cases[0], CPU).labels
-    everywhere = segment_case(replace(model, fingerprint=None), cases[0], CPU).labels
+    segmented = segment_case(replace(model, fingerprint=Fingerprint(), location=prior), cases[0], CPU).labels
+    everywhere = segment_case(replace(model, fingerprint=Fingerprint()), cases[0], CPU).labels
 
     def voxels(image: sitk.Image) -> tuple[int, int]:
         """Of any class, in the rear and in the front."""

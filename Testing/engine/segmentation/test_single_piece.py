@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from glmae.scans.cases import find_cases
+from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.measurement import measure
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
@@ -100,7 +101,7 @@ def test_the_training_cases_decide(sample_scans, tmp_path):
     assert single_pieces(measure(parts, table), table) == []
 
     old = replace(fingerprint, classes=tuple(replace(size, spread=None) for size in fingerprint.classes))
-    assert single_pieces(old, table) == single_pieces(None, table) == []
+    assert single_pieces(old, table) == single_pieces(Fingerprint(), table) == []
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def pieces(labels: sitk.Image, value: int) -> int:
 
 def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, untrained_model, sample_scans, tmp_path):
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", NAMES)
-    found = segment_case(replace(model, fingerprint=None), cases[1], CPU)
+    found = segment_case(replace(model, fingerprint=Fingerprint()), cases[1], CPU)
     kept = segment_case(model, cases[1], CPU)
     assert found.left_out == {}
     assert kept.left_out, "this model scatters"

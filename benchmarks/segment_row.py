@@ -29,9 +29,9 @@ from glmae.files import write_json
 from glmae.scans.cases import find_images
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
-from glmae.scans.labels import write_labelmap
 from glmae.scans.preparation import prepare_image, prepared_grid
 from glmae.scans.restoring import interpolated_classes, restore_classes
+from glmae.scans.written_image import write_labelmap
 from glmae.segmentation.class_slabs import class_slabs
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.model import Model, load_model

@@ -104,7 +104,7 @@ def live(words: list[str]) -> int:
     """Answer until the input ends."""
     session = Live(words)
     full = behaviour() == "gpu full"
-    say("started", job="live", cases=len(session.names()), device="cuda:0" if full else "cpu")
+    say("started", job="live", device="cuda:0" if full else "cpu")
     say("info", message="Computing on the GPU." if full else "Computing on the CPU.")
     lines: queue.Queue[str] = queue.Queue()
 

@@ -15,7 +15,8 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.image import read_channels
-from glmae.scans.labels import read_label, write_labelmap
+from glmae.scans.labels import read_label
+from glmae.scans.written_image import write_labelmap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,9 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_cases, find_images
 from glmae.scans.classes import IGNORE, ClassTable
 from glmae.scans.image import read_channels
-from glmae.scans.labels import read_label, write_labelmap
+from glmae.scans.labels import read_label
 from glmae.scans.measurement import measure
+from glmae.scans.written_image import write_labelmap
 from glmae.schedule import minutes_left
 
 JOB = Path(__file__).with_name("nnunet_job.py")

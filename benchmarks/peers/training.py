@@ -24,12 +24,12 @@ from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import gather
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_channels
-from glmae.scans.labels import write_labelmap
 from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import measure_each
 from glmae.scans.preparation import Preparation, prepare_image
 from glmae.scans.restoring import interpolated_classes, restore_classes
 from glmae.scans.store import ScanStore
+from glmae.scans.written_image import write_labelmap
 from glmae.schedule import Schedule, minutes_left
 from glmae.segmentation.crops import CropBatch, CropSampler, LabeledScan, crops_device
 from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS, plan_crop

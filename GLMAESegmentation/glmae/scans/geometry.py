@@ -77,18 +77,18 @@ class Geometry(JsonRecord):
         return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(self.direction))
 
     def point(self, index: Sequence[float] | np.ndarray) -> np.ndarray:
-        """LPS position (mm) of a continuous voxel index (I, J, K)."""
-        return np.asarray(self.origin) + self._matrix() @ (np.asarray(index, dtype=float) * self.spacing)
+        """LPS position (mm) of a continuous voxel index (I, J, K), or of several, [n, 3]."""
+        return np.asarray(self.origin) + (self._matrix() @ (np.asarray(index, dtype=float) * self.spacing).T).T
 
     def index(self, point: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Continuous voxel index (I, J, K) of an LPS position (mm); the inverse of `point`."""
+        """Continuous voxel index (I, J, K) of an LPS position (mm), or of several, [n, 3]; the inverse of `point`."""
         offset = np.asarray(point, dtype=float) - np.asarray(self.origin)
-        return np.linalg.solve(self._matrix(), offset) / np.asarray(self.spacing)
+        return np.linalg.solve(self._matrix(), offset.T).T / np.asarray(self.spacing)
 
     def corners(self) -> np.ndarray:
         """The 8 corners of the box that the voxels fill (not their centers), LPS mm, [8, 3]; I varies slowest."""
         edges = [(-0.5, size - 0.5) for size in self.size]
-        return np.stack([self.point(corner) for corner in itertools.product(*edges)])
+        return self.point(np.array(list(itertools.product(*edges))))
 
     def distance(self, other: Geometry) -> float:
         """The largest distance of corresponding box corners, mm, whatever the order of axes."""

@@ -19,7 +19,6 @@ from .image import load
 from .nifti import non_finite
 from .resampling import resample
 from .segmentation_file import SegmentationFile, is_segmentation, read_segmentation
-from .written_image import plain_labels, write_image
 
 # What nibabel's scaled integers, and resampling, leave beside a whole number.
 _ROUNDING = 1e-3
@@ -135,20 +134,6 @@ def check_inputs(case: Case, images: Sequence[sitk.Image], label: sitk.Image) ->
             raise ScanError(f"{file} is the label of case {case.name} again; a label is no input, so take it away.")
 
 
-def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
-    """Write a label map with the values of the training labels as NIfTI, whole or not at all.
-
-    Args:
-        path: `NAME.nii.gz`.
-        image: 3D image with the values of `classes`; 0 is background.
-        classes: decides the pixel type (values over 255 need 16 bits).
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    write_image(path, plain_labels(image, classes))
-
-
 def _from_labelmap(
     case: Case, path: Path, reference: Geometry | None, classes: ClassTable, events: Events, prediction: bool
 ) -> tuple[np.ndarray, Geometry]:
@@ -241,10 +226,7 @@ def _warn_outside(path: Path, segmentation: SegmentationFile, grid: Geometry, ev
     indices = np.argwhere(drawn)[:, ::-1]  # I, J, K
     if not len(indices):
         return
-    offset, matrix = grid.index(here.point((0, 0, 0))), np.empty((3, 3))
-    for axis in range(3):
-        matrix[:, axis] = grid.index(here.point(np.eye(3)[axis])) - offset
-    there = indices @ matrix.T + offset
+    there = grid.index(here.point(indices))
     beyond = ((there < -0.5 - 1e-3) | (there > np.array(grid.size) - 0.5 + 1e-3)).any(axis=1)
     if beyond.any():
         share = f"{beyond.sum()} of {len(indices)} voxels"

@@ -20,6 +20,20 @@ def plain_labels(image: sitk.Image, classes: ClassTable) -> sitk.Image:
     return plain
 
 
+def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
+    """Write a label map with the values of the training labels as NIfTI, whole or not at all.
+
+    Args:
+        path: `NAME.nii.gz`.
+        image: 3D image with the values of `classes`; 0 is background.
+        classes: decides the pixel type (values over 255 need 16 bits).
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_image(path, plain_labels(image, classes))
+
+
 def write_image(path: Path, image: sitk.Image) -> None:
     """Write a compressed `.nii.gz` or `.nrrd`.
 

@@ -89,7 +89,7 @@ def live(
     starting_backbone(backbone)
     asked = _Asked(Path(images), Path(labels), classes, backbone, dict(settings or {}))
     with _folder(cache) as folder:
-        job = begin("live", device, events, should_stop, "start it again", cases=asked.count())
+        job = begin("live", device, events, should_stop, "start it again")
         memory, disk = int(SHARE * free_ram()), int(SHARE * shutil.disk_usage(folder).free)
         events.info(f"Features take at most {gigabytes(memory)} of memory and {gigabytes(disk)} of {folder}.")
         maps = MapStore(folder / "maps", memory, disk)
@@ -132,13 +132,6 @@ class _Asked:
     classes: Path | None
     backbone: str | None
     settings: dict[str, Any]
-
-    def count(self) -> int:
-        """Scans in the folder."""
-        try:
-            return len(find_cases(self.images, None)[0])
-        except RequestError:  # it may still be empty
-            return 0
 
 
 class _Session:

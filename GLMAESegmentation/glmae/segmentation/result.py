@@ -9,8 +9,8 @@ import SimpleITK as sitk
 
 from ..scans.case import Case
 from ..scans.classes import ClassTable
-from ..scans.labels import write_labelmap
 from ..scans.segmentation_file import write_segmentation
+from ..scans.written_image import write_labelmap
 from .dicom_seg import write_dicom_seg
 
 FORMATS = ("seg.nrrd", "nii.gz", "dcm")

@@ -15,8 +15,8 @@ from glmae.scans.classes import ClassTable
 from glmae.scans.dicom import holds_dicom, read_series
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
-from glmae.scans.labels import write_labelmap
 from glmae.scans.segmentation_file import write_segmentation
+from glmae.scans.written_image import write_labelmap
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from glmae.scans import labels
 from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.labels import classes_in, read_label, read_label_grid, write_labelmap
+from glmae.scans.labels import classes_in, read_label, read_label_grid
 from glmae.scans.region import Region
+from glmae.scans.written_image import write_labelmap
 
 TABLE = ClassTable((SegmentClass(1, "anterior"), SegmentClass(2, "posterior")))
 

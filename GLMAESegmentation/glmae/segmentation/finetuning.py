@@ -111,7 +111,8 @@ def finetune(
     """
     began, events, settings = time.monotonic(), events or silent(), dict(settings or {})
     FinetuneConfig(crop=(16, 16, 16)).changed(settings)  # refuses what cannot be, before reading scans
-    labeled, table = _labeled_cases(images, labels, cases, classes, events)
+    found, table = find_cases(images, labels, cases, classes, events)
+    labeled = [case for case in found if case.label is not None]
     plan = RunPlan(steps, minutes, folds, seed, finish)
     plan.check(len(labeled))
     source = _source(backbone, start, table)
@@ -138,26 +139,16 @@ def finetune(
         events.info(_chosen(source, instant.config, lasting.preparation))
         train = _trainer(instant, job)
         training, scores = train_and_score(run, known, train, plan, began, job)
-        found = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
+        learned = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
         # The license of an earlier model's backbone holds for what follows from it.
         pretrained = source.pretrained if isinstance(source, Model) else source and source.name
         origin = {"pretrained": pretrained, "from": request["from"]}
         aliases = [{"alias": f"case-{n:02d}", "sha256": looked.digests[case.name]} for n, case in enumerate(labeled, 1)]
-        details = {"seed": seed, "training_cases": aliases} | origin | found
+        details = {"seed": seed, "training_cases": aliases} | origin | learned
         save_model(run.out, known.model(training.averaged_network(), training), details)
     result = Finetuned(run.out, training.schedule.done, scores)
     result.tell(round(time.monotonic() - began, 1), events)
     return result
-
-
-def _labeled_cases(
-    images: Path, labels: Path, names: Sequence[str] | None, classes: Path | None, events: Events
-) -> tuple[list[Case], ClassTable]:
-    found, table = find_cases(images, labels, names, classes, events)
-    labeled = [case for case in found if case.label is not None]
-    if not labeled:
-        raise RequestError(f"{labels}: no label belongs to a scan in {images}; a scan and its label have the same name")
-    return labeled, table
 
 
 def _source(backbone: str | None, start: Path | None, classes: ClassTable) -> Model | Path | None:

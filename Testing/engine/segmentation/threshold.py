@@ -15,6 +15,7 @@ from glmae.job import Job
 from glmae.scans.case import Case
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable, SegmentClass
+from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.image import read_channels
 from glmae.segmentation.batch import BatchRun
 from glmae.segmentation.report import ModelMark
@@ -43,7 +44,7 @@ def batch_of(images: list[Path], out: Path, events: Events, **changes: object) -
     """A batch with the defaults of `segment`."""
     values: dict = {
         "classes": CLASSES,
-        "fingerprint": None,
+        "fingerprint": Fingerprint(),
         "model": MODEL,
     }
     file_format = str(changes.pop("file_format", "seg.nrrd"))

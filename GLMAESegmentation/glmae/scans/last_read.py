@@ -16,8 +16,8 @@ from .geometry import Geometry
 from .image import read_channels
 from .labels import read_label
 
-# Of a set of scans that take more than these, each is read again.
-_MOST_BYTES = 2**28
+# Four scans with their labels, if they take no more bytes: of a larger set each is read again, as memory must not grow.
+_MOST, _MOST_BYTES = 8, 2**28
 _held: OrderedDict[str, tuple[list[sitk.Image], list[dict[str, Any]]]] = OrderedDict()
 _lock = Lock()
 
@@ -45,7 +45,7 @@ def _once(state: list[Any], read: Callable[[Events], list[sitk.Image]], events: 
             events.emit(**event)
     with _lock:
         _held[key] = images, heard
-        while sum(_bytes(image) for kept, _ in _held.values() for image in kept) > _MOST_BYTES:
+        while len(_held) > _MOST or sum(_bytes(image) for kept, _ in _held.values() for image in kept) > _MOST_BYTES:
             _held.popitem(last=False)
     return images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from glmae.events import silent
@@ -41,10 +42,11 @@ def test_warnings_are_told_each_time(save, scan, label, events, heard):
     assert [event["check"] for event in heard] == ["geometry", "geometry"]
 
 
-def test_no_more_is_kept_than_a_few_scans_take(samples, monkeypatch):
+@pytest.mark.parametrize("limit", ["_MOST", "_MOST_BYTES"])
+def test_no_more_is_kept_than_a_few_scans(samples, monkeypatch, limit):
     cases, _ = find_cases(samples / "images", None)
     kept = [case_images(case, silent())[0] for case in cases[:3]]
     size = sum(image.GetNumberOfPixels() * image.GetSizeOfPixelComponent() for image in kept)
-    monkeypatch.setattr(last_read, "_MOST_BYTES", size - 1)
+    monkeypatch.setattr(last_read, limit, {"_MOST": 2, "_MOST_BYTES": size - 1}[limit])
     assert case_images(cases[2], silent())[0] is kept[2]
     assert case_images(cases[0], silent())[0] is not kept[0]

@@ -19,7 +19,6 @@ MODULE = Path(__file__).resolve().parents[1] / "GLMAESegmentation"
 SCANS = MODULE / "Resources" / "SampleScans"
 SIZE = (288, 192)  # three to two, as Slicer's buttons
 GAP = 6
-COLORS = 24
 BACKGROUND = (24, 25, 30)
 
 
@@ -63,10 +62,11 @@ def main() -> None:
     labelled = re.findall(r'"(hippocampus_\d+)"', source)
     others = [f"hippocampus_{number}" for number in re.findall(r'"(\d{3})"', source)]
     icons = MODULE / "Resources" / "Icons"
-    pictures = {"SampleLabelled.png": mosaic(labelled, 1, True), "SampleUnlabelled.png": mosaic(others, 3, False)}
-    for name, picture in pictures.items():
-        # Few colors keep the clone small.
-        picture.quantize(COLORS, dither=Image.Dither.NONE).save(icons / name, optimize=True)
+    # Few colors, and pixels as large as the scans', keep the clone small.
+    small = mosaic(others, 2, False).reduce(2).resize(SIZE, Image.Resampling.NEAREST)
+    pictures = {"SampleLabelled.png": (mosaic(labelled, 1, True), 24), "SampleUnlabelled.png": (small, 16)}
+    for name, (picture, colors) in pictures.items():
+        picture.quantize(colors, dither=Image.Dither.NONE).save(icons / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     # Sample Data.
     "module": _("Few-Label Segmentation (GL-MAE)"),
     "samples labeled": _("Hippocampus: 2 labeled MR scans"),
-    "samples unlabeled": _("Hippocampus: 6 MR scans without labels"),
+    "samples unlabeled": _("Hippocampus: 4 MR scans without labels"),
 }
 
 

@@ -13,7 +13,7 @@ TRAINED_ON = ("hippocampus_039", "hippocampus_207")
 
 @pytest.fixture(scope="session")
 def sample_scans() -> Path:
-    """Folder with `images/` and `labels/` of eight real scans; not to be written to."""
+    """Folder with `images/` and `labels/` of six real scans; not to be written to."""
     return SAMPLE_SCANS
 
 

@@ -16,7 +16,7 @@ SCRIPT = [sys.executable, "-m", "glmae"]
 
 
 def test_finetune_segment_evaluate(sample_scans, trained_model, tmp_path, capsys):
-    names = ["hippocampus_003", "hippocampus_057", "hippocampus_321"]
+    names = ["hippocampus_003", "hippocampus_057", "hippocampus_097"]
     scans = [sample_scans / "images" / f"{name}.nii.gz" for name in names]
     assert (
         run("segment", "--model", trained_model, "--images", *scans, "--out", tmp_path / "out", "--device", "cpu") == 0

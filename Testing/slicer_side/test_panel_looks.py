@@ -66,7 +66,7 @@ def test_it_fits_into_700_pixels_and_440_of_width_at_slicers_9_points(
     sizes = [least()]
     give_result(stand_in, remove=True)
     stand_in.write_text("flags", encoding="utf-8")
-    segment_with_stand_in(window, tmp_path, ("hippocampus_230", "hippocampus_299"))
+    segment_with_stand_in(window, tmp_path, ("hippocampus_207", "hippocampus_230"))
     window.click("nextButton")
     sizes.append(least())
     assert len(window.panel.state.review.splitlines()) == 3  # its doubts are shown

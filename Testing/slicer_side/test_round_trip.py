@@ -231,7 +231,7 @@ def test_names_colors_terminology_and_empty_segments_survive(scene: Any, job_fol
     assert len(segment_points(result, "not drawn")) == 0
 
 
-@pytest.mark.parametrize("name", ["hippocampus_039", "hippocampus_230", "hippocampus_299"])
+@pytest.mark.parametrize("name", ["hippocampus_039", "hippocampus_230"])
 def test_loaded_sample_scans(scene: Any, job_folder: Path, name: str) -> None:
     volumes = slicer.modules.volumes.logic()
     volume = volumes.AddArchetypeVolume(str(SAMPLES / "images" / f"{name}.nii.gz"), name)

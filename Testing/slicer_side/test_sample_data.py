@@ -45,7 +45,7 @@ def test_both_groups_are_registered(monkeypatch: pytest.MonkeyPatch, titles_exis
 
 def test_no_scan_is_in_both_groups() -> None:
     labeled, unlabeled = sample_groups()
-    assert (len(labeled.scans), len(unlabeled.scans)) == (2, 6)
+    assert (len(labeled.scans), len(unlabeled.scans)) == (2, 4)
     assert not set(labeled.scans) & set(unlabeled.scans)
 
 
@@ -62,8 +62,8 @@ def test_a_click_loads_a_group_offline(scene: Any, monkeypatch: pytest.MonkeyPat
     assert [volume.GetName() for volume in volumes] == [name for source in sources for name in source.nodeNames]
     assert shown == [volumes[0], volumes[2]]
     cases = find_cases(scene)
-    assert len(cases) == 8
-    assert [case.segmentation is not None for case in cases] == [True] * 2 + [False] * 6
+    assert len(cases) == 6
+    assert [case.segmentation is not None for case in cases] == [True] * 2 + [False] * 4
 
 
 def test_labels_have_their_names_colors_and_voxels(scene: Any) -> None:
@@ -97,7 +97,7 @@ def test_with_both_groups_the_panel_says_what_the_tutorial_says(scene: Any, tmp_
     panel = new_panel(scene, tmp_path)
     for _ in range(4):
         panel.tick()
-    assert [scan.role for scan in panel.state.scans] == ["train"] * 2 + ["segment"] * 6
+    assert [scan.role for scan in panel.state.scans] == ["train"] * 2 + ["segment"] * 4
     assert [row.name for row in panel.state.classes] == ["hippocampus anterior", "hippocampus posterior"]
     assert panel.state.step == "suggest"
     assert START_TRAINING in panel.state.enabled

@@ -188,7 +188,7 @@ def test_a_label_is_learned_when_its_strokes_have_come_to_an_end(panel: Panel, s
 
 def test_a_scan_that_is_loaded_later_gets_a_proposal_without_learning_again(panel: Panel, stand_in: Path) -> None:
     suggest(panel)
-    load_scan("hippocampus_299", labeled=False)
+    load_scan("hippocampus_207", labeled=False)
     tick(panel, lambda: len(requests(stand_in, "segment")) == 4 and settled(panel))
     assert panel.state.scans[4].proposal
     assert len(requests(stand_in, "fit")) == 1

@@ -13,7 +13,7 @@ from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.setup.shipped_backbone import shipped_backbone
 
-SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "230", "299")]
+SCANS = [f"hippocampus_{number}" for number in ("003", "039", "057", "097", "207", "230")]
 
 
 def states(window: ModuleWindow) -> list[str]:

@@ -52,7 +52,7 @@ def stored(image: sitk.Image, seed: int) -> sitk.Image:
 
 @pytest.fixture
 def hearts(samples, save) -> list[Case]:
-    """Twelve scans and their labels, in different orders of voxels."""
+    """Scans and their labels, in different orders of voxels."""
     cases = []
     for seed, path in enumerate(sorted((samples / "images").glob("*.nii.gz"))):
         image, label = (stored(placed(samples / kind / path.name, seed), seed) for kind in ("images", "labels"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from coarse_scans import write_coarse_scans
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
-SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
 Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003")
 
@@ -23,11 +22,7 @@ NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003")
 @pytest.fixture
 def sets(tmp_path: Path) -> Path:
     folder = tmp_path / "my sets" / "tiny"
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
-        for scan in NAMES:
-            shutil.copy(SCANS / kind / f"{scan}.nii.gz", folder / kind)
-    shutil.copy(SCANS / "labels" / "classes.json", folder / "labels")
+    write_coarse_scans(folder, NAMES)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"1": files[:1]}, "pool": files[:2], "test": files[2:]}
     (folder / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")

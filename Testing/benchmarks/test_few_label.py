@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from coarse_scans import write_coarse_scans
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
-SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
 Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003", "hippocampus_057")
 
@@ -25,11 +24,7 @@ def sets(tmp_path: Path) -> Path:
     """Two data sets: `tiny` with up to two labels, `tinier` with one."""
     for name, labels in (("tiny", 2), ("tinier", 1)):
         folder = tmp_path / "my sets" / name
-        for kind in ("images", "labels"):
-            (folder / kind).mkdir(parents=True)
-            for scan in NAMES:
-                shutil.copy(SCANS / kind / f"{scan}.nii.gz", folder / kind)
-        shutil.copy(SCANS / "labels" / "classes.json", folder / "labels")
+        write_coarse_scans(folder, NAMES)
         files = [f"{scan}.nii.gz" for scan in NAMES]
         split = {
             "few_label": {str(n): files[:n] for n in range(1, labels + 1)},

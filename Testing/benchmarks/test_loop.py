@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-SCANS = Path(__file__).resolve().parents[2] / "GLMAESegmentation" / "Resources" / "SampleScans"
+from coarse_scans import write_coarse_scans
+
 NAMES = ("hippocampus_207", "hippocampus_039", "hippocampus_003")
 
 
 def test_a_loop_is_run_once(script, tmp_path: Path) -> None:
     data = tmp_path / "sets" / "tiny"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-        for scan in NAMES:
-            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
+    write_coarse_scans(data, NAMES)
     split = {"few_label": {"1": [f"{NAMES[0]}.nii.gz"]}, "pool": [f"{name}.nii.gz" for name in NAMES[1:]], "test": []}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
     out = tmp_path / "loop.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from coarse_scans import write_coarse_scans
 from torch import nn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,11 +144,7 @@ def run(script: Script, data: Path, folder: Path, *words: str) -> subprocess.Com
 
 def test_rows_are_complete_and_made_once(script: Script, tmp_path: Path) -> None:
     data = tmp_path / "my sets" / "headneck_ct"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-        for scan in NAMES:
-            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
-    shutil.copy(SCANS / "labels" / "classes.json", data / "labels")
+    write_coarse_scans(data, NAMES)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"2": files[:2], "4": files[:3]}, "pool": files[:3], "test": files[3:]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")

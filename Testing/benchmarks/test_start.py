@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from coarse_scans import write_coarse_scans
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
@@ -19,10 +20,7 @@ NAMES = ("hippocampus_039", "hippocampus_207")
 def tiny_set(folder: Path, pool: int, tests: int) -> Path:
     """A set of two scans, of which the first is labeled; the first ones are in the pool, the last ones for testing."""
     data = folder / "sets" / "tiny"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-        for scan in NAMES:
-            shutil.copy(SCANS / kind / f"{scan}.nii.gz", data / kind)
+    write_coarse_scans(data, NAMES)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"1": files[:1]}, "pool": files[:pool], "test": files[2 - tests :]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")

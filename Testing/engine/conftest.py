@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from coarse_scans import write_coarse_scans
 
 SAMPLE_SCANS = Path(__file__).resolve().parents[2] / "GLMAESegmentation" / "Resources" / "SampleScans"
 TRAINED_ON = ("hippocampus_039", "hippocampus_207")
@@ -19,7 +20,15 @@ def sample_scans() -> Path:
 
 @pytest.fixture
 def few_scans(tmp_path: Path) -> Path:
-    """A copy of three labelled scans, in a folder whose name has a space and other alphabets."""
+    """Three labelled scans, coarser than they are, in a folder whose name has a space and other alphabets."""
+    folder = tmp_path / "Gehirn-Aufnahmen 海馬 №1"
+    write_coarse_scans(folder, (*TRAINED_ON, "hippocampus_003"))
+    return folder
+
+
+@pytest.fixture
+def fine_scans(tmp_path: Path) -> Path:
+    """The same three as they are."""
     folder = tmp_path / "Gehirn-Aufnahmen 海馬 №1"
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
@@ -31,7 +40,9 @@ def few_scans(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained on two real scans for a few seconds."""
+    """A model trained on two real scans for a few seconds, on voxels of their own size."""
+    from glmae.scans.normalisation import Normalisation
+    from glmae.scans.preparation import Preparation
     from glmae.segmentation.finetuning import finetune  # here, so that tests without torch start fast
 
     out = tmp_path_factory.mktemp("trained") / "model"
@@ -42,6 +53,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         backbone="none",
         steps=10,
         device="cpu",
-        settings={"batch": 1},
+        preparation=Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)),
+        settings={"batch": 1, "start_steps": 100, "start_crops": 4},
         out=out,
     ).folder

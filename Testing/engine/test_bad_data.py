@@ -94,6 +94,11 @@ def as_broken_class_file(folder: Path) -> str:
     return "classes.json"
 
 
+@pytest.fixture
+def few_scans(fine_scans):
+    return fine_scans
+
+
 SPOILT = [value for name, value in sorted(globals().items()) if name.startswith("as_")]
 
 
@@ -111,7 +116,7 @@ def test_one_bad_scan_does_not_stop_the_others(sample_scans, trained_model, tmp_
 
 
 # Of a run that is to succeed, whatever its model is worth.
-BRIEF = ("--backbone", "none", "--steps", 1, "--setting", "start_steps=20")
+BRIEF = ("--backbone", "none", "--steps", 1, "--setting", "start_steps=20", "--setting", "start_crops=1")
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda function: function.__name__)

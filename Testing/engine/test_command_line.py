@@ -64,7 +64,7 @@ def test_nifti_output_keeps_the_training_values(few_scans, sample_scans, tmp_pat
         "--device",
         "cpu",
     )
-    assert run(*command, "--out", model, "--steps", 1) == 0
+    assert run(*command, "--out", model, "--steps", 1, "--setting", "start_crops=4") == 0
     assert (
         run("segment", "--model", model, "--images", images, "--out", out, "--format", "nii.gz", "--device", "cpu") == 0
     )
@@ -133,6 +133,7 @@ def test_ctrl_c_stops_with_130_and_resume_finishes(few_scans, tmp_path):
     out = tmp_path / "model"
     words = ["finetune", "--images", few_scans / "images", "--labels", few_scans / "labels", "--out", out, "--events"]
     words += ["--backbone", "none", "--steps", "12", "--device", "cpu", "--setting", "start_steps=20"]
+    words += ["--setting", "start_crops=1", "--setting", "crop=[24,32,24]"]
     command = [*SCRIPT, *map(str, words)]
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"LC_ALL": "C"}

@@ -58,7 +58,8 @@ def run(*words):
 run("pretrain", "--images", root / "more", "--out", root / "backbone", "--steps", 1, "--device", "cpu")
 run("finetune", "--images", root / "images", "--labels", root / "labels",
     "--backbone", root / "backbone", "--steps", 2, "--device", "cpu",
-    "--setting", "start_steps=20", "--out", root / "model")
+    "--setting", "start_steps=20", "--setting", "start_crops=1", "--setting", "crop=[24,32,24]",
+    "--out", root / "model")
 run("segment", "--model", root / "model", "--images", root / "more", "--out", root / "results", "--device", "cpu")
 run("evaluate", "--predictions", root / "results", "--labels", root / "truth", "--out", root / "report.json")
 """

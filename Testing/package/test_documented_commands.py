@@ -63,7 +63,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
             at = words.index("--minutes")
             words = [*words[:at], "--steps", "1", *words[at + 2 :]]
         if words[1] == "finetune" and "--finish" not in words:
-            words = [*words, "--setting", "start_steps=20"]
+            words = [*words, "--setting", "start_steps=20", "--setting", "start_crops=1"]
         takes_device = words[1] in ("finetune", "segment", "pretrain")
         return main([*words[1:], *(["--device", "cpu"] if takes_device else [])])
     assert words[:3] == ["python", "-m", "glmae.set_up_check"], f"not a command of this project: {words}"
@@ -87,7 +87,7 @@ def test_commands_run(page: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 
 def received_model(folder: Path) -> Path:
     """A page may begin with a model that somebody else has sent."""
-    words = ["glmae", "finetune", "--images", "SCANS", "--labels", "LABELS", "--out", "SENT", "--steps", "1"]
+    words = ["glmae", "finetune", "--images", "SCANS", "--labels", "LABELS", "--out", "SENT", "--steps", "0"]
     assert run(words, pytest.MonkeyPatch()) == 0
     return folder / "SENT"
 

@@ -213,7 +213,8 @@ def run(*words):
     status = main([str(word) for word in words])
     assert status == 0, (status, words)
 run("finetune", "--images", scans / "images", "--labels", scans / "labels", "--cases", "hippocampus_039",
-    "hippocampus_207", "--steps", 2, "--setting", "start_steps=20", "--device", "cpu", "--out", OUT / "model")
+    "hippocampus_207", "--steps", 2, "--setting", "start_steps=20", "--setting", "start_crops=1", "--device", "cpu",
+    "--out", OUT / "model")
 run("segment", "--model", OUT / "model", "--images", scans / "images" / "hippocampus_003.nii.gz", "--out",
     OUT / "results", "--device", "cpu")
 run("evaluate", "--predictions", OUT / "results", "--labels", scans / "labels", "--out", OUT / "report.json")

@@ -23,12 +23,12 @@ from GLMAESegmentationLib.scene.segmentation_export import export_segmentation
 STRUCTURES = {1: ("Anterior", (0.9, 0.5, 0.2)), 2: ("Posterior", (0.2, 0.6, 0.9))}
 
 
-def load_scan(name: str, labeled: bool = True) -> Any:
+def load_scan(name: str, labeled: bool = True, folder: Path = SAMPLES) -> Any:
     """A bundled scan, with a segmentation of its two structures if `labeled`; its volume node."""
     volumes = slicer.modules.volumes.logic()
-    volume = volumes.AddArchetypeVolume(str(SAMPLES / "images" / f"{name}.nii.gz"), name)
+    volume = volumes.AddArchetypeVolume(str(folder / "images" / f"{name}.nii.gz"), name)
     if labeled:
-        labelmap = volumes.AddArchetypeVolume(str(SAMPLES / "labels" / f"{name}.nii.gz"), f"{name} label", 1)
+        labelmap = volumes.AddArchetypeVolume(str(folder / "labels" / f"{name}.nii.gz"), f"{name} label", 1)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{name} segmentation")
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import slicer
+from coarse_scans import write_coarse_scans
 from module_window import ModuleWindow
 from panel_scene import load_scan, statuses
+from scene_content import SAMPLES
 
 from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.panel import actions as action
@@ -23,11 +25,14 @@ def states(window: ModuleWindow) -> list[str]:
 def test_label_train_segment_accept_train_again_save_and_load(window: ModuleWindow, tmp_path: Path) -> None:
     # GLMAE_SCREENSHOTS=Resources/Screenshots makes the pictures of the documentation.
     pictures = Path(os.environ.get("GLMAE_SCREENSHOTS", tmp_path))
-    # So many that the results look like something.
-    steps = 60 if "GLMAE_SCREENSHOTS" in os.environ else 6
+    # So many, of scans as they are, that the results look like something.
+    steps, folder = 60, SAMPLES
+    if "GLMAE_SCREENSHOTS" not in os.environ:
+        steps, folder = 6, tmp_path / "coarse"
+        write_coarse_scans(folder, SCANS)
     ui = window.ui
     for number, name in enumerate(SCANS):
-        load_scan(name, labeled=number < 2)
+        load_scan(name, number < 2, folder)
     window.settle()
     assert window.texts("scanTable", 1) == statuses(*["labeled"] * 2, *["unlabeled"] * 4)
     assert window.texts("classTable", 0) == ["Anterior", "Posterior"]

@@ -50,7 +50,7 @@ def test_a_list_of_paths_and_a_start_for_fine_tuning(images, few_scans, tmp_path
         backbone=str(backbone),
         steps=1,
         device="cpu",
-        settings={"backbone_rate": 0.0, "weight_decay": 0.0, "crop": (16, 16, 16), "start_steps": 20},
+        settings={"backbone_rate": 0.0, "weight_decay": 0.0, "crop": (16, 16, 16), "start_steps": 20, "start_crops": 1},
     ).folder
     # With its rate at zero the backbone must come out as it went in.
     pretrained = load_file(backbone / "weights.safetensors")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from coarse_scans import write_coarse_scans
 from safetensors.torch import load_file
 
 from glmae.errors import GLMAEError, RequestError, Stopped
-from glmae.events import recorded
+from glmae.events import Events, recorded
 from glmae.schedule import RESERVE_SECONDS, Schedule
 from glmae.segmentation import scored_training
 from glmae.segmentation.cross_validation import FoldResult, held_out_scores, plan_folds
@@ -26,20 +25,16 @@ from glmae.segmentation.inference import segment
 from glmae.segmentation.training import Training
 from glmae.terminal import terminal
 
-# A small crop and a short fit of the head: what is tested does not depend on them.
-SMALL = {"crop": (24, 32, 24), "start_steps": 40}
+# Small crops, and few, and a short fit of the head: what is tested does not depend on them.
+SMALL = {"crop": (24, 32, 24), "start_steps": 40, "start_crops": 1}
 STEPS, FOLDS = 4, 2
 
 
 @pytest.fixture(scope="module")
-def scans(sample_scans, tmp_path_factory) -> Path:
+def scans(tmp_path_factory) -> Path:
     """Three labelled scans."""
     folder = tmp_path_factory.mktemp("three scans")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
-        for name in ("hippocampus_003", "hippocampus_039", "hippocampus_207"):
-            shutil.copy(sample_scans / kind / f"{name}.nii.gz", folder / kind)
-    shutil.copy(sample_scans / "labels" / "classes.json", folder / "labels")
+    write_coarse_scans(folder, ("hippocampus_003", "hippocampus_039", "hippocampus_207"))
     return folder
 
 
@@ -140,47 +135,32 @@ def test_folds_and_score_are_reported_and_tell_no_names(whole):
     assert "hippocampus_0" not in (whole.model / "model.json").read_text(encoding="utf-8")
 
 
+class Died(BaseException):
+    """Nothing can be saved any more."""
+
+
 def test_stopped_anywhere_and_resumed_equals_uninterrupted(scans, whole, tmp_path):
-    """Stopped in the run itself, in the first fold, while held-out scans are segmented, and in the second fold."""
-    places = ({"stage": "finetune", "done": 3}, {"fold": 1, "done": 1}, {"fold": 1, "done": 4}, {"fold": 2, "done": 1})
-    stopped = []
+    """Stopped in the run itself, in the first fold, while held-out scans are segmented; dead in the second fold."""
+    places = ({"stage": "finetune", "done": 3}, {"fold": 1, "done": 1}, {"fold": 1, "done": 4})
+    stopped, events = [], list[dict]()
+    words = {**arguments(scans, tmp_path / "model"), "steps": STEPS, "resume": True, "events": recorded(events)}
     for place in places:
-        events: list[dict] = []
-
-        def stop(events=events, place=place) -> bool:
-            return bool(events) and place.items() <= events[-1].items()
-
+        events.clear()
         with pytest.raises(Stopped) as raised:
-            finetune(
-                **arguments(scans, tmp_path / "model"),
-                steps=STEPS,
-                resume=True,
-                should_stop=stop,
-                events=recorded(events),
-            )
+            finetune(**words, should_stop=lambda place=place: bool(events) and place.items() <= events[-1].items())
         stopped.append(str(raised.value).split(";")[0])
     assert stopped[0] == "stopped after step 3"
     assert "segmented" in stopped[2]
-    finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, resume=True)
-    assert same_weights(whole.model, tmp_path / "model")
-    assert scores_of(whole.model) == scores_of(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.safetensors"]
 
+    def die(event: dict) -> None:
+        if event.get("fold") == 2:
+            raise Died
 
-def test_killed_in_the_second_fold_and_resumed(scans, whole, tmp_path):
-    child = [sys.executable, "-c", CHILD, str(scans), str(tmp_path / "model"), str(STEPS), json.dumps(SMALL)]
-    process = subprocess.Popen(child, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = json.loads(line)
-        if event["event"] == "progress" and event.get("fold") == 2:
-            process.kill()  # SIGKILL: nothing can be saved any more
-            break
-    process.wait()
-    process.stdout.close()
+    with pytest.raises(Died):
+        finetune(**words | {"events": Events(die)})
     assert len(list((tmp_path / "model").rglob("scores.json"))) == 1, "one fold was finished"
-    events: list[dict] = []
-    finetune(**arguments(scans, tmp_path / "model"), steps=STEPS, resume=True, events=recorded(events))
+    events.clear()
+    finetune(**words)
     trained = {event["fold"] for event in events if event.get("stage") == "cross-validation"}
     assert trained == {2}, "a finished fold is not trained again"
     told = [event for event in events if event["event"] == "fold"]
@@ -188,23 +168,26 @@ def test_killed_in_the_second_fold_and_resumed(scans, whole, tmp_path):
     assert all(0 <= event["mean_dice"] <= 1 for event in told)
     assert same_weights(whole.model, tmp_path / "model")
     assert scores_of(whole.model) == scores_of(tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.safetensors"]
 
 
 def test_stopped_in_the_folds_and_finished_has_the_model_and_what_was_scored(scans, whole, tmp_path):
     """Whoever stops early keeps the best so far: the model comes before the folds."""
-    scored = {}
+    scored, events = {}, list[dict]()
+    request = arguments(scans, tmp_path / "model") | {"steps": STEPS, "events": recorded(events)}
     for fold in (1, 2):
-        events: list[dict] = []
-
-        def stop(events=events, fold=fold) -> bool:
-            return bool(events) and events[-1].get("fold") == fold
-
-        request = arguments(scans, tmp_path / f"model {fold}") | {"steps": STEPS}
+        events.clear()
         with pytest.raises(Stopped):
-            finetune(**request, should_stop=stop, events=recorded(events))
-        later: list[dict] = []
-        model = finetune(**request, finish=True, events=recorded(later)).folder
-        assert not [event for event in later if event["event"] == "progress" and "fold" in event]
+            finetune(
+                **request,
+                resume=fold > 1,
+                should_stop=lambda fold=fold: bool(events) and events[-1].get("fold") == fold,
+            )
+        stopped = tmp_path / f"stopped in {fold}"
+        shutil.copytree(tmp_path / "model", stopped)
+        events.clear()
+        model = finetune(**request | {"out": stopped}, finish=True).folder
+        assert not [event for event in events if event["event"] == "progress" and "fold" in event]
         assert same_weights(whole.model, model)
         scored[fold] = scores_of(model)
     assert scored[1]["mean_dice"] is None
@@ -233,18 +216,6 @@ def test_a_run_that_is_late_begins_nothing_more_and_says_what_was_not_checked(sc
     assert "could be finished and scored" in scores["note"]
     assert "time was too short" in scores["not_checked"]
     assert scores["not_checked"] in [event["message"] for event in events if event["event"] == "warning"]
-
-
-CHILD = """
-import json, sys
-from pathlib import Path
-from glmae.events import json_lines
-from glmae.segmentation import finetuning, training
-training.CHECKPOINT_SECONDS = 0.0
-folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-finetuning.finetune(images=folder / "images", labels=folder / "labels", out=out, backbone="none", steps=steps,
-                    device="cpu", settings=json.loads(sys.argv[4]), folds=2, events=json_lines())
-"""
 
 
 def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path, monkeypatch):

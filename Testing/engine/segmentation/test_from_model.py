@@ -14,7 +14,7 @@ from glmae.errors import RequestError
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.model import Model, load_model
 
-SMALL = {"start_steps": 5, "crop": (24, 32, 24)}
+SMALL = {"start_steps": 5, "start_crops": 1, "crop": (24, 32, 24)}
 
 
 def opened(folder: Path) -> Model:

@@ -18,6 +18,8 @@ from glmae.errors import RequestError, Stopped
 from glmae.events import recorded, silent
 from glmae.scans.cases import find_images
 from glmae.scans.geometry import Geometry
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation
 from glmae.segmentation import inference
 from glmae.segmentation.atlas_fusion import Atlas, AtlasFusion
 from glmae.segmentation.finetuning import finetune
@@ -94,7 +96,8 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
         '{"classes": [{"value": 1, "name": "left part"}, {"value": 2, "name": "right part"}]}', encoding="utf-8"
     )
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
-    model = finetune(**common, out=tmp_path / "model", steps=40).folder
+    coarse = Preparation((1.5, 1.5, 1.5), (Normalisation("zscore"),))
+    model = finetune(**common, out=tmp_path / "model", steps=20, preparation=coarse, settings={"start_crops": 4}).folder
     scan = sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz"))
     label = sitk.ReadImage(str(sample_scans / "labels" / f"{NAME}.nii.gz"))
     drawn = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "RAS")) > 0
@@ -123,7 +126,7 @@ def test_several_channels(few_scans, tmp_path):
         backbone="none",
         steps=2,
         device="cpu",
-        settings={"crop": (24, 32, 24), "start_steps": 20},
+        settings={"crop": (24, 32, 24), "start_steps": 20, "start_crops": 1},
     ).folder
     events: list[dict] = []
     assert segment(model=model, images=[images], out=tmp_path / "out", device="cpu") == []

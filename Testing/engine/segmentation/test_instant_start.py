@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 FEW = 5  # steps in which the head is fitted: badly, and fast
 # Augmented crops have tests of their own.
 CONFIG = FinetuneConfig(crop=(40, 56, 40), start_steps=FEW, start_crops=0)
-SMALL = {"start_steps": FEW, "crop": (24, 32, 24)}
+SMALL = {"start_steps": FEW, "start_crops": 1, "crop": (24, 32, 24)}
 # Steps that change nothing.
 STILL = {"rate": 0.0, "trunk_rate": 0.0, "backbone_rate": 0.0, "weight_decay": 0.0}
 

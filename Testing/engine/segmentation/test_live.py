@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
+from coarse_scans import write_coarse_scans
 
 from glmae.events import Events, recorded
 from glmae.scans.cases import find_cases
@@ -25,7 +26,7 @@ from glmae.segmentation.live import live
 LABELED = ["hippocampus_207", "hippocampus_039"]
 NEW = ["hippocampus_003", "hippocampus_057", "hippocampus_097"]
 # A head that is fitted badly and fast, and several windows a scan.
-SETTINGS = {"start_steps": 20, "crop": [24, 32, 24]}
+SETTINGS = {"start_steps": 20, "start_crops": 1, "crop": [24, 32, 24]}
 SECONDS = 240
 
 
@@ -98,14 +99,10 @@ class Process:
 
 
 @pytest.fixture
-def folder(sample_scans: Path, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """Scans, of which two are labeled, in a folder whose name has a space and other alphabets."""
     made = tmp_path / "Köpfe и 頭"
-    for kind, names in (("images", [*LABELED, *NEW]), ("labels", LABELED)):
-        (made / kind).mkdir(parents=True)
-        for name in names:
-            shutil.copy(sample_scans / kind / f"{name}.nii.gz", made / kind)
-    shutil.copy(sample_scans / "labels" / "classes.json", made / "labels")
+    write_coarse_scans(made, [*LABELED, *NEW], LABELED)
     (made / "out").mkdir()
     return made
 

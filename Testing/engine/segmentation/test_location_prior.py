@@ -199,6 +199,6 @@ def test_training_without_it(few_scans: Path, tmp_path: Path) -> None:
         backbone="none",
         steps=1,
         device="cpu",
-        settings={"crop": (16, 16, 16), "location": False, "start_steps": 20},
+        settings={"crop": (16, 16, 16), "location": False, "start_steps": 20, "start_crops": 1},
     )
     assert load_model(tmp_path / "model", CPU).location is None

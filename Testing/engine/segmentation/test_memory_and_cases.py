@@ -22,7 +22,7 @@ from glmae.segmentation.memory_ladder import MemoryLadder
 from glmae.segmentation.network import SegmentationNetwork
 
 SIDE = 96
-FURTHER = 24
+FURTHER = 18
 MEGABYTE = 2**20
 
 CHILD = """
@@ -124,7 +124,7 @@ def test_a_whole_run_does_not_take_more_for_more_scans(tmp_path):
     The peak of one and the same run varies by some 20 MB, so what the further scans take must be well above that.
     """
     labeled_scans(tmp_path / "scans", 3 + FURTHER, 112)
-    counts, few_steps = (3, 3 + FURTHER), '{"crop": [32, 32, 32], "start_steps": 20}'
+    counts, few_steps = (3, 3 + FURTHER), '{"crop": [32, 32, 32], "start_steps": 20, "start_crops": 1}'
     (few, _), (many, _) = (child(RUN, tmp_path / "scans", count, few_steps) for count in counts)
     prepared = FURTHER * 112**3 * 3  # float16 and a byte of label
     assert many - few < prepared / 2

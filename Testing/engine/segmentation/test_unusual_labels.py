@@ -27,6 +27,11 @@ from glmae.segmentation.inference import segment
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_207")
 
 
+@pytest.fixture
+def few_scans(fine_scans):
+    return fine_scans
+
+
 def train(folder: Path, out: Path, events: list[dict] | None = None, steps: int = 1) -> Path:
     return finetune(
         images=folder / "images",
@@ -35,7 +40,7 @@ def train(folder: Path, out: Path, events: list[dict] | None = None, steps: int 
         backbone="none",
         steps=steps,
         device="cpu",
-        settings={"crop": (24, 32, 24), "batch": 1, "start_steps": 20},
+        settings={"crop": (24, 32, 24), "batch": 1, "start_steps": 20, "start_crops": 1},
         events=recorded([] if events is None else events),
     ).folder
 

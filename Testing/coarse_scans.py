@@ -1,0 +1,21 @@
+"""The bundled scans with every second voxel along each axis: whole runs on them take a fraction of the time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import SimpleITK as sitk
+
+SCANS = Path(__file__).resolve().parents[1] / "GLMAESegmentation" / "Resources" / "SampleScans"
+
+
+def write_coarse_scans(folder: Path, images: Sequence[str], labels: Sequence[str] | None = None) -> None:
+    """Write `images`, `labels` (None: of all of them) and the names of the classes into `folder`."""
+    for kind, names in (("images", images), ("labels", images if labels is None else labels)):
+        (folder / kind).mkdir(parents=True)
+        for name in names:
+            whole = sitk.ReadImage(str(SCANS / kind / f"{name}.nii.gz"))
+            sitk.WriteImage(whole[::2, ::2, ::2], str(folder / kind / f"{name}.nii.gz"))
+    shutil.copy(SCANS / "labels" / "classes.json", folder / "labels")

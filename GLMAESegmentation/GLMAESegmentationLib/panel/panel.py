@@ -40,8 +40,7 @@ from .aliases import Aliases
 from .questions import question_before
 from .review import Review
 from .sentences import listed
-from .shown import shown
-from .state import PanelState
+from .state import PanelState, Parts
 
 
 class Panel:
@@ -207,37 +206,26 @@ class Panel:
             self.selected = ""
         if self._drawing[1] != self.selected or (self._drawing[0] and not self.scene.GetNodeByID(self._drawing[0])):
             self._drawing = ("", "")
-        region, training = choices.region, training_scans(scans)
-        classes = drawn_classes(training, self.scene)
-        fitting = self._model.start([row.name for row in classes], {len(scan.channels) for scan in training})
-        checked = self._labels.holds(training, choices)
-        asked = self._labels if checked else self._job  # which of the two has looked at these labels
-        findings = self._labels.findings if checked else self._job.training.findings
-        self.state = PanelState(
-            **shown(self._job, self._set_up, self._model),
+        training = training_scans(scans)
+        parts = Parts(
+            choices=choices,
+            library=self.library,
+            job=self._job,
+            labels=self._labels,
+            suggestions=self._suggestions,
+            set_up=self._set_up,
+            model=self._model,
+            interrupted=self._interrupted,
             scans=tuple(scans),
-            classes=tuple(classes),
-            findings=tuple(findings),
-            checked=checked,
-            checking_labels=self._labels.running,
-            problem=self._labels.problem if checked else "",
-            models=self.library.names,
-            budget=choices.budget,
-            steps=choices.steps,
-            device_reason=asked.device_reason or self._job.device_reason,
-            memory=asked.memory or self._job.memory,
-            start=fitting if choices.go_on else "",
-            backbone=self._set_up.backbone if choices.pretrained else "",
-            region="" if region is None else region.GetName(),
+            classes=tuple(drawn_classes(training, self.scene)),
+            checked=self._labels.holds(training, choices),
+            results=len(self._review.left(self._job.segmentation.results)),
             selected=self.selected,
             drawing=self._drawing[0],
-            interrupted=tuple(self._interrupted.titles),
-            learned=self._interrupted.learned,
-            failure=self._failure or self._set_up.failure or self._job.failure or self._suggestions.failure,
-            suggest=self._suggestions.state,
-            undoable=len(self._review.left(self._job.segmentation.results)),
-            note=self._note or self._set_up.note or self._job.note,
+            failure=self._failure,
+            note=self._note,
         )
+        self.state = PanelState.of(parts)
         return self.state
 
     def volumes_as_csv(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ..engine.failures import Failure
 from ..engine.progress import JobProgress
@@ -21,91 +24,130 @@ from ..setup.set_up import EngineStatus
 from . import actions as action
 from . import section_sentences as sentences
 
+if TYPE_CHECKING:
+    from ..jobs.current import CurrentJob
+    from ..jobs.interrupted import InterruptedJobs
+    from ..jobs.label_check import LabelCheck
+    from ..jobs.suggestions import Suggestions
+    from ..models.chosen import ChosenModel
+    from ..models.library import ModelLibrary
+    from ..scene.choices import PanelChoices
+    from ..setup.set_up import SetUp
+
 
 @dataclass(frozen=True)
-class PanelState:
-    """A new value that is shown is one more field here, read by the view.
+class Parts:
+    """What a `PanelState` is taken from.
 
     Attributes:
         scans: of the scene.
         classes: of the scans to train on.
-        findings: of the label check.
         checked: whether the labels were checked as they are now.
-        checking_labels: whether they are being checked.
-        problem: why a training would not begin, as the check found; "" for nothing.
-        engine: the Python that the engine runs in, and what is done to it.
-        checking: whether the set-up is being checked.
-        set_up: the report of the last check; "" for none.
-        models: names of the models on this computer.
-        model: the chosen one of them; "" for none.
-        scores: of the chosen model.
-        advice: whether more labels would help the chosen model.
-        budget: how long to train.
-        steps: number of steps instead of the budget; 0 for the budget.
-        device_reason: what the engine says about the device; "" while it was not asked.
-        memory: bytes that training takes, and bytes that are free; None while the engine was not asked.
-        start: name of the model that training goes on from; "" for none.
-        backbone: the pre-trained one that it starts from otherwise; "" for none.
-        shipped: name of the pre-trained backbone that is installed; "" for none.
-        region: name of the region of interest; "" for none.
+        results: how many results of the last segmentation can still be removed.
         selected: ID of the volume of the scan that is selected in the table; "" for none.
         drawing: ID of the segmentation that is open for drawing; "" for none.
-        running: TRAIN or SEGMENT while a job is under way, else "".
-        preparing: (done, total) scans while a job's scans are being written, else None.
-        stopping: whether the job was asked to stop.
-        finishing: whether the model of a stopped training is being made.
-        preview: what there is to say about the preview of the training; "" for nothing.
-        preview_asked: whether a preview is being made.
-        preview_of: ID of the segmentation that shows it, and `preview_scan` of its volume; "" for none.
-        progress: of the job under way or the last one.
-        queue: the scans of the last or running segmentation.
-        interrupted: titles of jobs that can be gone on with.
-        learned: whether the first of them has learned something that a model can be made of.
-        failure: what went wrong, until something else is done; None for nothing.
-        suggest: what Suggest is at.
-        undoable: number of results that Undo would remove.
-        note: the last thing that was done, in a sentence.
+        failure: of the last click; None for nothing.
+        note: what the last click did, in a sentence.
     """
 
-    scans: tuple[Scan, ...] = ()
-    classes: tuple[ClassRow, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    checked: bool = False
-    checking_labels: bool = False
-    problem: str = ""
-    engine: EngineStatus = field(default_factory=EngineStatus)
-    checking: bool = False
-    set_up: str = ""
-    models: tuple[str, ...] = ()
-    model: str = ""
-    scores: tuple[Score, ...] = ()
-    advice: str = ""
-    budget: str = NORMAL
-    steps: int = 0
-    device_reason: str = ""
-    memory: tuple[int, int] | None = None
-    start: str = ""
-    backbone: str = ""
-    shipped: str = ""
-    region: str = ""
-    selected: str = ""
-    drawing: str = ""
-    running: str = ""
-    preparing: tuple[int, int] | None = None
-    stopping: bool = False
-    finishing: bool = False
-    preview: str = ""
-    preview_asked: bool = False
-    preview_of: str = ""
-    preview_scan: str = ""
-    progress: JobProgress | None = None
-    queue: tuple[QueuedScan, ...] = ()
-    interrupted: tuple[str, ...] = ()
-    learned: bool = False
-    failure: Failure | None = None
-    suggest: SuggestState = field(default_factory=SuggestState)
-    undoable: int = 0
-    note: str = ""
+    choices: PanelChoices
+    library: ModelLibrary
+    job: CurrentJob
+    labels: LabelCheck
+    suggestions: Suggestions
+    set_up: SetUp
+    model: ChosenModel
+    interrupted: InterruptedJobs
+    scans: tuple[Scan, ...]
+    classes: tuple[ClassRow, ...]
+    checked: bool
+    results: int
+    selected: str
+    drawing: str
+    failure: Failure | None
+    note: str
+
+    @property
+    def start(self) -> str:
+        """Name of the model that a training can go on from; "" for none."""
+        channels = {len(scan.channels) for scan in training_scans(self.scans)}
+        return self.model.start([row.name for row in self.classes], channels) if self.choices.go_on else ""
+
+    @property
+    def region(self) -> str:
+        """Name of the region of interest; "" for none."""
+        node = self.choices.region
+        return "" if node is None else str(node.GetName())
+
+
+def _shown(look: Callable[[Parts], Any], default: Any = "") -> Any:
+    """A value that is shown: where it is taken from, and what it is in a panel without anything."""
+    return field(default=default, metadata={"look": look})
+
+
+@dataclass(frozen=True)
+class PanelState:
+    """A new value that is shown is one more line here, read by the view; texts are "" where there is nothing."""
+
+    scans: tuple[Scan, ...] = _shown(lambda of: of.scans, ())
+    selected: str = _shown(lambda of: of.selected)
+    drawing: str = _shown(lambda of: of.drawing)
+    classes: tuple[ClassRow, ...] = _shown(lambda of: of.classes, ())
+    # Of the labels: what is odd about them, and why a training would not begin.
+    findings: tuple[Finding, ...] = _shown(
+        lambda of: tuple(of.labels.findings if of.checked else of.job.training.findings), ()
+    )
+    checked: bool = _shown(lambda of: of.checked, False)
+    checking_labels: bool = _shown(lambda of: of.labels.running, False)
+    problem: str = _shown(lambda of: of.labels.problem if of.checked else "")
+    # The Python that the engine runs in, what is done to it, and the report of the last check.
+    engine: EngineStatus = _shown(lambda of: of.set_up.status, EngineStatus())
+    checking: bool = _shown(lambda of: of.set_up.checking, False)
+    set_up: str = _shown(lambda of: of.set_up.report)
+    # Names of the models on this computer, and what the chosen one says of itself.
+    models: tuple[str, ...] = _shown(lambda of: of.library.names, ())
+    model: str = _shown(lambda of: of.model.name)
+    scores: tuple[Score, ...] = _shown(lambda of: tuple(of.model.scores), ())
+    advice: str = _shown(lambda of: " ".join(filter(None, (of.model.origin, of.model.advice))))
+    # Of the next training: its length (in steps, where that is not 0), what the engine says about the device, bytes
+    # that it takes and bytes that are free (None while the engine was not asked), and what it starts from.
+    budget: str = _shown(lambda of: of.choices.budget, NORMAL)
+    steps: int = _shown(lambda of: of.choices.steps, 0)
+    device_reason: str = _shown(lambda of: (of.checked and of.labels.device_reason) or of.job.device_reason)
+    memory: tuple[int, int] | None = _shown(
+        lambda of: (of.labels.memory if of.checked else None) or of.job.memory, None
+    )
+    start: str = _shown(lambda of: of.start)
+    backbone: str = _shown(lambda of: of.set_up.backbone if of.choices.pretrained else "")
+    shipped: str = _shown(lambda of: of.set_up.backbone)
+    region: str = _shown(lambda of: of.region)
+    # The job under way: TRAIN or SEGMENT, and how far it is; (done, total) scans while they are written.
+    running: str = _shown(lambda of: of.job.kind)
+    preparing: tuple[int, int] | None = _shown(lambda of: of.job.preparing, None)
+    stopping: bool = _shown(lambda of: of.job.stopping, False)
+    finishing: bool = _shown(lambda of: of.job.finishing, False)
+    progress: JobProgress | None = _shown(lambda of: deepcopy(of.job.progress), None)
+    queue: tuple[QueuedScan, ...] = _shown(lambda of: of.job.segmentation.queue.scans, ())
+    undoable: int = _shown(lambda of: of.results, 0)
+    # Of the preview of a training: what there is to say, and IDs of its segmentation and that one's volume.
+    preview: str = _shown(lambda of: of.job.training.preview.sentence)
+    preview_asked: bool = _shown(lambda of: of.job.training.preview.asked, False)
+    preview_of: str = _shown(lambda of: of.job.training.preview.node_id)
+    preview_scan: str = _shown(lambda of: of.job.training.preview.volume_id)
+    # Titles of the jobs that can be gone on with, and whether a model can be made of what the first has learned.
+    interrupted: tuple[str, ...] = _shown(lambda of: tuple(of.interrupted.titles), ())
+    learned: bool = _shown(lambda of: of.interrupted.learned, False)
+    suggest: SuggestState = _shown(lambda of: of.suggestions.state, SuggestState())
+    # What went wrong, or what was done last, until something else is done.
+    failure: Failure | None = _shown(
+        lambda of: of.failure or of.set_up.failure or of.job.failure or of.suggestions.failure, None
+    )
+    note: str = _shown(lambda of: of.note or of.set_up.note or of.job.note)
+
+    @classmethod
+    def of(cls, parts: Parts) -> PanelState:
+        """What is to be shown now."""
+        return cls(**{each.name: each.metadata["look"](parts) for each in fields(cls)})
 
     @property
     def can_compute(self) -> bool:

@@ -84,7 +84,9 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "suggest write": _("Preparing {scan}."),
     "suggest fit": _("Learning from the labels."),
     "suggest segment": _("Working on {scan}: {done} of {total} proposals are ready."),
-    "suggested": _("All proposals are up to date ({count}). Accept or edit one, and the others follow."),
+    "suggested": _(
+        "All proposals are up to date ({count}). Use one as training label, or edit it, and the others follow."
+    ),
     "nothing to suggest": _("No scan is left that needs a proposal."),
     "proposal name": _("{scan} proposal (GLMAE)"),
     # Review.
@@ -176,13 +178,15 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "model gone": _('There is no model "{name}".'),
     "model foreign": _("{file} holds no GLMAE model; choose a file made with Export."),
     "model too large": _("{file} is too large for a GLMAE model; choose another file."),
-    "model damaged": _("{file} is damaged or no exported model; export it again and choose the file *{ending}."),
+    "model damaged": _(
+        "{file} is damaged, or is not an exported model; export it again and choose the file that ends with {ending}."
+    ),
     "model absent": _("{file} does not exist; choose an exported model."),
     "all structures": _("All structures"),
     "score": _("Accuracy on held-out scans (Dice, 1 = perfect): {score}"),
     "not scored": _("Its accuracy was not measured; check its results."),
-    "license": _("It started from weights under CC BY-SA 4.0: share it under the same license, and name them."),
-    "license from": _("It went on from an earlier model: the license of that one holds for it, too."),
+    "license": _("It started from weights under CC BY-SA 4.0: share it under the same license, and credit them."),
+    "license from": _("It went on from an earlier model, whose license also applies to it."),
     "origin from": (
         _("Trained on 1 scan, going on from an earlier model."),
         _("Trained on {n} scans, going on from an earlier model."),
@@ -204,15 +208,15 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
         "GLMAE computes in a Python of its own with PyTorch: about {download} to download, {disk} on the disk, in "
         "{folder}. Slicer itself is not changed."
     ),
-    "engine repair": _("The engine's environment is not complete. Repair gets what is missing and keeps the rest."),
-    "engine update": _("GLMAE was tested with newer packages than those installed; Update gets them."),
+    "engine repair": _("The engine's environment is incomplete. Repair installs what is missing and keeps the rest."),
+    "engine update": _("GLMAE was tested with newer packages than those installed; Update installs them."),
     "engine mac": _(
         "GLMAE cannot run on this Mac: the last PyTorch for Intel processors is 2.2, and 2.8 is needed. Use a Mac with "
         "an Apple processor, or another computer."
     ),
     "engine choose": _("Choose the interpreter to compute with, under Advanced."),
     "engine lacks": _(
-        "{python} cannot run the engine: {lacks}. Install that there, or choose the engine's own environment."
+        "{python} cannot run the engine: {lacks}. Install it there, or set Advanced > Compute with to Own environment."
     ),
     "engine inspected": _("Checking what this Python has"),
     "remove engine": _("Remove the engine's environment ({installed}) from this computer? Models stay."),
@@ -222,7 +226,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "choose wheels": _("A folder of wheels"),
     "not started": _("{program} did not start ({reason})."),
     "python not started": _("it cannot be started ({reason})"),
-    "python none": _("it is no Python, or one that is too old"),
+    "python none": _("it is not a Python, or is too old"),
     "python old": _("it is Python {found}, {needed} or later is needed"),
     "installing": _("Installing ({ending})"),
     "install starting": _("Starting..."),
@@ -303,8 +307,9 @@ FAILURES: dict[str, tuple[str, str, str]] = {
     "failed": (_("The job failed"), "{detail}", _("If it happens again, press Copy log and report it.")),
 }
 
-_AGAIN = _("Press Install again; it goes on where it was.")
-# Ends of an installation, by the name that the installer gives: what happened, and what to do.
+_AGAIN = _("Press {button}; it goes on where it was.")
+# Ends of an installation, by the name that the installer gives: what happened, and what to do. `{button}` is what the
+# button then says: Install, or Repair where something is installed already.
 ENDINGS: dict[str, tuple[str, str]] = {
     "installed": (_("Everything that GLMAE needs is installed."), ""),
     "removed": (_("The engine's environment was removed."), ""),
@@ -316,7 +321,7 @@ ENDINGS: dict[str, tuple[str, str]] = {
     ),
     "offline": (
         _("The package servers could not be reached."),
-        _("Connect to the internet and press Install again, or install from a folder of wheels."),
+        _("Connect to the internet and press {button}, or install from a folder of wheels."),
     ),
     "proxy": (
         _("The package servers could not be reached through the proxy of this network."),
@@ -325,10 +330,10 @@ ENDINGS: dict[str, tuple[str, str]] = {
             "from a folder of wheels."
         ),
     ),
-    "no space": (_("The disk is too small: {detail}."), _("Free some space, then press Install again.")),
+    "no space": (_("The disk is too small: {detail}."), _("Free some space, then press {button}.")),
     "wrong hash": (
         _("A downloaded package is not the one that GLMAE was tested with: {detail}"),
-        _("Press Install again; if it fails again, the network or the folder of wheels changes packages."),
+        _("Press {button}; if it fails again, the network or the folder of wheels changes packages."),
     ),
     "wheel missing": (
         _("The folder of wheels has no {detail} for this computer."),
@@ -340,15 +345,15 @@ ENDINGS: dict[str, tuple[str, str]] = {
     ),
     "in use": (
         _("Files of the engine's environment are in use or protected: {detail}"),
-        _("Close other Slicers, look at what the virus scanner reports, and press Install again."),
+        _("Close other Slicers, look at what the virus scanner reports, and press {button}."),
     ),
     "does not work": (
         _("All is installed, but it does not compute: {detail}"),
-        _("Press Install again to repair it; then Check my set-up, and report it with its text."),
+        _("Press {button}; if it fails again, press Check my set-up under Advanced, and report what it says."),
     ),
     "failed": (
         _("The installation failed: {detail}"),
-        _("Press Install again; if it fails again, copy the log and report it."),
+        _("Press {button}; if it fails again, press Copy log and report it."),
     ),
 }
 

@@ -60,10 +60,10 @@ def test_what_a_message_says_to_press_is_in_the_panel() -> None:
     buttons = {name for text in texts for name in re.findall(PRESS, text)}
     assert len(buttons) >= 8
     assert buttons - strings == {"Repair"}  # the word on Install then
-    places = {name for text in texts for name in re.findall(r"Advanced > (\w+ \(\w+\)|\w+ on\b)", text)}
-    assert places == {"Region (ROI)", "Compute on"}
+    places = {name for text in texts for name in re.findall(r"Advanced > (\w+ \(\w+\)|\w+ (?:on|with)\b)", text)}
+    assert places == {"Region (ROI)", "Compute on", "Compute with"}
     assert {f"{name}:" for name in places} <= strings
-    assert {"Processor (CPU)", "Entire scan", "Copy log"} <= strings
+    assert {"Processor (CPU)", "Entire scan", "Own environment", "Use as training label"} <= strings
 
 
 def test_one_and_many() -> None:

@@ -110,6 +110,8 @@ def test_editing_opens_the_editor_in_the_panel_and_ends_with_another_scan(segmen
     assert segmented.editor.segmentation.GetID() == result
     assert segmented.editor.volume.GetName() == NAMES[2]
     assert segmented.editor.calls[-2:] == ["setupViewObservations", "installKeyboardShortcuts"]
+    assert segmented.ui.drawHint.visible
+    assert "Fill between slices" in segmented.ui.drawHint.text  # the name of Slicer's tool
     segmented.click("endDrawingButton")
     assert not segmented.ui.drawSection.visible
     assert segmented.editor.calls[-2:] == ["uninstallKeyboardShortcuts", "removeViewObservations"]

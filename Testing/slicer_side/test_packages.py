@@ -11,6 +11,7 @@ import pytest
 from site_packages import GOOD, SitePackages
 
 from GLMAESegmentationLib.engine.command import clean_environment
+from GLMAESegmentationLib.messages import say
 from GLMAESegmentationLib.setup.interpreter import lacks
 from GLMAESegmentationLib.setup.packages import (
     Package,
@@ -51,7 +52,7 @@ def test_an_older_torch_is_named_with_what_there_is(site: SitePackages) -> None:
     for name, version in (GOOD | {"torch": "2.5.1+cpu"}).items():
         site.add(name, version)
     assert state("torch").state == "too old"
-    assert described(lacking(installed_packages())) == "torch 2.5.1+cpu (too old)"
+    assert described(lacking(installed_packages())) == "torch 2.5.1+cpu (older than 2.8)"
 
 
 @pytest.mark.parametrize("loss", ["a library", "the metadata", "the code"])
@@ -113,8 +114,8 @@ def test_the_real_packages_of_this_environment() -> None:
 
 
 def test_what_another_interpreter_lacks() -> None:
-    assert lacks(b"Python 2.7") == "it is no Python, or one that is too old"
+    assert lacks(b"Python 2.7") == say("python none")
     old = json.dumps({"python": [3, 9], "packages": []}).encode()
-    assert lacks(old) == "it is Python 3.9, 3.10 or later is needed"
+    assert lacks(old) == say("python old", found="3.9", needed="3.10")
     torch = {"name": "torch", "needed": "2.8", "found": None, "state": "missing"}
     assert lacks(json.dumps({"python": [3, 12], "packages": [torch]}).encode()) == "torch missing"

@@ -116,10 +116,3 @@ def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, 
     second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1]
     assert window.panel.selected == second.GetID()
     assert window.ui.scanTable.currentRow() == 1
-
-
-def test_the_panel_rests_when_it_is_left(window: ModuleWindow, stand_in: Path) -> None:
-    window.exit()
-    assert not window.widget.timer.active
-    window.enter()
-    assert window.widget.timer.active

@@ -128,6 +128,35 @@ def test_a_failed_installation_says_why_and_its_log_is_copied(bare: ModuleWindow
     assert bare.qt.QApplication.clipboard().text().strip() == "no route"
 
 
+def test_what_to_press_is_what_the_button_then_says(bare: ModuleWindow, stand: Stand) -> None:
+    stand.says("offline")
+    stand.go()
+    bare.click("installButton")
+    bare.wait(lambda: bare.panel.state.failure is not None)
+    assert say("button install") in bare.panel.state.failure.remedy
+    EngineEnvironment(root(bare)).folder.mkdir(parents=True)  # it got further this time
+    bare.click("installButton")
+    bare.wait(lambda: bare.ui.installButton.text == say("button repair"))
+    assert say("button repair") in bare.ui.failureLabel.text
+    assert "{" not in bare.ui.failureLabel.text
+
+
+def test_what_another_slicer_installs_is_found(bare: ModuleWindow, stand: Stand) -> None:
+    stand.says("busy")
+    stand.go()
+    bare.click("installButton")
+    bare.wait(lambda: bare.panel.state.failure is not None)
+    environment = EngineEnvironment(root(bare))
+    environment.folder.mkdir(parents=True)
+    environment.set_ready()
+    bare.settle(1)
+    assert bare.ui.installButton.text == say("button repair")  # its Python is not there in this test
+    environment.set_unfinished()
+    environment.folder.rmdir()
+    bare.settle(1)
+    assert bare.ui.installButton.text == say("button install")
+
+
 def test_canceled(bare: ModuleWindow, stand: Stand) -> None:
     stand.says("installed", "", {"event": "step", "step": "python"})
     bare.click("installButton")

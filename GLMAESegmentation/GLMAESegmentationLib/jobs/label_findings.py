@@ -17,13 +17,11 @@ class Finding:
 
     Attributes:
         volume_id: of the scan in question.
-        name: of the class; "" for all.
         sentence: what it is.
         part: whether it asks if only a part of the scan was labeled.
     """
 
     volume_id: str
-    name: str
     sentence: str
     part: bool = False
 
@@ -32,14 +30,13 @@ def findings_of(event: Mapping[str, Any], cases: Iterable[ExportedCase]) -> list
     """The findings in a `warning`: one for each scan that it names; none when it speaks of no label.
 
     Args:
-        event: with `message` in words (`case_folder.in_words`), and `case` or `cases`, sometimes `classes`.
+        event: with `message` in words (`case_folder.in_words`), and `case` or `cases`.
         cases: what the engine's names of cases stand for.
     """
     named = [event.get("case"), *(event["cases"] if isinstance(event.get("cases"), list) else [])]
-    classes = event["classes"] if isinstance(event.get("classes"), list) else []
     meant = [case for case in cases if case.name in named]
     text = str(event.get("message") or "")
     part = event.get("check") == "region"
     if part and ", unless classes.json" in text:  # the panel writes the class file
         text = text.split(", unless classes.json")[0] + say("unless button")
-    return [Finding(case.volumes[0], ", ".join(map(str, classes)), sentence(text), part) for case in meant]
+    return [Finding(case.volumes[0], sentence(text), part) for case in meant]

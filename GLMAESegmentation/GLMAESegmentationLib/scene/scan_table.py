@@ -178,6 +178,3 @@ def _voxels(segmentation: Any | None, counts: OnceAChange[dict[str, int]]) -> di
         name = source.GetNthSegment(index).GetName() or ""
         voxels[name] = voxels.get(name, 0) + counted.get(source.GetNthSegmentID(index), 1)
     return voxels
-
-
-__all__ = ["CORRECTED", "FAILED", "LABELED", "LEAVE_OUT", "PARTLY", "SEGMENTED", "UNLABELED", "Scan", "scan_table"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -57,7 +58,7 @@ def voxel_ml(segmentation: Any | None) -> float:
     for index in range(source.GetNumberOfSegments()):
         image = source.GetNthSegment(index).GetRepresentation(representation)
         if image is not None:
-            return float(np.prod(image.GetSpacing())) / 1000
+            return math.prod(image.GetSpacing()) / 1000
     return 0.0
 
 

@@ -68,7 +68,9 @@ def lacking(packages: Iterable[Package]) -> tuple[Package, ...]:
 def described(packages: Iterable[Package]) -> str:
     """What is wrong with each, after its name."""
     return ", ".join(
-        f"{package.name} {package.found} (too old)" if package.state == "too old" else f"{package.name} {package.state}"
+        f"{package.name} {package.found} (older than {package.needed})"
+        if package.state == "too old"
+        else f"{package.name} {package.state}"
         for package in packages
     )
 

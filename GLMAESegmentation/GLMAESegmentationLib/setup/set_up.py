@@ -112,6 +112,7 @@ class SetUp:
 
     def look(self) -> None:
         """Look again what there is."""
+        self._record = self._environment.record()
         kind = self._choice.kind
         own = self._environment.state
         slicers = lacking(installed_packages()) if kind in (None, "slicers") else ()
@@ -170,9 +171,9 @@ class SetUp:
         if self._installation is not None:
             ending = self._installation.poll()
             if ending is not None:
-                self._end(ending, self._installation.log)
-                self._installation = None
+                log, self._installation = self._installation.log, None
                 self.look()
+                self._end(ending, log)
         if self._inspection is not None and self._inspection.poll():
             self._choice = Choice("other", self._inspection.python, lacks(self._inspection.text))
             self._choice.write(self._file)
@@ -186,6 +187,8 @@ class SetUp:
             self.look()
             text = check.text or f"The check ended with status {check.status}: {check.log[-500:]}"
             self.report = set_up_report(text, f"{self.status.kind} {self.status.lacking}".strip())
+        if self._installation is None and self._environment.record() != self._record:
+            self.look()  # another Slicer has installed or removed it
         self._show_work()
 
     def leave(self) -> None:
@@ -204,6 +207,8 @@ class SetUp:
             self._show_work()
 
     def _end(self, ending: Failure, log: str) -> None:
+        button = say(f"button {self.status.button or 'install'}")
+        ending = replace(ending, remedy=ending.remedy.replace("{button}", button))
         if ending.key in GOOD:
             self.note = ending.reason
         else:

@@ -62,7 +62,7 @@ class FinetuneConfig(JsonRecord):
     trunk_rate: float = 5e-3
     backbone_rate: float = 1e-3
     gentle: tuple[float, float, float] = (0.2, 0.1, 0.1)
-    keep: float = 0.25
+    keep: float = 0.5
     fits: float = 0.5
     weight_decay: float = 0.01
     warm_up: float = 0.05

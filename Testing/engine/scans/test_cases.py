@@ -40,7 +40,7 @@ def classes(path, **more):
 
 def test_bundled_scans(samples):
     cases, table = find_cases(samples / "images", samples / "labels")
-    assert len(cases) == 8
+    assert len(cases) == 6
     assert [case.name for case in cases] == sorted(case.name for case in cases)
     assert all(case.label is not None and case.annotated is None for case in cases)
     assert table.names == ("hippocampus anterior", "hippocampus posterior")

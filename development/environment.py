@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -12,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 READY = ENVIRONMENT / "ready"
 SUPPORTED = ((3, 10), (3, 13))
-# torch's builds with GPU support for Linux unpack to about 8 GB, all others stay under 3 GB.
-GIGABYTES_NEEDED = 9 if sys.platform == "linux" else 4
+# torch's builds with GPU support for Linux unpack to about 8 GB, all others stay under 3 GB; pip chooses.
+GIGABYTES_NEEDED, GIGABYTES_WITH_GPU = 4, 9
 SYSTEM_LIBRARIES = "libegl1 libgl1 libxkbcommon0"
 
 
@@ -27,9 +28,11 @@ def main() -> int:
         )
     python = interpreter()
     if not python.exists() or not imports(python, "pip")[0]:
-        free = shutil.disk_usage(ROOT).free / 1e9
+        free = gigabytes_free(ROOT)
         if free < GIGABYTES_NEEDED:
             return fail(f"{ROOT}: {free:.1f} GB free, about {GIGABYTES_NEEDED} GB are needed; free some space")
+        if free < GIGABYTES_WITH_GPU and sys.platform == "linux":
+            print(f"{free:.1f} GB free: torch's builds for GPUs need about {GIGABYTES_WITH_GPU} GB, for the CPU less.")
         print(f"Making {ENVIRONMENT} (several minutes the first time) ...", flush=True)
         try:
             venv.create(ENVIRONMENT, with_pip=True, clear=True)
@@ -39,6 +42,12 @@ def main() -> int:
     command += ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[test,benchmarks]"]
     installed = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
     if installed.returncode:
+        if "No space left on device" in installed.stderr:  # pip unpacks in the folder for temporary files first
+            folder = min(ROOT, Path(tempfile.gettempdir()), key=gigabytes_free)
+            return fail(
+                f"the packages do not fit: {folder} has {gigabytes_free(folder):.1f} GB free, torch's builds for GPUs "
+                f"need about {GIGABYTES_WITH_GPU} GB; free some space and run make setup again"
+            )
         return fail(f"the packages could not be installed: {cause(installed.stderr)}; run make setup again to go on")
     for package in ("torch", "SimpleITK", "slicer"):
         works, message = imports(python, package)
@@ -51,6 +60,11 @@ def main() -> int:
 def interpreter() -> Path:
     """Python of the environment."""
     return ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def gigabytes_free(folder: Path) -> float:
+    """Free space of the folder's file system."""
+    return shutil.disk_usage(folder).free / 1e9
 
 
 def imports(python: Path, package: str) -> tuple[bool, str]:

@@ -18,7 +18,7 @@ VARIATION = 0.3
 def write_model_with_classes(trained: Path, classes: int, out: Path) -> None:
     """Write a model folder of `classes` classes, made from the one in `trained`."""
     model = load_model(trained, torch.device("cpu"))
-    network = SegmentationNetwork(model.network.backbone.config, classes, model.config.head)
+    network = SegmentationNetwork(model.network.backbone.config, classes)
     random = torch.Generator().manual_seed(0)
     weights = model.network.state_dict()
     for name, wanted in network.state_dict().items():

@@ -59,10 +59,11 @@ class Recipe:
             # A side that is no multiple of the token patch (BraTS21's 120) is rounded up.
             "crop": [math.ceil(side / TOKEN) * TOKEN for side in self.crop],
             "preset": PRESET,
-            "head": "unetr",
+            "start_steps": 0,
             "batch": 4,
             "foreground": 0.5,
             "rate": 1e-4,
+            "trunk_rate": 1e-4,
             "backbone_rate": 1e-4,
             "weight_decay": 1e-5,
             "warm_up": WARM_UP_EPOCHS / EPOCHS,

@@ -120,9 +120,9 @@ def test_settings_from_the_command_line(few_scans, tmp_path, capfd):
     assert run(*words, "--setting", "speed=9") == 2
     assert "speed" in capfd.readouterr().err
     assert not (tmp_path / "model").exists()
-    assert run(*words, "--setting", "crop=[16, 24, 16]", "--setting", "head=unetr") == 0
+    assert run(*words, "--setting", "crop=[16, 24, 16]", "--setting", "batch=1") == 0
     card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
-    assert (card["finetuning"]["crop"], card["finetuning"]["head"]) == ([16, 24, 16], "unetr")
+    assert (card["finetuning"]["crop"], card["finetuning"]["batch"]) == ([16, 24, 16], 1)
 
 
 def test_ctrl_c_stops_with_130_and_resume_finishes(few_scans, tmp_path):

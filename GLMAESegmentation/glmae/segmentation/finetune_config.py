@@ -11,7 +11,6 @@ from ..backbone.presets import PRESETS
 from ..errors import RequestError
 from ..json_record import JsonRecord
 from .augmentation import AugmentationConfig
-from .heads import DEFAULT_HEAD, HEADS
 
 # Voxels in a crop: as much context as leaves a step at about a second on two CPU cores, more on a GPU.
 CROP_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
@@ -25,7 +24,6 @@ class FinetuneConfig(JsonRecord):
 
     Attributes:
         crop: crop size in voxels, [I, J, K], multiples of the token patch; the window at inference, too.
-        head: segmentation head, a name in `heads.HEADS`.
         preset: backbone preset that is built when no pre-trained backbone is given.
         batch: crops in a step.
         foreground: share of crops centered near a labeled voxel, drawn with equal probability over the classes.
@@ -52,7 +50,6 @@ class FinetuneConfig(JsonRecord):
     """
 
     crop: tuple[int, int, int]
-    head: str = DEFAULT_HEAD
     preset: str = "tiny"
     batch: int = 2
     foreground: float = 0.67
@@ -77,12 +74,8 @@ class FinetuneConfig(JsonRecord):
         """The same with other values for some fields, see `JsonRecord.changed`."""
         config = super().changed(settings)
         # The name of an imported backbone need not be a preset's.
-        known = "preset" not in settings or config.preset in PRESETS
-        if config.head not in HEADS or not known:
-            raise RequestError(
-                f"head '{config.head}' or preset '{config.preset}' cannot be built; choose from {', '.join(HEADS)}; "
-                f"{', '.join(PRESETS)}"
-            )
+        if "preset" in settings and config.preset not in PRESETS:
+            raise RequestError(f"preset '{config.preset}' cannot be built; choose from {', '.join(PRESETS)}")
         return config
 
 

@@ -2,7 +2,7 @@
 
 Three perceptrons, on the fine map, on the trunk's maps, and on these with the tokens, are fitted apart from each other
 and averaged: which one is best differs from set to set, and the mean is near the best everywhere. Side by side they
-are the hidden layer of `MapsHead`, from which training goes on.
+are the hidden layer of `Head`, from which training goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..scans.classes import IGNORE
-from .heads.maps import UNITS, MapsHead
+from .network import UNITS, Head
 from .scan_maps import ScanMaps
 
 # Places of classes, in equal shares, and of background, over all labeled scans.
@@ -39,7 +39,7 @@ class LabeledMaps:
     """One labeled scan, or a crop of one.
 
     Attributes:
-        maps: of it, made by a network with a `MapsHead`.
+        maps: of it, made by a network with a `Head`.
         label: [I, J, K] uint8, see `scans.labels`.
         annotated: for each class, whether it was drawn there.
     """
@@ -65,7 +65,7 @@ class Places:
 
 
 def fit_head(
-    head: MapsHead,
+    head: Head,
     scans: Sequence[LabeledMaps],
     seed: int,
     steps: int,
@@ -112,7 +112,7 @@ def fit_head(
 
 
 def sample_places(
-    head: MapsHead, scans: Sequence[LabeledMaps], rng: np.random.Generator, crops: Sequence[LabeledMaps] = ()
+    head: Head, scans: Sequence[LabeledMaps], rng: np.random.Generator, crops: Sequence[LabeledMaps] = ()
 ) -> Places:
     """Draw places of the finest map of which something is known.
 
@@ -137,7 +137,7 @@ def sample_places(
     return Places(torch.cat(features), torch.cat(shares), torch.cat(hidden))
 
 
-def _sets(head: MapsHead) -> list[slice]:
+def _sets(head: Head) -> list[slice]:
     """The columns of the features that each perceptron sees."""
     fine, tokens = head.trunk.fine_width, sum(head.widths[-1][1:])
     everything = sum(map(sum, head.widths))
@@ -208,7 +208,7 @@ def _marginal(logs: Tensor, hidden: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _write(head: MapsHead, hidden: Tensor, bias: Tensor, output: Tensor, output_bias: Tensor) -> None:
+def _write(head: Head, hidden: Tensor, bias: Tensor, output: Tensor, output_bias: Tensor) -> None:
     """Put the perceptrons side by side: the mean of their logits is one output layer on all their units."""
     start = 0
     for layer, widths in zip(head.hidden, head.widths, strict=True):

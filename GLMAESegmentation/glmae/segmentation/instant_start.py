@@ -26,11 +26,10 @@ from .crop_maps import CropMaps, crops_of_each
 from .crops import LabeledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
-from .heads.maps import PERCEPTRONS, MapsHead
 from .location_prior import LocationPrior
 from .map_store import MapMaker, MapStore
 from .model import Model, finished_model
-from .network import SegmentationNetwork
+from .network import PERCEPTRONS, SegmentationNetwork
 from .scan_maps import ScanMaps, finished
 
 # The fit tells its progress after so many steps.
@@ -93,7 +92,7 @@ class InstantStart:
         key = tuple(indices)
         if key not in self._known:
             network = self.fit(indices, on_step)
-            if not isinstance(network.head, MapsHead) or not self.config.start_steps:
+            if not self.config.start_steps:
                 return Begun(network, None, self.config.fits <= 0)
             weights = {name: entry.detach().cpu().clone() for name, entry in network.head.state_dict().items()}
             self._known = {key: (weights, self.own_dice(network, indices, on_step))}
@@ -102,9 +101,9 @@ class InstantStart:
         return Begun(network, dice, dice >= self.config.fits)
 
     def fit(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> SegmentationNetwork:
-        """A network with a head that is fitted to the scans of these indices, where it is one that can be fitted."""
+        """A network with a head that is fitted to the scans of these indices."""
         network = self.build()
-        if not isinstance(network.head, MapsHead) or not self.config.start_steps:
+        if not self.config.start_steps:
             return network
         network.to(self._device)
         total, steps = PERCEPTRONS * self.config.start_steps, count(1)
@@ -235,9 +234,8 @@ def plan_start(
     pretrained: VisionTransformer | None = None
     weights: Mapping[str, Tensor] = {}
     crop: tuple[int, int, int] | None = None
-    head = FinetuneConfig.head
     if isinstance(source, Model):
-        pretrained, crop, head = source.network.backbone, source.config.crop, source.config.head
+        pretrained, crop = source.network.backbone, source.config.crop
         weights = source.network.head.state_dict()  # those of the trunk are looked for
         backbone = pretrained.config
     elif source is not None:
@@ -248,17 +246,17 @@ def plan_start(
     if crop is None:
         shapes = [store.grid(index).size for index, name in enumerate(store.names) if name in plan.names]
         crop = plan_crop(shapes, backbone.patch_size, CROP_VOXELS[device.type])
-    config = FinetuneConfig(crop=crop, head=head, preset=backbone.name, seed=seed)
+    config = FinetuneConfig(crop=crop, preset=backbone.name, seed=seed)
     config = config.changed({name: value for name, value in settings.items() if name != "preset"})
 
     def build() -> SegmentationNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = SegmentationNetwork(backbone, len(table.classes), config.head)
+            network = SegmentationNetwork(backbone, len(table.classes))
         if pretrained is not None:
             network.backbone.load_state_dict(pretrained.state_dict())
-        trunk = getattr(network.head, "trunk", None)
-        if weights and trunk is not None:
+        trunk = network.head.trunk
+        if weights:
             trunk.load_state_dict(trunk.state_dict() | fitting_trunk(weights, trunk, events))
         return network
 

@@ -22,7 +22,6 @@ from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
 from .atlas_fusion import AtlasFusion
 from .finetune_config import FinetuneConfig
-from .heads import HEADS
 from .labeled_scan import LabeledScan
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
@@ -124,18 +123,13 @@ def load_model(folder: Path, device: torch.device) -> Model:
     card = read_model(folder, KIND)
     try:
         config = FinetuneConfig.from_json(card.content["finetuning"])
-        if isinstance(config.head, str) and config.head not in HEADS:
-            raise ModelError(
-                f"{folder} was made by another version of GLMAE, whose network ('{config.head}') this one does not "
-                "have; train the model again"
-            )
         backbone = BackboneConfig.from_json(card.content["backbone"])
         classes = ClassTable.from_json(card.content["classes"])
         preparation = Preparation.from_json(card.content["preprocessing"])
         check_plausible(backbone, card.weights)
         _check_plausible(config, backbone, preparation)
         fingerprint = Fingerprint.from_json(card.content.get("fingerprint", {}))
-        network = SegmentationNetwork(backbone, len(classes.classes), config.head)
+        network = SegmentationNetwork(backbone, len(classes.classes))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{folder}: model.json is damaged ({last_line(error)}); copy the model again") from error
     weights = read_weights(Path(folder) / WEIGHTS)

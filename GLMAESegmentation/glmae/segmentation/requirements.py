@@ -56,7 +56,7 @@ def check(
         backbone = preset(FinetuneConfig.preset, channels=len(plan.preparation.normalisation))
         crop = plan_crop(shapes, backbone.patch_size, CROP_VOXELS[job.device.type])
         config = FinetuneConfig(crop=crop)
-        network = SegmentationNetwork(backbone, len(found.classes), config.head)
+        network = SegmentationNetwork(backbone, len(found.classes))
         MemoryLadder(config, backbone.patch_size).plan(network, job.device, events)
     count = len(found.findings) or "No"
     events.finished("check", findings=len(found.findings), message=f"{count} finding{'' if count == 1 else 's'}.")

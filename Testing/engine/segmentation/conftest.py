@@ -25,7 +25,7 @@ def untrained_model(sample_scans: Path, tmp_path_factory: pytest.TempPathFactory
     config = FinetuneConfig(crop=(24, 32, 24))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = SegmentationNetwork(preset("tiny", channels=1), len(table), config.head)
+        network = SegmentationNetwork(preset("tiny", channels=1), len(table))
     folder = tmp_path_factory.mktemp("untrained") / "model"
     model = Model(network, config, plan_preparation(fingerprint, 64**3), table)
     save_model(folder, model, {"scores": None, "fingerprint": fingerprint.to_json()})

@@ -35,7 +35,7 @@ def training(labelled, trained_model):
     label = store.label(0)
     assert label is not None
     scan = LabeledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
-    config = FinetuneConfig(crop=model.config.crop, head=model.config.head)
+    config = FinetuneConfig(crop=model.config.crop)
     return Training(model.network, config, [scan], Schedule(1), CPU)
 
 

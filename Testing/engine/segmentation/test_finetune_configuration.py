@@ -27,7 +27,7 @@ def test_the_crop_is_the_scan_or_as_much_as_fits(shapes, token, expected):
 
 
 def test_json_round_trip():
-    config = FinetuneConfig(crop=(32, 40, 48), head="unetr", rate=0.1, seed=9)
+    config = FinetuneConfig(crop=(32, 40, 48), rate=0.1, seed=9)
     content = json.loads(json.dumps(config.to_json())) | {"of a later version": 1}
     assert FinetuneConfig.from_json(content) == config
 

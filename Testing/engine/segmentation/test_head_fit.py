@@ -20,8 +20,7 @@ from glmae.scans.store import ScanStore
 from glmae.segmentation import head_fit
 from glmae.segmentation.class_slabs import class_slabs
 from glmae.segmentation.head_fit import LabeledMaps, fit_head, sample_places
-from glmae.segmentation.heads.maps import UNITS, MapsHead
-from glmae.segmentation.network import SegmentationNetwork
+from glmae.segmentation.network import UNITS, Head, SegmentationNetwork
 from glmae.segmentation.scan_maps import ScanMaps, scan_maps
 
 CPU = torch.device("cpu")
@@ -31,12 +30,12 @@ TOKENS = (4, 3, 3)  # of 8 voxels
 SHAPE = tuple(8 * count for count in TOKENS)
 
 
-def head_for(classes: int) -> MapsHead:
+def head_for(classes: int) -> Head:
     torch.manual_seed(1)
-    return MapsHead(1, classes, BACKBONE)
+    return Head(1, classes, BACKBONE)
 
 
-def made_maps(head: MapsHead, values: np.ndarray, seed: int = 0) -> ScanMaps:
+def made_maps(head: Head, values: np.ndarray, seed: int = 0) -> ScanMaps:
     """Maps of noise, but for the fine map's first channel, which shows `values` [I, J, K]."""
     generator = torch.Generator().manual_seed(seed)
     levels, strides = [], []
@@ -48,7 +47,7 @@ def made_maps(head: MapsHead, values: np.ndarray, seed: int = 0) -> ScanMaps:
     return ScanMaps(tuple(level.half() for level in levels), tuple(strides), (8, 8, 8), (0, 0, 0), SHAPE)
 
 
-def probabilities(head: MapsHead, maps: ScanMaps) -> np.ndarray:
+def probabilities(head: Head, maps: ScanMaps) -> np.ndarray:
     """[n+1, I, J, K]."""
     with torch.inference_mode():
         logits = head.logits([level[None].float() for level in maps.levels])[0]
@@ -62,11 +61,11 @@ def blocks(*boxes: tuple[int, tuple[slice, slice, slice]]) -> np.ndarray:
     return label
 
 
-def weights(head: MapsHead) -> dict[str, torch.Tensor]:
+def weights(head: Head) -> dict[str, torch.Tensor]:
     return {name: entry for name, entry in head.state_dict().items() if not name.startswith("trunk.")}
 
 
-def same(one: MapsHead, two: MapsHead) -> bool:
+def same(one: Head, two: Head) -> bool:
     first, second = weights(one), weights(two)
     return all(torch.equal(first[name], second[name]) for name in first)
 
@@ -136,7 +135,7 @@ def test_what_was_not_drawn_in_a_scan_may_be_there():
     """Class 2 was drawn in one of two scans: in the other it is not learned as background, unless that is said."""
     shown, drawn = blocks((1, LEFT), (2, RIGHT)), blocks((1, LEFT))
 
-    def showing(head: MapsHead, seed: int) -> ScanMaps:
+    def showing(head: Head, seed: int) -> ScanMaps:
         """Both classes are there to be seen, in many channels each."""
         maps = made_maps(head, shown, seed)
         for number in (1, 2):

@@ -1,4 +1,4 @@
-"""The segmentation network: shapes, exchangeable heads, and that the tokens carry part of the result."""
+"""The segmentation network: shapes, and that the tokens carry part of the result."""
 
 from dataclasses import replace
 
@@ -7,14 +7,12 @@ import torch
 
 from glmae.backbone.presets import preset
 from glmae.backbone.trunk import level_strides
-from glmae.segmentation.heads import HEADS
 from glmae.segmentation.network import SegmentationNetwork
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_logits_have_the_size_of_the_scan(head, channels):
-    network = SegmentationNetwork(preset("tiny", channels=channels), classes=4, head=head)
+def test_logits_have_the_size_of_the_scan(channels):
+    network = SegmentationNetwork(preset("tiny", channels=channels), classes=4)
     x = torch.randn(1, channels, 16, 24, 32)
     network.eval()
     with torch.no_grad():
@@ -36,10 +34,9 @@ def test_strides_multiply_to_the_patch():
         level_strides((6, 8, 8))
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
-def test_tokens_reach_the_logits(head):
+def test_tokens_reach_the_logits():
     torch.manual_seed(0)
-    network = SegmentationNetwork(preset("tiny"), classes=2, head=head).eval()
+    network = SegmentationNetwork(preset("tiny"), classes=2).eval()
     x = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         with_tokens = network(x)[0]

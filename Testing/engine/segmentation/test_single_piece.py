@@ -145,7 +145,7 @@ def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, unt
     label = store.label(1)
     assert label is not None
     scan = LabeledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
-    config = FinetuneConfig(crop=model.config.crop, head=model.config.head, location=False)  # as the model
+    config = FinetuneConfig(crop=model.config.crop, location=False)  # as the model
     training = Training(model.network, config, [scan], Schedule(1), CPU)
     labelled = LabeledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
     scored = labelled.segment(1, training, lambda: None)

@@ -148,9 +148,9 @@ class GLMAESegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onExport(self, checked: bool = False) -> None:
         """Write every labeled volume of the scene into the chosen folder."""
-        with slicer.util.tryWithErrorDisplay(_("The labeled volumes could not be exported."), waitCursor=True):
+        with slicer.util.tryWithErrorDisplay(_("The labeled scans could not be exported."), waitCursor=True):
             folder = self.logic.exportLabeled(self.ui.exportFolder.currentPath)
-            self.ui.messageLabel.text = _("{count} labeled volumes were written to {folder}.").format(
+            self.ui.messageLabel.text = _("{count} labeled scans were written to {folder}.").format(
                 count=len(folder.cases), folder=folder.folder
             )
 
@@ -193,9 +193,7 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         cases = find_cases(slicer.mrmlScene, choices.labels, choices.channels)
         labeled = [case for case in cases if case.segmentation is not None]
         if not labeled:
-            raise RequestError(
-                _("No volume of the scene has a segmentation; draw one in the Segment Editor on the volume.")
-            )
+            raise RequestError(_("No scan has a label; select one, and press Label selected scan."))
         return export_cases(labeled, Path(folder))
 
     def importResult(self, file: str, volume: Any) -> Any:
@@ -204,7 +202,7 @@ class GLMAESegmentationLogic(ScriptedLoadableModuleLogic):
         from GLMAESegmentationLib.scene.segmentation_import import import_segmentation
 
         if volume is None or not file:
-            raise RequestError(_("Choose both the result file and the volume that it was made from."))
+            raise RequestError(_("Choose both the result file and the scan that it was made from."))
         return import_segmentation(Path(file), volume)
 
 

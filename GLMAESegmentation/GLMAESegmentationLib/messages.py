@@ -22,7 +22,6 @@ def _(text: str) -> str:
 # A text, or two: for one thing, and for `n` of them.
 MESSAGES: dict[str, str | tuple[str, str]] = {
     # What to do now, by `section_sentences.step`.
-    "step interrupted": _('"{title}" was interrupted. Continue it or discard it.'),
     "step load": _("Step 1: load the scans."),
     "step label": _("Step 2: select a scan to label, and press Label selected scan."),
     "step suggest": _("Step 3: press Suggest."),
@@ -78,14 +77,15 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     # Suggest.
     "suggest label": _("Label one scan; Suggest then proposes a segmentation of the others."),
     "suggest": (
-        _("Proposes a segmentation of one scan, and renews it as you label."),
-        _("Proposes a segmentation of {n} scans, and renews them as you label."),
+        _("Proposes a segmentation of one scan and renews it as you label."),
+        _("Proposes segmentations of {n} scans and renews them as you label."),
     ),
     "suggest write": _("Preparing {scan}."),
     "suggest fit": _("Learning from the labels."),
     "suggest segment": _("Working on {scan}: {done} of {total} proposals are ready."),
-    "suggested": _(
-        "All proposals are up to date ({count}). Use one as training label, or edit it, and the others follow."
+    "suggested": (
+        _("The proposal is up to date. Use it as training label, or edit it."),
+        _("All {n} proposals are up to date. Use one as training label, or edit it, and the others follow."),
     ),
     "nothing to suggest": _("No scan is left that needs a proposal."),
     "proposal name": _("{scan} proposal (GLMAE)"),

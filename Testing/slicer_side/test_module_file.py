@@ -61,7 +61,7 @@ def test_requests_that_cannot_be_met_are_sentences(scene: Any, job_folder: Path)
     with pytest.raises(RequestError, match="No folder is chosen"):
         logic.exportLabeled("")
     volume = add_volume(sample()[0], GRIDS["RAS"])
-    with pytest.raises(RequestError, match="No volume of the scene has a segmentation"):
+    with pytest.raises(RequestError, match="No scan has a label"):
         logic.exportLabeled(str(job_folder))
     with pytest.raises(RequestError, match="Choose both"):
         logic.importResult("", volume)

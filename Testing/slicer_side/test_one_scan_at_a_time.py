@@ -12,6 +12,10 @@ import slicer
 import slicer.util
 from module_window import MODULE, ModuleWindow
 from panel_scene import give_result, load_scan, segment_with_stand_in, statuses
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QApplication
+from standins.pythonqt import unwrap
 
 from GLMAESegmentationLib.messages import say
 
@@ -176,6 +180,40 @@ def test_several_rows_are_changed_at_once(window: ModuleWindow) -> None:
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "leave out", "segment"]
     table.cellWidget(2, 3).currentIndex = 0  # not one of the selected rows
     assert [scan.role for scan in window.panel.state.scans] == ["leave out", "leave out", "train"]
+
+
+def test_a_row_that_is_taken_out_of_several_leaves_the_others_selected(window: ModuleWindow) -> None:
+    volumes = [load_scan(name, labeled=False) for name in NAMES]
+    window.settle()
+    table, model = window.ui.scanTable, window.qt.QItemSelectionModel
+    table.selectAll()
+    table.setCurrentCell(1, 0, model.Deselect | model.Rows)  # Ctrl and a click
+    window.settle()
+    assert [index.row() for index in table.selectionModel().selectedRows()] == [0, 2]
+    assert window.panel.selected == volumes[0].GetID()
+    table.clearSelection()
+    assert window.panel.selected == ""
+    assert not window.ui.labelButton.enabled
+
+
+def test_a_click_on_the_selected_scan_shows_it_again(views: list[Any], window: ModuleWindow) -> None:
+    volumes = [load_scan(name, labeled=False) for name in NAMES[:2]]
+    window.settle()
+    window.ui.scanTable.selectRow(0)
+    for view in views:  # in another module
+        view.SetBackgroundVolumeID(volumes[1].GetID())
+    window.ui.scanTable._qobject.cellClicked.emit(0, 0)
+    assert in_views(views) == [NAMES[0]] * 3
+
+
+def test_the_mouse_wheel_over_the_table_changes_no_choice(window: ModuleWindow) -> None:
+    load_scan(NAMES[0], labeled=False)
+    window.settle()
+    point, none = QPointF(5, 5), QPoint()
+    turned = (Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False)
+    wheel = QWheelEvent(point, point, none, QPoint(0, 120), *turned)
+    QApplication.sendEvent(unwrap(window.ui.scanTable.cellWidget(0, 3)), wheel)
+    assert window.panel.state.scans[0].role == "segment"
 
 
 def test_which_segmentation_counts_is_chosen_in_the_row(window: ModuleWindow) -> None:

@@ -25,8 +25,9 @@ def training(window: ModuleWindow, stand_in: Path) -> ModuleWindow:
 
 def test_what_is_shown_while_training(training: ModuleWindow) -> None:
     ui = training.ui
-    assert training.panel.state.step == "job"
     assert ui.trainProgress.visible
+    assert ui.trainProgressLabel.text
+    assert not ui.nextStepLabel.visible  # that says it
     assert ui.curveLabel.visible
     assert ui.stopButton.enabled
     assert ui.previewButton.enabled
@@ -116,3 +117,6 @@ def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, 
     second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[1]
     assert window.panel.selected == second.GetID()
     assert window.ui.scanTable.currentRow() == 1
+    window.ui.scanTable.selectRow(0)
+    window.ui.findingsList._qobject.itemClicked.emit(window.ui.findingsList._qobject.item(0))  # the same line again
+    assert window.panel.selected == second.GetID()

@@ -63,7 +63,7 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
         (PanelState(scans=(labeled("a"), unlabeled("b"))), "suggest", ONE),
         (
             PanelState(scans=(labeled("a"), unlabeled("b")), suggest=SuggestState(on=True, stage="fit")),
-            "suggesting",
+            "",  # it says so itself
             ONE,
         ),
         (
@@ -90,15 +90,15 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
         ),
         (
             dataclasses.replace(READY, running="train", progress=JobProgress(stage="finetune", done=3, total=9)),
-            "job",
+            "",
             {action.SUGGEST, action.PREVIEW, action.PAUSE, action.STOP, action.EXPORT, action.COPY_LOG},
         ),
         (
             dataclasses.replace(READY, running="segment", preparing=(0, 1)),
-            "job",
+            "",
             {action.SUGGEST, action.CANCEL, action.EXPORT},
         ),
-        (dataclasses.replace(READY, running="train", stopping=True), "job", {action.SUGGEST, action.EXPORT}),
+        (dataclasses.replace(READY, running="train", stopping=True), "", {action.SUGGEST, action.EXPORT}),
     ],
 )
 def test_the_way_through(state: PanelState, step: str, enabled: set[str]) -> None:
@@ -181,10 +181,16 @@ def test_a_failure_stays_until_something_else_is_done() -> None:
     assert action.COPY_LOG in state.enabled
 
 
+def test_what_was_done_is_said_beside_a_job() -> None:
+    job = dataclasses.replace(READY, running="train", progress=JobProgress(stage="finetune", done=3, total=9))
+    assert (job.next_step, job.progress_sentence) == ("", "Training (3 of 9).")
+    assert dataclasses.replace(job, note="It was written.").next_step == "It was written."
+
+
 def test_an_interrupted_job_is_offered() -> None:
     state = dataclasses.replace(READY, interrupted=("liver 2",))
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
-    assert state.next_step == say("step interrupted", title="liver 2")
+    assert state.next_step == ""  # the frame of the job says it
     assert action.KEEP not in state.enabled
     assert action.KEEP in dataclasses.replace(READY, interrupted=("liver 2",), learned=True).enabled
     assert action.CONTINUE not in dataclasses.replace(READY, interrupted=("x",), running="train").enabled

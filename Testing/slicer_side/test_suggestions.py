@@ -14,7 +14,8 @@ import slicer.util
 from module_window import ModuleWindow
 from panel_scene import draw_in, give_result, load_scan, new_panel, statuses, write_model
 
-from GLMAESegmentationLib.jobs.folder import TRAIN
+from glmae.errors import StorageError
+from GLMAESegmentationLib.jobs.folder import TRAIN, JobFolder, JobRecord
 from GLMAESegmentationLib.messages import failure_texts, say
 from GLMAESegmentationLib.panel import actions as action
 from GLMAESegmentationLib.panel.panel import Panel
@@ -264,6 +265,16 @@ def test_the_process_is_killed(panel: Panel, stand_in: Path, moment: str) -> Non
     assert panel.state.suggest.proposed == panel.state.suggest.wanted
 
 
+def test_the_log_is_that_of_the_failure_that_is_shown(panel: Panel, stand_in: Path) -> None:
+    for behaviour, do, key in (("die", action.SUGGEST, "killed"), ("crash", action.START_TRAINING, "crashed")):
+        stand_in.write_text(behaviour, encoding="utf-8")
+        panel.do(do)
+        tick(panel, lambda: panel.state.failure is not None)
+        assert panel.state.failure is not None
+        assert panel.state.failure.key == key
+        assert ("Killed" in panel.log) is (behaviour == "die")
+
+
 def test_a_gpu_that_another_program_fills(panel: Panel, stand_in: Path) -> None:
     stand_in.write_text("gpu full", encoding="utf-8")
     panel.do(action.SUGGEST)
@@ -329,6 +340,23 @@ def test_training_beside_it_gives_results_in_the_place_of_proposals(panel: Panel
     assert not panel.state.scans[3].proposal
     assert proposal(3) is None
     assert slicer.mrmlScene.GetNodeByID(edited) is not None
+
+
+def test_a_disk_that_is_full_after_a_training_is_a_sentence(
+    panel: Panel, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(jobs: Path, record: JobRecord) -> JobFolder:
+        raise StorageError("the disk is full; free some space")
+
+    write_model(stand_in.parent / "model")
+    suggest(panel)
+    stand_in.write_text("finish", encoding="utf-8")
+    panel.do(action.START_TRAINING)
+    monkeypatch.setattr(JobFolder, "create", full)
+    tick(panel, lambda: not panel.busy)
+    assert panel.state.failure is not None
+    assert panel.state.failure.key == "disk full"
+    assert len(panel.library.names) == 1
 
 
 def test_suggest_in_the_window(window: ModuleWindow, stand_in: Path) -> None:

@@ -124,7 +124,8 @@ class Panel:
     @property
     def log(self) -> str:
         """The whole log of the job under way or the last one, or of a failed installation; scans have aliases in it."""
-        return self._aliases.hide(self._set_up.log or self._suggestions.log or self._job.log)
+        failed = [part.log for part in (self._set_up, self._job, self._suggestions) if part.failure is not None]
+        return self._aliases.hide([*failed, self._job.log][0])
 
     @property
     def busy(self) -> bool:
@@ -326,7 +327,10 @@ class Panel:
         improved, self._improved = self._improved, False
         targets = scans_to_propose(self.refresh().scans)
         if improved and targets:
-            self._job.segment(targets, self.choices)
+            try:
+                self._job.segment(targets, self.choices)
+            except GLMAEError as error:
+                self._failure = failure_of_error(error)
 
     @property
     def _own(self) -> tuple[JobFolder | None, ...]:

@@ -23,14 +23,12 @@ PROGRAM_GB = 0.6
 
 def step(now: PanelState) -> str:
     """What to do now, in a word that is the same in every language; "" where something else on the panel says it."""
-    if now.running:
-        return "job"
     if not now.can_compute or now.failure is not None:
-        return ""  # the frame below says why
+        return ""
     if now.note:
         return "note"
-    if now.interrupted:
-        return "interrupted"
+    if now.running or now.interrupted:
+        return ""
     if not now.scans:
         return "load"
     training, results = training_scans(now.scans), any(scan.result_id for scan in now.scans)
@@ -39,7 +37,7 @@ def step(now: PanelState) -> str:
     if not training and not now.models:
         return "label"
     if now.suggest.on:
-        return "suggesting"
+        return ""
     if now.model and scans_to_segment(now.scans, now.model):
         return "segment"
     if action.SUGGEST in now.enabled:
@@ -51,9 +49,8 @@ def step(now: PanelState) -> str:
 
 def next_step(now: PanelState) -> str:
     """The one sentence at the top of the panel: what to do now."""
-    others = {"": "", "job": job_sentence(now), "note": now.note, "suggesting": suggest_sentence(now)}
     found = step(now)
-    return others[found] if found in others else say(f"step {found}", title="".join(now.interrupted[:1]))
+    return now.note if found == "note" else say(f"step {found}") if found else ""
 
 
 def scans_sentence(now: PanelState) -> str:
@@ -112,7 +109,7 @@ def suggest_sentence(now: PanelState) -> str:
         return say(f"suggest {it.stage}", scan=it.scan)
     if it.stage:
         return say("suggest segment", scan=it.scan, done=it.proposed, total=it.wanted)
-    return say("suggested", count=it.wanted) if it.wanted else say("nothing to suggest")
+    return say("suggested", n=it.wanted) if it.wanted else say("nothing to suggest")
 
 
 def train_sentence(now: PanelState) -> str:

@@ -65,10 +65,10 @@ def volume_image(volume: Any, frame: Any | None = None) -> sitk.Image:
 def _check(volume: Any) -> None:
     data = volume.GetImageData()
     if data is None or data.GetNumberOfPoints() == 0 or data.GetPointData().GetScalars() is None:
-        raise ScanError(f'Volume "{volume.GetName()}" holds no voxels; load it again or set it to Ignore.')
+        raise ScanError(f'Scan "{volume.GetName()}" holds no voxels; load it again or set it to Ignore.')
     if data.GetNumberOfScalarComponents() != 1:
         raise ScanError(
-            f'Volume "{volume.GetName()}" has {data.GetNumberOfScalarComponents()} values a voxel (color or vector); '
+            f'Scan "{volume.GetName()}" has {data.GetNumberOfScalarComponents()} values a voxel (color or vector); '
             "convert it to a scalar volume (module Vector to Scalar Volume)."
         )
 
@@ -77,7 +77,7 @@ def _oriented(data: Any, ijk_to_ras: np.ndarray, name: str) -> sitk.Image:
     """A SimpleITK image from vtkImageData and its index-to-space matrix."""
     if not free_of_shear(ijk_to_ras):
         raise ScanError(
-            f'Volume "{name}" has a sheared voxel grid, which image files cannot hold; '
+            f'Scan "{name}" has a sheared voxel grid, which image files cannot hold; '
             "resample it onto a rectangular grid (module Resample Image) and use that."
         )
     columns, rows, slices = data.GetDimensions()

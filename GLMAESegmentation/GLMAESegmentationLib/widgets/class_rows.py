@@ -41,8 +41,10 @@ class ClassRows:
         for number, row in enumerate(classes):
             self._table.item(number, 0).setIcon(color_icon(row.color))
         self._findings.visible = bool(findings)
+        self._findings.blockSignals(True)
         self._findings.clear()
         self._findings.addItems([finding.sentence for finding in findings])
+        self._findings.blockSignals(False)
 
 
 def _full_name(row: ClassRow) -> str:

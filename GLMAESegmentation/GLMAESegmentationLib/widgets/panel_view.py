@@ -230,8 +230,12 @@ class PanelView:
         )
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._application.copy(self.panel.log))
         ui.scanTable.connect("itemSelectionChanged()", self._select)
+        ui.scanTable.connect("cellClicked(int,int)", lambda row, column: self._view_again())
         ui.channelsButton.connect("clicked(bool)", lambda checked=False: self._set_channels())
         ui.findingsList.connect("currentRowChanged(int)", self._select_finding)
+        ui.findingsList.connect(  # a second time on the same line
+            "itemClicked(QListWidgetItem*)", lambda item: self._select_finding(ui.findingsList.currentRow)
+        )
         ui.modelSelector.connect("currentIndexChanged(int)", self._choose_model)
         ui.budgetSelector.connect("currentIndexChanged(int)", lambda index: self._choose("budget", _BUDGETS[index]))
         ui.deviceSelector.connect("currentIndexChanged(int)", lambda index: self._choose("device", DEVICES[index]))
@@ -284,10 +288,15 @@ class PanelView:
             self._choose("model", self._models[index])
 
     def _select(self) -> None:
-        row = self.ui.scanTable.currentRow()
+        row, chosen = self.ui.scanTable.currentRow(), self._scans.selected
         self._show_channels()
-        if 0 <= row < len(self._scans.ids):
-            self._select_volume(self._scans.ids[row])
+        current = self._scans.ids[row] if 0 <= row < len(self._scans.ids) else ""
+        self._select_volume(current if current in chosen else "".join(chosen[:1]))
+
+    def _view_again(self) -> None:
+        """A click on the scan that is selected already: the views may show something else by now."""
+        if self.panel.state.selected_scan is not None:
+            self._application.show_scan(*self._viewed)
 
     def _select_finding(self, row: int) -> None:
         if 0 <= row < len(self.panel.state.findings):

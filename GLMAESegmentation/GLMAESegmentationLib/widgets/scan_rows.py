@@ -11,7 +11,7 @@ from ..jobs.queue import RUNNING, WAITING, QueuedScan
 from ..messages import say
 from ..scene.choices import ROLES
 from ..scene.scan_table import FAILED, SEGMENTED, Scan
-from .tables import select_row, selected_rows, show_rows
+from .tables import select_row, selected_rows, selector, show_rows
 
 _STATUS_COLUMN, _LABEL_COLUMN, _ROLE_COLUMN = 1, 2, 3
 
@@ -36,6 +36,7 @@ class ScanRows:
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         for column in (_STATUS_COLUMN, _LABEL_COLUMN, _ROLE_COLUMN):
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
 
     def show(self, scans: Sequence[Scan], queue: Sequence[QueuedScan] = ()) -> None:
         """Show the scans as they are now, those of the queue as far as they are."""
@@ -55,11 +56,11 @@ class ScanRows:
             self._roles.pop()
         while len(self._roles) < len(scans):
             self._add_role(len(self._roles))
-        for selector, scan in zip(self._roles, scans, strict=True):
-            if selector.currentIndex != ROLES.index(scan.role):
-                selector.blockSignals(True)
-                selector.currentIndex = ROLES.index(scan.role)
-                selector.blockSignals(False)
+        for roles, scan in zip(self._roles, scans, strict=True):
+            if roles.currentIndex != ROLES.index(scan.role):
+                roles.blockSignals(True)
+                roles.currentIndex = ROLES.index(scan.role)
+                roles.blockSignals(False)
 
     @property
     def selected(self) -> list[str]:
@@ -80,29 +81,25 @@ class ScanRows:
                 self._table.removeCellWidget(row, _LABEL_COLUMN)
         for row, candidates in wanted.items():
             if row not in self._labels:
-                selector = qt.QComboBox()
-                selector.addItems([name for _node, name in candidates])
-                selector.setToolTip(say("label tip"))
-                selector.connect("activated(int)", self._choosing_label(row))
-                self._table.setCellWidget(row, _LABEL_COLUMN, selector)
-                self._labels[row] = selector, candidates
+                labels = selector([name for _node, name in candidates], say("label tip"))
+                labels.connect("activated(int)", self._choosing_label(row))
+                self._table.setCellWidget(row, _LABEL_COLUMN, labels)
+                self._labels[row] = labels, candidates
 
     def _choosing_label(self, row: int) -> Callable[[int], None]:
         return lambda index: self._chose_label(self.ids[row], self._labels[row][1][index][0])
 
     def _add_role(self, row: int) -> None:
-        selector = qt.QComboBox()
-        selector.addItems([say(f"role {role}") for role in ROLES])
-        selector.setToolTip(say("role tip"))
+        roles = selector([say(f"role {role}") for role in ROLES], say("role tip"))
 
         def choose(index: int) -> None:
             if row < len(self.ids):
                 rows = selected_rows(self._table)
                 self._chose_role([self.ids[each] for each in (rows if row in rows else [row])], ROLES[index])
 
-        selector.connect("currentIndexChanged(int)", choose)
-        self._table.setCellWidget(row, _ROLE_COLUMN, selector)
-        self._roles.append(selector)
+        roles.connect("currentIndexChanged(int)", choose)
+        self._table.setCellWidget(row, _ROLE_COLUMN, roles)
+        self._roles.append(roles)
 
 
 def _status(scan: Scan, queued: Mapping[str, QueuedScan]) -> str:

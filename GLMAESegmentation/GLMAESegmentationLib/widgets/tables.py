@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ctk
 import qt
 
 
@@ -24,7 +25,8 @@ def show_rows(table: Any, rows: Sequence[Sequence[str]], tips: Sequence[str] = (
 
 def select_row(table: Any, row: int | None) -> None:
     """Select a row, or none, without a signal."""
-    if row is not None and table.currentRow() == row and row in selected_rows(table):
+    rows = selected_rows(table)
+    if row in rows and (table.currentRow() == row or table.currentRow() not in rows):  # one of several
         return
     table.blockSignals(True)
     table.clearSelection()
@@ -38,6 +40,15 @@ def select_row(table: Any, row: int | None) -> None:
 def selected_rows(table: Any) -> list[int]:
     """The selected rows, from top to bottom."""
     return sorted({index.row() for index in table.selectionModel().selectedRows()})
+
+
+def selector(texts: Sequence[str], tip: str) -> Any:
+    """A list to choose from in a row of a table. The mouse wheel scrolls the table and chooses nothing."""
+    made = ctk.ctkComboBox()
+    made.scrollWheelEffect = ctk.ctkComboBox.NeverScroll
+    made.addItems(list(texts))
+    made.setToolTip(tip)
+    return made
 
 
 def _write(table: Any, rows: Sequence[Sequence[str]], tips: Sequence[str]) -> None:

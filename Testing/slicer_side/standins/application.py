@@ -122,10 +122,13 @@ def install_application(settings: Path) -> list[str]:
     Args:
         settings: the folder of Slicer's settings.
     """
-    from .pythonqt import qt_module
+    from .pythonqt import WrappedClass, qt_module
     from .slicer_widgets import FOREIGN
 
     sys.modules.setdefault("qt", qt_module(FOREIGN))
+    ctk: Any = ModuleType("ctk")
+    ctk.ctkComboBox = WrappedClass(FOREIGN["ctkComboBox"])
+    sys.modules["ctk"] = ctk
     slicer.app = Application(settings)
     # Not the folder of the person who runs the tests.
     sys.modules["qt"].QStandardPaths = SimpleNamespace(  # type: ignore[attr-defined]

@@ -217,7 +217,26 @@ class qMRMLSegmentEditorWidget(QWidget):
         self.calls.append("uninstallKeyboardShortcuts")
 
 
+class ctkComboBox(QComboBox):
+    """A QComboBox that does with the mouse wheel what it is told to."""
+
+    NeverScroll, AlwaysScroll = range(2)
+    signals = ()
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._effect = self.AlwaysScroll
+
+    def wheelEvent(self, event: Any) -> None:
+        super().wheelEvent(event) if self._effect == self.AlwaysScroll else event.ignore()
+
+    scrollWheelEffect = Property(int, lambda self: self._effect, lambda self, value: setattr(self, "_effect", value))
+
+
 FOREIGN = {
     cls.__name__: cls
-    for cls in (ctkCollapsibleButton, ctkPathLineEdit, qMRMLNodeComboBox, qMRMLSegmentEditorWidget, qMRMLWidget)
+    for cls in (
+        *(ctkCollapsibleButton, ctkComboBox, ctkPathLineEdit),
+        *(qMRMLNodeComboBox, qMRMLSegmentEditorWidget, qMRMLWidget),
+    )
 }

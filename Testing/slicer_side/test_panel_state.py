@@ -190,7 +190,7 @@ def test_what_was_done_is_said_beside_a_job() -> None:
 def test_an_interrupted_job_is_offered() -> None:
     state = dataclasses.replace(READY, interrupted=("liver 2",))
     assert {action.CONTINUE, action.DISCARD} <= state.enabled
-    assert state.next_step == ""  # the frame of the job says it
+    assert state.step == READY.step  # the frame of the job offers to go on, and nothing has to wait for that
     assert action.KEEP not in state.enabled
     assert action.KEEP in dataclasses.replace(READY, interrupted=("liver 2",), learned=True).enabled
     assert action.CONTINUE not in dataclasses.replace(READY, interrupted=("x",), running="train").enabled

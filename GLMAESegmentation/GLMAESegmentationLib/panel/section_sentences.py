@@ -27,7 +27,7 @@ def step(now: PanelState) -> str:
         return ""
     if now.note:
         return "note"
-    if now.running or now.interrupted:
+    if now.running:
         return ""
     if not now.scans:
         return "load"

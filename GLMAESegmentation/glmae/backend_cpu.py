@@ -2,8 +2,6 @@
 
 On CPUs that multiply bfloat16, channels are last in memory: convolutions and up-sampling read all channels of a voxel
 at once. At inference the weights are in bfloat16, which autocast would cast anew in every pass; in training it has to.
-One thread of a Zen 4 CPU (torch 2.13), default network: a training step takes 0.43 s instead of 0.63, the maps of a
-window of 64^3 voxels 0.11 s instead of 0.12, their classification 0.06 s instead of 0.15.
 """
 
 from __future__ import annotations

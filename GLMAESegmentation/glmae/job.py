@@ -19,9 +19,6 @@ class Job:
     """One command at work.
 
     Attributes:
-        events: where to report to.
-        device: where to compute.
-        should_stop: whether the user wants to stop; asked often.
         go_on: what to do after a stop, for people.
     """
 

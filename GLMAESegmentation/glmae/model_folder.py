@@ -28,8 +28,6 @@ class ModelCard:
     """The content of a model.json.
 
     Attributes:
-        folder: where it was read.
-        kind: "segmentation" or "backbone".
         content: the whole of it: `classes`, `preprocessing`, `backbone`, `schedule`, `seed`, `versions`, `scores`, ...
     """
 
@@ -100,7 +98,6 @@ def write_model(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Write model.json, whole or not at all; after the weights, because a folder with a model.json is complete.
 
     Args:
-        kind: "segmentation" or "backbone".
         content: everything but the format version and the kind; training cases by alias and hash only.
 
     Raises:

@@ -36,9 +36,7 @@ def prefetch(
     Args:
         work: safe to be called from several threads.
         items: taken as they are needed; may be endless.
-        threads: that work.
         ahead: after each result: how many further ones may be in work, or wait to be taken.
-        initializer: called in each thread first.
 
     Yields:
         For each item, in order, a finished future.
@@ -68,7 +66,6 @@ def in_parallel(
     """`prefetch` with as many threads as scans like the last one fit into memory together.
 
     Args:
-        work: safe to be called from several threads.
         voxels: of the scan behind a result, all channels.
     """
     threads = max(1, min(MOST_THREADS, os.cpu_count() or 1, len(items)))

@@ -25,9 +25,7 @@ class RunFolder:
     """`OUT/unfinished/` holds what resuming needs; `OUT/model.json` is written last and makes the run a model.
 
     Args:
-        out: the folder that the user named.
         request: what decides the result (JSON values); a run is resumed only with the same request.
-        resume: whether an unfinished run may be continued.
 
     Raises:
         RequestError: the folder holds something else, a finished model, or an unfinished run of another request.

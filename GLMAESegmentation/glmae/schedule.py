@@ -30,7 +30,6 @@ class Schedule:
     Args:
         steps: number of steps; exclusive with `minutes`.
         minutes: time for all steps together, over all sittings of a resumed run.
-        clock: seconds; for tests.
     """
 
     def __init__(

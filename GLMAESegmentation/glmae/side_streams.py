@@ -54,7 +54,6 @@ def batches_ahead(
 
     Args:
         make: the batch of a step; called from several threads.
-        steps: in order.
         threads: as many batches are made at once; None: as many as the machine has to spare.
     """
     threads = threads or max(1, min(BATCHES_AT_ONCE, (os.cpu_count() or 2) - 1))

@@ -21,7 +21,6 @@ def sine_cosine_positions(width: int, grid: Sequence[int], patch_size: Sequence[
     each axis gets width // 6 sines, then as many cosines, in the order I, J, K; the rest is zero.
 
     Args:
-        width: length of a token.
         grid: tokens along I, J, K.
         patch_size: voxels of a patch along I, J, K.
 

@@ -13,19 +13,14 @@ class BackboneConfig(JsonRecord):
     """The shape of a vision transformer, its decoder in pre-training, and the views it is pre-trained on.
 
     Attributes:
-        name: preset it came from.
-        channels: input channels C.
         patch_size: voxels of one token along I, J, K.
         width: length of a token.
-        depth: number of blocks.
         heads: attention heads; a divisor of `width`.
         mlp_ratio: hidden width of a block's MLP, in widths.
         grid: tokens along I, J, K of the stored position table; any other grid works too.
         global_view: side of a global view, voxels.
         local_view: side of a local view, voxels.
         decoder_width: width of the reconstruction decoder.
-        decoder_depth: its number of blocks.
-        decoder_heads: its attention heads.
     """
 
     name: str

@@ -76,9 +76,7 @@ def import_checkpoint(file: Path, out: Path, *, events: Events | None = None) ->
     """Write the encoder of a published checkpoint as a backbone folder for `finetune --backbone`.
 
     Args:
-        file: the checkpoint, a file written by torch.save.
         out: folder to make; an empty one is taken, anything else is left alone.
-        events: told what was recognized.
 
     Returns:
         The folder: weights.safetensors and, last, model.json.

@@ -1,7 +1,6 @@
-"""The convolutional trunk: what the default segmentation head and pre-training share beside the transformer.
+"""The convolutional trunk, a U of convolutions from half resolution down to the token map and back.
 
-A U of convolutions from half resolution down to the token map and back. It is pre-trained together with the
-transformer: between convolutions that start from chance, a pre-trained transformer helps little.
+It may be pre-trained together with the transformer, which helps little between convolutions that start from chance.
 """
 
 from __future__ import annotations
@@ -41,10 +40,6 @@ class TrunkMaps:
 
 class Trunk(nn.Module):
     """Convolutional skips at resolutions 1/2, 1/4, ... of the scan; tokens at one per patch.
-
-    Args:
-        channels: input channels C of the scan.
-        backbone: gives the width and the patch size, from which the strides of the levels follow.
 
     Attributes:
         after: the blocks (0-based) whose token maps it wants.

@@ -49,7 +49,6 @@ def load_backbone(folder: Path, *, channels: int | None = None, events: Events |
 
     Args:
         channels: input channels wanted; None: the file's.
-        events: told what was adapted.
 
     Raises:
         ModelError: the folder is damaged, or a name or shape does not fit its configuration.
@@ -76,7 +75,6 @@ def fitting_trunk(weights: Mapping[str, Tensor], trunk: Trunk, events: Events | 
     """What of a backbone's weights belongs to the convolutional trunk and fits `trunk`.
 
     Args:
-        weights: of a backbone folder, by name.
         trunk: the one to be started; its first convolution may read other channels, see `load_backbone`.
         events: told if the trunk has another shape and starts from scratch.
 

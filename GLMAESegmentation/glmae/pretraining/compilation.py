@@ -23,10 +23,6 @@ def compile_blocks(
     Names of parameters stay. Where compiling fails (no compiler, no Triton on this system), everything is computed as
     before, and the user is told.
 
-    Args:
-        model: on `device`.
-        device: nothing is done unless it is a CUDA device.
-
     Returns:
         Whether blocks are compiled.
     """

@@ -32,7 +32,6 @@ class PretrainConfig(JsonRecord):
 
     Attributes:
         backbone: the network, its patch and the sizes of its views.
-        weights: of the loss terms.
         global_views: p, complete for the teacher and masked for the student. DINO's 2.
         local_views: q, masked. DINO's 8; each costs an eighth of a global one or less, so the small presets keep them.
         mask_ratio: share of the patches that is masked, in global and local views alike.
@@ -53,13 +52,11 @@ class PretrainConfig(JsonRecord):
         ema_start: momentum of the teacher in the first step; it rises to 1 by half a cosine. DINO's 0.996.
         learning_rate: AdamW's peak rate. For base the paper's lineage has 1.5e-4 x batch / 256, made for days of
             training; the small presets get the usual rate of small transformers, for minutes to hours (our choice).
-        betas: AdamW's.
         weight_decay: AdamW's, on matrices only.
         warm_up: share of the steps in which the rate rises linearly (our choice; the lineage's 40 of 1600 epochs).
         clip: largest gradient norm. DINO's.
         frozen_prototypes: share of the steps at the start in which the prototypes do not move; DINO's first of 100
             epochs.
-        batch: volumes in a step.
         output: whose encoder is kept at the end, teacher or student; without a teacher the student (our choice: the
             teacher, as in DINO; in the small presets, made for minutes to hours, the student, which a teacher of this
             momentum trails, and whose tokens the trunk of the shipped backbone has learned to read).
@@ -159,8 +156,6 @@ def pretrain_config(name: str = "tiny", *, channels: int = 1, **changes: Any) ->
     """The configuration of a preset.
 
     Args:
-        name: tiny, small or base.
-        channels: input channels of the scans.
         changes: fields of `PretrainConfig` to set otherwise.
     """
     backbone = preset(name, channels=channels)
@@ -179,9 +174,6 @@ def planned_config(
     """The configuration of a preset for a kind of device.
 
     Args:
-        name: tiny, small or base.
-        device: cpu, cuda or mps.
-        channels: input channels of the scans.
         batch: volumes in a step; None: as many as are good for preset and device.
     """
     if batch is None and device == "cuda":

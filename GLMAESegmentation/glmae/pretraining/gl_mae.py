@@ -59,12 +59,7 @@ class MaskedPass:
 
 
 class GLMAE(nn.Module):
-    """One student, one decoder, and a teacher that follows the student.
-
-    Args:
-        config: network, views, weights of the four terms.
-        further: makes a further term for a backbone.
-    """
+    """One student, one decoder, and a teacher that follows the student."""
 
     centre: Tensor
 
@@ -334,7 +329,6 @@ class Projector(nn.Module):
     """Three linear layers, a unit-length bottleneck, and cosine similarities to the prototypes.
 
     Args:
-        width: length of a token.
         hidden: width of the two hidden layers.
         bottleneck: length of the vector that is compared with the prototypes.
         prototypes: number of prototypes K.

@@ -52,7 +52,6 @@ def pretrain_images(
         out: the backbone folder, made here; of several machines, on a disk that all of them see.
         batch: volumes in a step, of all processes together.
         preparation: spacing and intensities; None: planned from the scans.
-        should_stop: asked after every scan and every step; True stops the run, resumable.
 
     Returns:
         The names of the scans that could not be used; each was reported as an event.

@@ -68,9 +68,6 @@ def pretrain(
         out: folder to make, or a run folder that the caller opened.
         steps: length of the run; exclusive with `minutes`.
         minutes: time for the run; the number of steps follows from the first ones.
-        device: auto, cpu, cuda or mps.
-        resume: go on with an unfinished run in `out`.
-        should_stop: asked after each step.
         card: further entries of model.json (preparation, training cases).
         checkpoint_seconds: time between checkpoints.
         ranks: the processes that call this together, all with the same arguments, `out` on a disk they share; the

@@ -34,12 +34,7 @@ class RankLost(GLMAEError):
 
 
 class Ranks:
-    """The processes of a run, seen by one of them; a run in one process is its own first.
-
-    Args:
-        index: number of this process.
-        count: of all processes.
-    """
+    """The processes of a run, seen by one of them; a run in one process is its own first."""
 
     def __init__(self, index: int = 0, count: int = 1) -> None:
         self.index, self.count = index, count

@@ -31,8 +31,6 @@ class Pace:
     """What changes with the schedule.
 
     Attributes:
-        rate: of the optimizer.
-        momentum: of the teacher.
         frozen: whether the prototypes stand still.
     """
 

@@ -106,7 +106,6 @@ def read_neighbourhoods(
     """Choose the scans, neighborhoods and views of one step and read the voxels they need.
 
     Args:
-        config: sizes, scales, batch and seed.
         step: number of the step, from 0.
         volumes: which of the batch's volumes; None: all.
         device: where `further` reads; all else is read on the CPU.

@@ -39,7 +39,6 @@ def find_cases(
         labels: `NAME.EXT` with the same names; the same folder as `images` if the labels are `.seg.nrrd`.
         names: only these, each with image and label; None: every image, with or without label.
         classes: a class file; None: `classes.json` in `labels`, if there.
-        events: told which entries of the class file belong to no scan.
 
     Returns:
         The cases, and the classes that some case holds or was searched for: a class that is in none cannot be learned.
@@ -105,7 +104,6 @@ def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | 
             files (`.txt`) with one path a line, taken from the folder of the text file, else from the current one.
         unique: two scans of one name are an error, because their results would be called the same; otherwise the later
             ones get a number.
-        events: told what is passed over.
 
     Raises:
         RequestError: something is missing or empty, or is no scan, or two scans have one name.

@@ -33,8 +33,6 @@ class DicomSeries:
     Attributes:
         folder: that its files are in, or in folders below it.
         files: in any order.
-        number: of the series.
-        modality: CT, MR, ...
     """
 
     folder: Path

@@ -20,8 +20,6 @@ class Finding:
         check: which check found it; the list is in docs/cases.md.
         severity: one of `SEVERITIES`; with an "error" the job does not begin.
         message: for people: case, class, and what will happen.
-        cases: names of the cases concerned.
-        classes: names of the classes concerned.
         region: for a "guess": the part of the scan that seems to have been labeled.
     """
 

@@ -49,7 +49,6 @@ class ClassSize(JsonRecord):
     """How large one class is in the cases that hold it.
 
     Attributes:
-        name: of the class.
         cases: how many cases hold it.
         voxels: median number of voxels, over the cases that were labeled all over where there are any.
         volume: median volume, mm3, over the same.
@@ -100,8 +99,6 @@ class Measured:
     """What one case adds to a fingerprint.
 
     Attributes:
-        name: of the case.
-        grid: of the scan.
         samples: of each channel; None for one that is missing.
         counts: voxels of each class that the label holds, see `_counts`; None without a label.
         whole: whether all of the scan was labeled.
@@ -148,7 +145,6 @@ def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Finge
 
     Args:
         each: at least one, all with the same number of channels.
-        classes: by which they were measured.
     """
     channels = tuple(
         _intensity([sample for one in each if (sample := one.samples[channel]) is not None])

@@ -99,9 +99,6 @@ def read_channels(paths: Sequence[Path | DicomSeries], events: Events | None = N
 def load(path: Path, events: Events | None = None) -> sitk.Image:
     """Read a file as a 3D image of any pixel type (several values a voxel too), checked to be whole, without metadata.
 
-    Args:
-        events: told where its header does not give one answer to where it lies.
-
     Raises:
         ScanError: the file is missing, no image, incomplete, has not three dimensions, or no rectangular grid in mm.
     """

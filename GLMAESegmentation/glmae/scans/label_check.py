@@ -49,7 +49,6 @@ class Inspection:
     """What one reading of the labeled scans of a job gives.
 
     Attributes:
-        classes: of the job.
         findings: what is odd; errors first, then warnings, guesses, notes.
         measured: what each case that can be read adds to the fingerprint, in the order of the cases.
         digests: `content_hash` of the images of each of these, by its name.
@@ -116,7 +115,6 @@ def inspect_labels(
     Args:
         cases: of one job; those without a label are passed over.
         events: told the progress (stage `check`).
-        check: called for each case; may raise to stop.
     """
     events = events or silent()
     labeled = [case for case in cases if case.label is not None]

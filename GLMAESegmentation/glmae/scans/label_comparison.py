@@ -36,8 +36,6 @@ class CheckedLabel:
     """What comparing needs to know of one labeled case.
 
     Attributes:
-        case: the case.
-        grid: of its images.
         digest: of its images, `cases.content_hash`.
         names: of its segments, as the file has them; empty for a label map.
         volumes: of the classes that it holds, by number, mm3.

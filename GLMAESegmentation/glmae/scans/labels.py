@@ -44,7 +44,6 @@ def read_label(
     Args:
         reference: the scan or its grid; None: the label's own grid.
         classes: gives the network numbers 1..n; structures are found by name or terminology, values by `case.classes`.
-        events: told what had to be adapted.
         prediction: the label is a result to be scored: it may be empty, and classes not in `classes` are background.
 
     Returns:

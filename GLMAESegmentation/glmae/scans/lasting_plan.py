@@ -1,9 +1,7 @@
 """How labeled scans are prepared, so that a further label seldom changes it.
 
-Whatever was computed of a prepared scan is lost when scans are prepared otherwise, and a plan from all labeled scans
-would be another with each label. So the first scan is planned for, then the first two, three and so on to eight, 16,
-32, ..., and those up to which a class was not seen before; each time the earlier plan stays where the new one is near
-enough.
+The first scan is planned for, then the first two, three and so on to eight, 16, 32, ..., and those up to which a class
+was not seen before; each time the earlier plan stays where the new one is near enough.
 """
 
 from __future__ import annotations
@@ -40,9 +38,6 @@ def lasting_plan(
     """Plan for some scans.
 
     Args:
-        each: the labeled scans.
-        classes: by which they were measured.
-        max_voxels: see `plan_preparation`.
         names: of the scans, in the order in which they were labeled; None: they are in that order.
     """
     if names is not None:

@@ -32,7 +32,6 @@ def check_memory(
     """Refuse a scan that does not fit into the memory that is free now.
 
     Args:
-        classes: their number.
         planes: of a window, along K: so much of the class probabilities is held at a time.
         share: of the free memory that it may take.
 
@@ -65,9 +64,7 @@ def memory_needed(
     """Bytes for segmenting a scan.
 
     Args:
-        grid: of the scan.
         depths: bytes of a voxel, for each channel.
-        classes: their number.
         planes: of a window, along K.
     """
     prepared = prepared_grid(grid, preparation)

@@ -21,9 +21,6 @@ class Normalisation(JsonRecord):
         kind: "ct": clip to [low, high], subtract `mean`, divide by `std`, the same for all scans;
             "zscore": the same with the percentiles, mean and deviation of each scan itself.
         low: used by "ct" only, as are the others.
-        high: see `low`.
-        mean: see `low`.
-        std: see `low`.
     """
 
     kind: str

@@ -99,7 +99,6 @@ def labels_in(folder: Path, masks: Collection[Path], shared: bool, events: Event
     Args:
         masks: files, resolved, that are masks of `region`, and no labels.
         shared: it is the folder of the images, too, where only segmentations are labels.
-        events: told what is passed over.
 
     Raises:
         RequestError: there is no such folder, or two labels have one name.

@@ -134,7 +134,6 @@ def write_segmentation(path: Path, labelmap: sitk.Image, classes: ClassTable) ->
     """Write a label map as a segmentation that Slicer opens with names, colors and terminology; whole or not at all.
 
     Args:
-        path: `NAME.seg.nrrd`.
         labelmap: 3D image with the values of `classes`; 0 is background.
         classes: every one becomes a segment, also one without voxels.
 

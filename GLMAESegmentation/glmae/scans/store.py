@@ -52,13 +52,9 @@ class ScanStore:
         Each scan is complete as soon as it is prepared: after a kill only those on which work was going on are redone.
 
         Args:
-            folder: made if needed.
             cases: the scans; their order is that of the store.
-            preparation: how they are brought to the network.
             classes: the classes of the labels; None: labels are not looked at.
-            events: told the progress, and which cases fail.
             read_failures: "raise", or "skip" to report a case that cannot be read and go on.
-            should_stop: asked after each scan.
 
         Raises:
             ScanError: a scan or label cannot be read.

@@ -140,7 +140,6 @@ def measure_structures(
 
     Args:
         label: label map on the grid of the scan.
-        values: those of the classes to be measured.
         axes: along which places are told; the nearest RAS order where it is not said.
 
     Returns:

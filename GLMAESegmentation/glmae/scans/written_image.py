@@ -24,7 +24,6 @@ def write_labelmap(path: Path, image: sitk.Image, classes: ClassTable) -> None:
     """Write a label map with the values of the training labels as NIfTI, whole or not at all.
 
     Args:
-        path: `NAME.nii.gz`.
         image: 3D image with the values of `classes`; 0 is background.
         classes: decides the pixel type (values over 255 need 16 bits).
 

@@ -1,9 +1,7 @@
 """Shapes from the labeled scans: their labels, moved to where a first result found the classes, shape the second.
 
-Multi-atlas segmentation moves labels by registering images. Here the centers of the classes in the first result do:
-a shift and, from three classes on, a linear map close to the identity, fitted so that a class found in the wrong place
-counts little. The moved labels are blurred, since shapes differ, and multiplied with the network's probabilities as in
-a logarithmic opinion pool: p^(1-w) a^w. A labeled scan whose moved label is unlike the first result counts less.
+The centers of the classes move them, by a shift and, from three classes on, a linear map close to the identity. They
+are blurred and multiplied with the network's probabilities as in a logarithmic opinion pool: p^(1-w) a^w.
 """
 
 from __future__ import annotations
@@ -73,7 +71,6 @@ class AtlasFusion:
         """From labeled scans; None where too few classes were drawn in whole.
 
         Args:
-            scans: prepared.
             bound: the classes, 1..n, that have a place in the body: a lesion may be anywhere.
         """
         found = [atlas for scan in scans[:MOST_ATLASES] if (atlas := Atlas.of(scan, bound)) is not None]
@@ -156,16 +153,7 @@ class MovedAtlases:
         self._shares, self._drawn, self._steps = shares, drawn, steps
 
     def weigh(self, sums: Tensor, weights: Tensor, planes: slice) -> Tensor:
-        """Pool what a network gives for some planes of the scan with the labels, in place.
-
-        Args:
-            sums: [n+1, I, J, planes], any multiple of the probabilities, background first; changed.
-            weights: [I, J, planes], the sum of `sums` over the classes.
-            planes: which, along K.
-
-        Returns:
-            The sum over the classes as it is now, [I, J, planes].
-        """
+        """Pool the network's probabilities with the labels; see `class_slabs.Prior`."""
         places = torch.arange(planes.start, planes.stop) / self._steps[2]
         background = torch.ones(sums.shape[1:])
         total = torch.zeros(sums.shape[1:])

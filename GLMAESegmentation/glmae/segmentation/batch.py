@@ -36,8 +36,6 @@ class BatchRun:
 
     Args:
         out: folder of the results, the report in `report` and the uncertainty in `uncertainty`.
-        file_format: one of `result.FORMATS`.
-        fingerprint: of the model's training cases.
         model: tells its results from those of other models.
         job: asked before every case whether to stop.
     """

@@ -26,7 +26,16 @@ class Prior(Protocol):
     """What weighs the probabilities of a scan: `location_prior.LocationFactors`, `atlas_fusion.MovedAtlases`."""
 
     def weigh(self, sums: Tensor, weights: Tensor, planes: slice) -> Tensor:
-        """Change `sums` [n+1, I, J, planes] in place and return their new sum over the classes."""
+        """Weigh what a network gives for some planes of the scan, in place.
+
+        Args:
+            sums: [n+1, I, J, planes], any multiple of the probabilities, background first; changed.
+            weights: [I, J, planes], the sum of `sums` over the classes.
+            planes: which, along K.
+
+        Returns:
+            The sum over the classes as it is now, [I, J, planes]; `weights` itself if nothing changed.
+        """
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,6 @@ def class_slabs(
     """Classify the maps of a scan.
 
     Args:
-        network: whose maps they are.
-        maps: of the scan.
         priors: what else is known of the classes, by which the probabilities are weighed, one after the other.
         on_block: called now and then; may raise to stop.
 
@@ -128,16 +135,9 @@ def class_slabs(
         at = end
 
 
-def class_numbers(
-    network: SegmentationNetwork,
-    maps: ScanMaps,
-    device: torch.device,
-    priors: Sequence[Prior] = (),
-    on_block: Callable[[], None] | None = None,
-) -> np.ndarray:
-    """The most probable class of each voxel, [I, J, K] uint8; arguments as of `class_slabs`."""
-    slabs = class_slabs(network, maps, device, priors, on_block)
-    return np.concatenate([slab.winners()[0] for slab in slabs], axis=-1)
+def class_numbers(network: SegmentationNetwork, maps: ScanMaps, device: torch.device) -> np.ndarray:
+    """The most probable class of each voxel, [I, J, K] uint8."""
+    return np.concatenate([slab.winners()[0] for slab in class_slabs(network, maps, device)], axis=-1)
 
 
 def _size(maps: ScanMaps) -> list[int]:

@@ -32,9 +32,7 @@ def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: C
     """Write the axial, coronal and sagittal slices with the most labeled voxels, side by side, as a PNG.
 
     Args:
-        image: the scan.
         labels: label map with the values of `classes` on the same grid.
-        classes: for their colors.
 
     Raises:
         StorageError: it cannot be written.
@@ -67,10 +65,6 @@ def draw_thumbnail(path: Path, image: sitk.Image, labels: sitk.Image, classes: C
 
 def write_contact_sheets(report: Report, records: Sequence[CaseRecord], classes: ClassTable) -> None:
     """Write `01.png`, `02.png`, ... with the pictures of the finished cases; doubtful ones say why.
-
-    Args:
-        report: where the pictures are and the pages go.
-        classes: for the legend.
 
     Raises:
         StorageError: a page cannot be written.

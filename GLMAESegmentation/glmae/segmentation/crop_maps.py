@@ -54,12 +54,7 @@ class CropMaps:
         """The maps of so many crops, drawn as for training; the first ones are the same for every number.
 
         Args:
-            network: makes the maps.
-            scan: that is cut.
             key: of the prepared scan, its label and the size of the crops.
-            count: of crops.
-            config: of the run.
-            device: where to compute.
             on_crop: called before the maps of a crop are made, with its number; may raise to stop.
         """
         kept = self._kept.setdefault(key, [])

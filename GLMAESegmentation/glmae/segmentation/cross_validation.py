@@ -108,13 +108,10 @@ def cross_validate(
     """Train and score each fold; those that are in `folder` already are taken from there.
 
     Args:
-        folder: of the cross-validation, inside the run folder.
         steps: of each training; None: as many as fit into an equal share of the time until `deadline`.
         deadline: `time.monotonic` at which all has to be over.
         scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
         finish: begin no fold; those that are in `folder` are all.
-        between_steps: see `Training.run`.
-        job: asked after every step and every window whether to stop.
 
     Returns:
         The results of the folds that were trained; one that cannot be is named in a warning, one for which there is

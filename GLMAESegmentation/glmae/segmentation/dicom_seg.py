@@ -59,7 +59,6 @@ def write_dicom_seg(path: Path, labels: sitk.Image, classes: ClassTable, case: C
     """Write a binary DICOM segmentation, one segment a class; whole or not at all. Its text is UTF-8.
 
     Args:
-        path: `NAME.dcm`.
         labels: label map with the values of `classes`, on the grid of the series.
         classes: each becomes a segment, with its color and terminology.
         case: its first channel is a DICOM series, with one file a slice or one file of frames.

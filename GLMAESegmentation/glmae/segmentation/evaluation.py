@@ -30,8 +30,6 @@ class Score(JsonRecord):
     """How well one class of one case was found; None where the measure is undefined.
 
     Attributes:
-        case: name of the case.
-        name: name of the class.
         dice: 2 |A and B| / (|A| + |B|), 0-1; None when both are empty.
         hd95_mm: the larger of the two directed 95 % surface distances, mm; None when either is empty.
         volume_error: (predicted - labeled) / labeled volume; None when the label is empty.
@@ -60,8 +58,6 @@ def evaluate(
 
     Args:
         predictions: folder of `NAME.seg.nrrd` or `NAME.nii.gz`.
-        labels: folder of labels with the same names.
-        classes: a classes.json; None: the labels' own names.
         should_stop: asked before every case; True stops, no report is written.
 
     Returns:

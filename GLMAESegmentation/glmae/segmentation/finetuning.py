@@ -42,8 +42,6 @@ class Finetuned:
     """What fine-tuning gave.
 
     Attributes:
-        folder: of the model.
-        steps: that were trained.
         scores: `scores` of its model.json: what was measured, and `failure`, a sentence if the training failed.
     """
 

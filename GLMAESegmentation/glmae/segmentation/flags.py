@@ -38,7 +38,6 @@ class Flag(JsonRecord):
 
     Attributes:
         kind: one of `KINDS`.
-        message: a sentence for people.
         name: of the class; None: the whole scan.
     """
 

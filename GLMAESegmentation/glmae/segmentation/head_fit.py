@@ -1,8 +1,7 @@
 """The instant model: the head fitted to the labeled scans' maps, in seconds, while the backbone stays as it is.
 
-Three perceptrons, on the fine map, on the trunk's maps, and on these with the tokens, are fitted apart from each other
-and averaged: which one is best differs from set to set, and the mean is near the best everywhere. Side by side they
-are the hidden layer of `Head`, from which training goes on.
+Three perceptrons, on the fine map, on the trunk's maps, and on these with the tokens, are fitted apart from each other.
+Side by side they are the hidden layer of `Head`.
 """
 
 from __future__ import annotations

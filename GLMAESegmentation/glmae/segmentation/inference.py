@@ -141,13 +141,7 @@ def segment_case(
 
     Args:
         model: opened on `device`.
-        events: told about what had to be adapted.
-        should_stop: asked between windows.
         uncertainty: give the uncertainty of each voxel, too.
-        scan: the case, where it has been read already.
-        maps: of the scan, where they have been made already.
-        windows: see `scan_maps`.
-        on_slab: see `classify_scan`.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
@@ -196,13 +190,10 @@ def classify_scan(
 
     Args:
         model: opened on `device`; its network made the maps.
-        maps: of the scan.
         image: the prepared scan, [C, I, J, K].
         grid: of `image`.
         source: of the scan.
         values: of the classes 1..n in the result; None: those of the model.
-        uncertainty: give the uncertainty of each voxel, too.
-        on_block: called now and then; may raise to stop.
         on_slab: called with each slab of final probabilities on `grid`, from the first to the last.
     """
     doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)

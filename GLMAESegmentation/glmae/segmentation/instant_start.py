@@ -56,11 +56,7 @@ class InstantStart:
 
     Args:
         build: makes the network, always with the same weights.
-        config: of the run.
-        preparation: of the scans.
-        store: the labeled scans, prepared.
         maps: of the scans; what is there is not computed again.
-        device: where to compute.
         events: told the progress, stages `features` and `fit`.
         crops: maps of crops; what is there is not computed again. None: they are let go of after each fit.
     """
@@ -83,12 +79,7 @@ class InstantStart:
         self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
 
     def begin(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> Begun:
-        """A network to train on the scans of these indices.
-
-        Args:
-            indices: of the scans.
-            on_step: called now and then; may raise to stop.
-        """
+        """A network to train on the scans of these indices."""
         key = tuple(indices)
         if key not in self._known:
             network = self.fit(indices, on_step)
@@ -224,10 +215,7 @@ def plan_start(
     Args:
         source: an earlier model, or the folder of a backbone; None: all weights are random.
         plan: how the scans were prepared, and those to which the crop is to fit.
-        table: the classes.
         settings: fields of the configuration to use instead of the planned ones.
-        seed: of random weights.
-        events: told what had to be adapted, too.
     """
     events, preparation = events or silent(), plan.preparation
     channels = len(preparation.normalisation)

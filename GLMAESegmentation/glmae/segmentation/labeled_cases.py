@@ -36,7 +36,6 @@ class LabeledCases:
 
     Args:
         store: the same, prepared, in the same order.
-        classes: channels 1..n of the network.
         fingerprint: of the cases, for the post-processing.
     """
 
@@ -71,10 +70,6 @@ class LabeledCases:
 
     def segment(self, index: int, training: Training, check: Callable[[], None]) -> sitk.Image:
         """Segment one scan with the averaged weights, as `glmae segment` does.
-
-        Args:
-            training: whose network is used.
-            check: called between windows; may raise.
 
         Returns:
             UInt8 with 0..n, on the grid of the case's first channel.
@@ -148,8 +143,6 @@ def check_training(labeled: LabeledCases, training: Training, index: int, check:
     """Segment a training scan with the averaged weights.
 
     Args:
-        training: a finished one.
-        index: of the scan to look at.
         check: called between windows; TimeoutError ends the check.
     """
     names = labeled.classes.names

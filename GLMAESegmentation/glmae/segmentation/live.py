@@ -1,8 +1,7 @@
 """`glmae live`: a process that answers a front end's requests, so that a label is worth a new proposal in seconds.
 
-Network, features and head stay in memory. A request is a line of JSON, its answers are events (docs/events.md). Results
-are those of `finetune --steps 0` and `segment`: the same functions make them. Scans and their features are kept by file
-and preparation, so that for a label that is new or has changed the head alone is fitted again.
+A request is a line of JSON, its answers are events (docs/events.md). Results are those of `finetune --steps 0` and
+`segment`. For a label that is new or has changed the head alone is fitted again.
 """
 
 from __future__ import annotations
@@ -71,13 +70,8 @@ def live(
     Args:
         images: folder of scans; scans may be added, and labels written, while it lives.
         labels: folder of labels with the same names.
-        classes: a classes.json; None: the labels' own names.
-        backbone: name or folder of a pre-trained backbone, "none" for a random one; None: the shipped one, if any.
-        device: auto, cpu, cuda or mps.
         cache: where prepared scans and their features are kept; None: in a folder that is removed at the end.
-        settings: fields of `FinetuneConfig` to use instead of the planned ones.
         requests: lines, read in a thread of their own.
-        should_stop: asked between windows.
 
     Raises:
         RequestError: there is no folder of scans, or no such device, backbone or setting.

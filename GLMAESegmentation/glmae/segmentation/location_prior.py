@@ -1,9 +1,7 @@
 """Where in the body each class lies: a blurred mean of the labeled scans, by which probabilities are weighed.
 
-A network that learned from few scans takes things for its classes that lie elsewhere, such as one kidney for the other.
-Where a class lies is known better than that from a single scan already. The prior is multiplied with the network's
-probabilities, as those of atlas-based segmentation are (Van Leemput et al., IEEE TMI 1999), on axes that run over the
-box of the body; an axis along which a scan shows another length of the body is not used.
+As in atlas-based segmentation (Van Leemput et al., IEEE TMI 1999), on axes that run over the box of the body; an axis
+along which a scan shows another length of the body is not used.
 """
 
 from __future__ import annotations
@@ -126,16 +124,7 @@ class LocationFactors:
         self._placed = [number for number, one in enumerate(self._factors) if one.min() < 1]
 
     def weigh(self, sums: Tensor, weights: Tensor, planes: slice) -> Tensor:
-        """Multiply what a network gives for some planes of the scan, in place.
-
-        Args:
-            sums: [n+1, I, J, planes], any multiple of the probabilities, background first; changed.
-            weights: [I, J, planes], the sum of `sums` over the classes.
-            planes: which, along K.
-
-        Returns:
-            The sum over the classes as it is now, [I, J, planes]; `weights` itself if nothing changed.
-        """
+        """Multiply the network's probabilities with the factors; see `class_slabs.Prior`."""
         if not self._placed:
             return weights
         rows, columns, depths = (axis.to(sums.device) for axis in (*self._axes[:2], self._axes[2][planes]))

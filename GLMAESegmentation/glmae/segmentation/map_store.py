@@ -100,12 +100,7 @@ class MapStore:
 
 
 class MapMaker:
-    """Makes the maps of prepared scans, each once.
-
-    Args:
-        crop: the window, in voxels.
-        normalization: of the scans' channels.
-    """
+    """Makes the maps of prepared scans, each once."""
 
     def __init__(
         self, crop: Size, normalization: Sequence[Normalisation], store: MapStore, device: torch.device

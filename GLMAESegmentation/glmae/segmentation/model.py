@@ -43,7 +43,6 @@ class Model:
         config: of the fine-tuning run; its crop is the window.
         preparation: how a scan is brought to the network.
         classes: channels 1..n of the network.
-        fingerprint: of the training cases.
         location: where in the body the classes lie; None if that is not used.
         atlases: the labels of the training scans, see `atlas_fusion`; None if they are not used.
         pretrained: name of the backbone that the training began with; None: none, or not known.
@@ -78,7 +77,6 @@ def save_model(folder: Path, model: Model, details: Mapping[str, Any]) -> None:
     """Write weights.safetensors, then model.json: a folder with a model.json is complete.
 
     Args:
-        folder: the model folder; made if needed.
         details: further entries of model.json (schedule, scores, training cases, ...).
     """
     tensors = dict(model.network.state_dict())

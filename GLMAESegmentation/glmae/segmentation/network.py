@@ -1,8 +1,6 @@
 """The segmentation network: the GL-MAE backbone and a head, a perceptron that classifies each place of its maps.
 
-A place of the finest map is told from others by what it looks like (the trunk's fine map), by what lies around it (the
-coarser maps), and by where it is (the tokens). One hidden layer on all of them is little enough to be fitted to a
-single labeled scan within seconds, on a frozen backbone (`head_fit`), and is then trained on together with it.
+One hidden layer is little enough to be fitted to a single labeled scan within seconds (`head_fit`).
 """
 
 from __future__ import annotations
@@ -24,11 +22,6 @@ UNITS, PERCEPTRONS = 64, 3
 
 class Head(nn.Module):
     """The trunk (`backbone.trunk`), a perceptron on its maps and the tokens, and the voxels between their places.
-
-    Args:
-        channels: input channels C of the scan.
-        classes: number of classes n without background.
-        backbone: gives the width and the patch size, from which the strides of the levels follow.
 
     Attributes:
         after: the blocks (0-based) whose token maps it wants.
@@ -71,11 +64,7 @@ class Head(nn.Module):
         return [fine, *reversed(found.between), torch.cat([found.coarse, *token_maps], dim=1)]
 
     def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Logits [B, n+1, I, J, K] at full resolution, and those of the places of the finest map.
-
-        Args:
-            maps: as `maps` gives them.
-        """
+        """Logits [B, n+1, I, J, K] at full resolution, and those of the places of the finest map."""
         if self.training and torch.is_grad_enabled():
             # The hidden units are many and quickly made again: kept, they would take half of a training's memory.
             again: list[Tensor] = checkpoint(self._logits, *maps, use_reentrant=False)
@@ -92,12 +81,7 @@ class Head(nn.Module):
 
 
 class SegmentationNetwork(nn.Module):
-    """A scan in, class logits out.
-
-    Args:
-        backbone: configuration of the vision transformer, input channels included.
-        classes: number of classes n without background.
-    """
+    """A scan in, the logits of `classes` classes and of the background out."""
 
     def __init__(self, backbone: BackboneConfig, classes: int) -> None:
         super().__init__()
@@ -113,11 +97,7 @@ class SegmentationNetwork(nn.Module):
         return self.head.maps(x, self.backbone.features(x, self.head.after))
 
     def logits(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Logits [B, n+1, I, J, K] (background first) at full resolution, followed by coarser ones for training.
-
-        Args:
-            maps: as `maps` gives them.
-        """
+        """Logits [B, n+1, I, J, K] (background first) at full resolution, followed by coarser ones for training."""
         return self.head.logits(maps)
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -23,7 +23,6 @@ class PreparedScan:
     """One scan.
 
     Attributes:
-        images: the channels, as they were read.
         image: prepared, [C, I, J, K] float16, as `ScanStore` has it: a scan gives the same result on every way.
         grid: of the prepared scan.
     """
@@ -37,8 +36,6 @@ def read_scan(model: Model, case: Case, events: Events, beside: bool = False) ->
     """Read and prepare a case.
 
     Args:
-        model: that is going to segment it.
-        events: told about what had to be adapted.
         beside: while another scan is in work: it has to leave half of the free memory to that one.
 
     Raises:

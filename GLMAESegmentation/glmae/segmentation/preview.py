@@ -1,8 +1,7 @@
 """A look at a training under way: on request, one scan is segmented with the weights as they are at that step.
 
 The request is a file, so that any front end can make it: `OUT/unfinished/preview.json` with `{"image": PATH}`. Between
-two steps it is answered by `OUT/unfinished/preview/NAME.seg.nrrd` and the event `preview`. The training's weights and
-random numbers are not touched.
+two steps it is answered by `OUT/unfinished/preview/NAME.seg.nrrd` and the event `preview`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ class Previews:
     Args:
         folder: `OUT/unfinished`.
         labeled: the scans of the run; they say how a scan is prepared.
-        job: told `preview`; asked between windows whether to stop.
     """
 
     def __init__(self, folder: Path, labeled: LabeledCases, job: Job) -> None:

@@ -1,7 +1,7 @@
 """The report of a batch: what was found in each case, by which model, and what is doubtful; as CSV and JSON.
 
-Each result has a record of its own in `OUT/report/cases`, written before the result itself: processes that share a
-batch do not get in each other's way, and an interrupted batch loses nothing. The report is put together from them.
+It is put together from records of the results in `OUT/report/cases`, each written before the result itself: processes
+may share a batch, and an interrupted one loses nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class ModelMark(JsonRecord):
-    """Tells one model from another.
-
-    Attributes:
-        name: of its folder.
-        sha256: of its weights.
-    """
+    """Tells one model from another."""
 
     name: str
     sha256: str
@@ -57,13 +52,11 @@ class CaseRecord(JsonRecord):
     """What is known of one case.
 
     Attributes:
-        case: its name.
         state: "done" or "failed".
         file: name of the result in the output folder; also of one that could not be made.
         model: that made it.
         seconds: from its turn to its file.
         size: voxels along I, J, K; () if the scan could not be read.
-        spacing_mm: of its voxels.
         volumes_ml: see `Description`, as of the next two.
         uncertainty: of the classes that were found.
         flags: what is doubtful.
@@ -86,11 +79,7 @@ class CaseRecord(JsonRecord):
 
 
 class Report:
-    """The folder `OUT/report`.
-
-    Args:
-        out: folder of the results.
-    """
+    """The folder `OUT/report`."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.folder = Path(out), Path(out) / "report"

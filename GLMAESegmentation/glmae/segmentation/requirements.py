@@ -30,13 +30,7 @@ def check(
     """Check the labels and estimate the memory of a training with all defaults; the same as `glmae check`.
 
     Args:
-        images: folder of scans, see `scans.cases`.
-        labels: folder of labels with the same names.
-        cases: names to look at; None: all that have a label.
-        classes: a classes.json; None: the labels' own names.
-        device: auto, cpu, cuda or mps.
         events: told each finding, the device and the memory.
-        should_stop: asked now and then.
 
     Returns:
         The findings; with one of severity "error" a training would not begin.

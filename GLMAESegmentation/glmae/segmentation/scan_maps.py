@@ -1,8 +1,6 @@
 """The maps of a whole prepared scan, joined from those of overlapping windows.
 
-Windows overlap by half and are weighed by a Gaussian, as in MONAI's `sliding_window_inference`; but what is averaged
-is what the head classifies, not the classes. So the time does not grow with the number of classes, and a scan whose
-maps are known is segmented by another head without running the backbone again.
+Windows are joined as in MONAI's `sliding_window_inference`, but what is averaged is what the head classifies.
 """
 
 from __future__ import annotations
@@ -71,11 +69,9 @@ def scan_maps(
     Constant windows (padding, air that the normalization cut off) all give the same maps, which are computed once.
 
     Args:
-        network: whose maps are wanted.
         image: prepared scan [C, I, J, K]; may be memory-mapped. Where it is smaller than a window, or no multiple of
             the token patch, its border values go on.
         crop: window size in voxels, multiples of the token patch.
-        device: where to compute.
         air: for each channel, the value up to which a voxel is air; a window of air only is taken to have its lowest
             value throughout. None or nothing: only constant windows are empty.
         windows: windows per forward pass; None: as many as are good for the device.

@@ -35,7 +35,6 @@ class RunPlan:
         steps: of the model, and of each fold.
         minutes: instead: for everything, in equal parts for the model and each fold.
         folds: number of further trainings, each without a part of the scans, on which it is scored; 0 for none.
-        seed: of the run.
         finish: take the training as it was when it was interrupted, and the folds that were finished.
     """
 
@@ -66,10 +65,7 @@ def train_and_score(
     that a run that is stopped early has a model.
 
     Args:
-        run: folder of the run, begun.
-        train: gives a training on some of the scans.
         began: `time.monotonic` when the run began, as if all its sittings had followed each other.
-        job: asked after every step and every window whether to stop.
 
     Returns:
         The finished training, and `scores` of model.json.

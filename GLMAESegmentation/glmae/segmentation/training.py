@@ -46,16 +46,10 @@ class Training:
     """Network, optimizer and averaged weights of one run, and the steps on them.
 
     Args:
-        network: to be trained.
-        config: of the run.
-        scans: to train on.
-        schedule: how long.
-        device: where.
         gentle: whether the network is a start that fits its scans already, see `FinetuneConfig.gentle`.
         memory: how little of it is used.
 
     Attributes:
-        scans: that it trains on.
         location: where the classes lie in its scans; None if that is not used.
     """
 
@@ -107,8 +101,6 @@ class Training:
             checkpoint: where the state is kept; gone on with if it is there.
             job: asked after every step whether to stop.
             between_steps: called before every step; leaves the training as it is.
-            stage: of the progress events.
-            fields: further ones of theirs.
 
         Raises:
             Stopped: the user wants to stop; the state is in `checkpoint`.

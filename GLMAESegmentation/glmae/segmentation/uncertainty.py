@@ -15,8 +15,6 @@ class Uncertainty:
     """Gathered from the prepared scan, slab by slab.
 
     Args:
-        grid: of the prepared scan.
-        classes: their number, n.
         keep: whether the uncertainty of each voxel is kept for `on`.
     """
 
@@ -49,11 +47,7 @@ class Uncertainty:
         return {value: float(self._sums[c] / self._counts[c]) for c, value in enumerate(values, 1) if self._counts[c]}
 
     def on(self, source: Geometry) -> sitk.Image | None:
-        """The uncertainty of each voxel of the scan in percent, UInt8; None if it was not kept.
-
-        Args:
-            source: grid of the scan.
-        """
+        """The uncertainty of each voxel of the scan in percent, UInt8; None if it was not kept."""
         if self._percent is None:
             return None
         return sitk.Cast(resample(self._grid.image(self._percent), source, outside=None), sitk.sitkUInt8)

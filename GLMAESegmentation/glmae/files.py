@@ -10,9 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import ScanError, StorageError
@@ -105,35 +103,14 @@ def sha256(path: Path) -> str:
 def itk_path(path: Path) -> str:
     """A path as ITK is to be given it: relative to the current folder where that alone makes it ASCII.
 
-    On Windows ITK opens only what the system's code page can spell (InsightSoftwareConsortium/ITK issue 6739). Its
-    library for NIfTI knows endings in small letters, or in capitals, but no others: it gets a link with such an ending.
+    On Windows ITK opens only what the system's code page can spell (InsightSoftwareConsortium/ITK issue 6739).
     """
-    ending = re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE)
-    if ending and ending[0] not in (ending[0].lower(), ending[0].upper()):
-        path = _small_ending(path.absolute(), ending[0])
     if not str(path).isascii():
         with suppress(ValueError):  # another drive of Windows
             near = os.path.relpath(path)
             if near.isascii():
                 return near
     return str(path)
-
-
-@lru_cache(None)
-def _links() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="glmae-")  # removed when the process ends
-
-
-def _small_ending(path: Path, ending: str) -> Path:
-    """The same file with its ending in small letters: by that name where the system takes it so, else a link."""
-    small = path.with_name(path.name[: -len(ending)] + ending.lower())
-    with suppress(OSError):
-        if small.samefile(path):
-            return small
-    link = Path(_links().name) / f"{uuid.uuid5(uuid.NAMESPACE_URL, str(path)).hex}{ending.lower()}"
-    with suppress(FileExistsError):
-        link.symlink_to(path)
-    return link
 
 
 def has_utf8_name(path: Path | str) -> bool:

@@ -183,8 +183,6 @@ def _ordered_slices(name: str, files: list[Path]) -> _Slices:
         np.array([_numbers(header, _SPACING, 2) if tag(header, _SPACING) else [0.0, 0.0] for header in headers]),
         [(tag(header, _INSTANCE), file.name) for header, file in zip(headers, files, strict=True)],
     )
-    if any("," in tag(header, key) for header in headers for key in _WANTED):
-        return _Slices(files, framed=True)  # GDCM does not read such numbers
     return _Slices([files[index] for index in order], len({header.GetPixelID() for header in headers}) == 1)
 
 
@@ -222,11 +220,11 @@ def _numbers(header: sitk.ImageFileReader, key: str, count: int) -> list[float]:
     """The numbers of a tag.
 
     Raises:
-        ScanError: they are not `count` numbers; a comma in one, which DICOM does not know, is a point.
+        ScanError: they are not `count` numbers.
     """
     text = tag(header, key)
     try:
-        numbers = [float(part) for part in text.replace(",", ".").split("\\")]
+        numbers = [float(part) for part in text.split("\\")]
     except ValueError:
         numbers = []
     if len(numbers) != count or not np.isfinite(numbers).all():

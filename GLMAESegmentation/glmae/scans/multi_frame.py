@@ -1,7 +1,4 @@
-"""Slices of DICOM in space: whether they make one even stack, and the files that GDCM alone does not read.
-
-These hold all slices in one (enhanced, converted, nuclear), or numbers with commas.
-"""
+"""Slices of DICOM in space: whether they make one even stack, and files with all slices (enhanced, nuclear)."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from ..files import itk_path, last_line
 from .geometry import Geometry
 
 _AGAIN = "export the series again as CT or MR images"
-_NUMBERS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
 # Transfer syntaxes without compression of the voxels.
 _PLAIN = tuple(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2"))
 # Positions are written with few digits; a missing slice changes a distance by far more.
@@ -119,9 +115,8 @@ def read_frames(name: str, files: Sequence[Path]) -> sitk.Image:
     try:
         for file in files:
             dataset = pydicom.dcmread(file, force=True, defer_size=4096)
-            points = _with_points(dataset)
             frames.append(_frames(name, dataset))
-            voxels.append(_voxels(file, dataset, frames[-1][3], points))
+            voxels.append(_voxels(file, dataset, frames[-1][3]))
             thickness = float(dataset.get("SliceThickness") or thickness)
         positions, orientations, spacings, _ = map(np.concatenate, zip(*frames, strict=True))
         stack = np.concatenate(voxels)
@@ -162,25 +157,12 @@ def unreadable(name: str, file: Path, error: Exception) -> ScanError:
     return ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.")
 
 
-def _with_points(dataset: Any) -> bool:
-    """Put points in the numbers of a slice that were written with commas; whether there were any."""
-    from pydicom.dataelem import RawDataElement
-
-    found = False
-    for key in _NUMBERS:
-        element = dataset.get_item(key)
-        if isinstance(element, RawDataElement) and b"," in (element.value or b""):
-            dataset[element.tag] = element._replace(value=element.value.replace(b",", b"."))
-            found = True
-    return found
-
-
-def _voxels(file: Path, dataset: Any, scales: np.ndarray, commas: bool) -> np.ndarray:
+def _voxels(file: Path, dataset: Any, scales: np.ndarray) -> np.ndarray:
     """The voxels [frames, rows, columns] with slope and intercept of each frame applied."""
-    if (scales == scales[0]).all() and not commas:
+    if (scales == scales[0]).all():
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(itk_path(file), imageIO="GDCMImageIO"))
         return voxels if voxels.ndim > 2 else voxels[None]
-    # GDCM gives all frames the slope of the first, and does not know commas.
+    # GDCM gives all frames the slope of the first.
     stored = dataset.pixel_array.astype(np.float32).reshape(len(scales), dataset.Rows, dataset.Columns)
     return np.asarray(stored * scales[:, :1, None] + scales[:, 1:, None], dtype=np.float32)
 

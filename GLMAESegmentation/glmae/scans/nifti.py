@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ def check_header(path: Path) -> None:
     """Refuse a `.nii` or `.nii.gz` for what its header says, where the library would not say why, or would not at all.
 
     Raises:
-        ScanError: it states no size, a type of voxels that is not read, or a place that is no number.
+        ScanError: it states no size, a type of voxels that is not read, or a place that is no number; or the library
+            does not know its ending, in small letters and capitals.
     """
+    ending = re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE)
+    if ending and ending[0] not in (ending[0].lower(), ending[0].upper()):
+        raise ScanError(
+            f"{path} has an ending in small letters and capitals; rename it to end with {ending[0].lower()}."
+        )
     header = _header(path)
     if header is None:
         return  # whoever reads it finds out what it is

@@ -76,19 +76,13 @@ class InstantStart:
         self.scans = labeled_scans(store, preparation)
         self._store, self._device, self._events, self._crops = store, device, events, crops
         self._maker = MapMaker(config.crop, preparation.normalisation, maps, device)
-        self._known: dict[tuple[int, ...], tuple[dict[str, Tensor], float]] = {}
 
     def begin(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> Begun:
         """A network to train on the scans of these indices."""
-        key = tuple(indices)
-        if key not in self._known:
-            network = self.fit(indices, on_step)
-            if not self.config.start_steps:
-                return Begun(network, None, self.config.fits <= 0)
-            weights = {name: entry.detach().cpu().clone() for name, entry in network.head.state_dict().items()}
-            self._known = {key: (weights, self.own_dice(network, indices, on_step))}
-        network, (weights, dice) = self.build(), self._known[key]
-        network.head.load_state_dict(weights)
+        network = self.fit(indices, on_step)
+        if not self.config.start_steps:
+            return Begun(network, None, self.config.fits <= 0)
+        dice = self.own_dice(network, indices, on_step)
         return Begun(network, dice, dice >= self.config.fits)
 
     def fit(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> SegmentationNetwork:

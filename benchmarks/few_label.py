@@ -2,6 +2,7 @@
 
     python benchmarks/few_label.py --data DIR [--sets ...] [--labels 1 4] [--seeds 0 1] [--methods ...] [--minutes 3]
                                    [--threads 1] [--cores 0 1]
+    python benchmarks/few_label.py --table           # the rows as they stand in docs/benchmarks.md
 
 DIR holds one folder a set (see data_set.py). Each row runs in a process of its own and is written to
 benchmarks/results/few_label.json at once; what is there already is not run again. With --threads 1 --cores 0 1 two rows
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,8 +41,14 @@ KEY = ("set", "labels", "seed", "method", "minutes", "device", "threads", "test_
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: every row is there; 1: some failed, each named; 2: the request is wrong."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.data is None and not options.table:
+        parser.error("--data is missing")
     try:
+        if options.table:
+            print(table(ResultsFile(options.out, KEY).rows))
+            return 0
         if options.tuning and options.out == RESULTS:
             raise RequestError("rows of --tuning are no results; name another file with --out")
         for name in options.methods:
@@ -159,6 +167,41 @@ def _keep(folder: Path, work: Path, content: dict[str, Any]) -> None:
     write_json(target / "row.json", content)
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """In Markdown the Dice of each seed, then mean and standard deviation, and below them the means over the sets.
+
+    Of the instant model the seconds stand beside it.
+    """
+    rows = [row for row in rows if not row["settings"]]  # others belong to tuning
+    methods = [name for name in METHODS if any(row["method"] == name for row in rows)]
+    cells: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
+    for row in sorted(rows, key=lambda row: (row["labels"], row["minutes"], row["set"], row["seed"])):
+        for name in (row["set"], "mean"):
+            cell = cells.setdefault((row["labels"], row["minutes"], name == "mean", name), {})
+            cell.setdefault(row["method"], []).append(row)
+    lines = [["set", "labels", "minutes", *methods], ["---"] * (3 + len(methods))]
+    lines += [
+        [name, str(labels), f"{minutes:g}", *(_spread(found.get(method, []), over_sets) for method in methods)]
+        for (labels, minutes, over_sets, name), found in sorted(cells.items())
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(rows: Sequence[dict[str, Any]], over_sets: bool) -> str:
+    sets: dict[str, list[float]] = {}
+    for row in rows:
+        sets.setdefault(row["set"], []).append(row["dice"])
+    if over_sets:
+        return f"{statistics.mean(map(statistics.mean, sets.values())):.3f} ({len(sets)} of the sets)" if rows else ""
+    found = next(iter(sets.values()), [])
+    text = ", ".join(f"{dice:.3f}" for dice in found)
+    if len(found) > 1:
+        text += f": {statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"
+    if found and rows[0]["method"] == "glmae_instant":
+        text += f" ({statistics.mean(row['seconds'] for row in rows):.0f} s)"
+    return text
+
+
 def _possible(methods: Sequence[str]) -> list[str]:
     """Without what cannot be run here, so that the others can be."""
     missing = {}
@@ -213,7 +256,8 @@ def _setting(text: str) -> tuple[str, object]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare segmentation methods given a few labelled scans.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with one folder a set")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with one folder a set")
+    parser.add_argument("--table", action="store_true", help="print the rows that are there, and run nothing")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: every folder with a split.json")
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 4], metavar="N")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="S")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -90,14 +89,10 @@ def test_rows_are_complete_and_made_once(script: Script, sets: Path, tmp_path: P
     assert rows[:2] == content["rows"]
     assert (rows[2]["method"], len(rows)) == (lost["method"], 3)
 
-    page = script("plot_few_label", "--results", out, "--out", tmp_path / "docs")
-    assert page.returncode == 0, page.stderr
-    text = (tmp_path / "docs" / "few_label.md").read_text(encoding="utf-8")
-    for row in rows:
-        assert f"| 1 | {row['method']} | {row['dice']:.3f} (1) |" in text
-    by_method = {row["method"]: 100 * row["dice"] for row in rows}
-    assert f"| glmae_scratch | dynunet | {by_method['glmae_scratch'] - by_method['dynunet']:+.1f} (" in text
-    assert {"few_label_labels.png", "few_label_minutes.png"} <= {file.name for file in (tmp_path / "docs").iterdir()}
+    page = script("few_label", "--table", "--out", out)
+    line = page.stdout.splitlines()[-2]
+    assert line.startswith("| tiny | 1 | 0.03 | ")
+    assert all(f"| {row['dice']:.3f} |" in line for row in rows), page
 
     complete = out.read_bytes()
     nothing = run(script, sets, out, "--sets", "tiny", "--threads", "1", "--methods", "glmae_scratch", "dynunet")
@@ -223,10 +218,21 @@ def test_what_cannot_be_run_is_left_out_unless_nothing_else_is_asked_for(
         few_label._possible(["nnunet"])
 
 
-def test_points_of_a_line_are_of_the_same_seeds(monkeypatch):
+def test_the_table_says_each_seed_mean_and_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    of_same_seeds = importlib.import_module("plot_few_label")._of_same_seeds
-    first, second, other = {"seed": 0, "dice": 0.5}, {"seed": 1, "dice": 0.6}, {"seed": 0, "dice": 0.7}
-    assert of_same_seeds([(2, [other]), (3, [first, second])]) == [(2, [other]), (3, [first])]
-    assert of_same_seeds([(2, [other]), (3, [second])]) == [(2, [other]), (3, [second])], "better apart than not at all"
-    assert of_same_seeds([]) == []
+    import few_label
+
+    row = {"set": "tiny", "labels": 1, "minutes": 3.0, "settings": {}, "seconds": 9.6}
+    rows = [row | {"seed": seed, "method": "dynunet", "dice": dice} for seed, dice in ((1, 0.6), (0, 0.5), (2, 0.7))]
+    rows += [
+        row | {"seed": 0, "method": "glmae_instant", "dice": 0.8},
+        rows[0] | {"settings": {"rate": 1}},
+        rows[0] | {"set": "more", "dice": 0.2},
+    ]
+    assert few_label.table(rows).splitlines() == [
+        "| set | labels | minutes | glmae_instant | dynunet |",
+        "| --- | --- | --- | --- | --- |",
+        "| more | 1 | 3 |  | 0.200 |",
+        "| tiny | 1 | 3 | 0.800 (10 s) | 0.500, 0.600, 0.700: 0.600 ± 0.100 |",
+        "| mean | 1 | 3 | 0.800 (1 of the sets) | 0.400 (2 of the sets) |",
+    ]

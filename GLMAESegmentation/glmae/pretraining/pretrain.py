@@ -104,7 +104,6 @@ def pretrain(
             Schedule(steps, minutes),
             checkpoint=folder.checkpoint if folder.checkpoint.exists() else None,
             ranks=ranks,
-            events=events,
             further=further,
         )
         if run.schedule.done:

@@ -13,9 +13,7 @@ from ..backend_cpu import guard_thin_maps
 from ..checkpoint import load_checkpoint, named, optimizer_state, restore_optimizer, restore_weights, save_checkpoint
 from ..devices import autocast
 from ..errors import GLMAEError, RequestError
-from ..events import Events
 from ..schedule import Schedule
-from .compilation import compile_blocks
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
 from .gl_mae import GLMAE
@@ -59,7 +57,6 @@ class Run:
         *,
         checkpoint: Path | None,
         ranks: Ranks,
-        events: Events,
         further: MakeTerm | None = None,
     ) -> None:
         self.config, self.device, self.schedule, self.ranks = config, device, schedule, ranks
@@ -77,7 +74,6 @@ class Run:
         self._unread: list[tuple[list[float], Tensor]] = []
         if checkpoint is not None:
             self._restore(checkpoint)
-        compile_blocks(self.model, device, schedule.steps, schedule.minutes, events)
         self._network = ranks.parallel(self.model)
 
     @property

@@ -11,7 +11,6 @@ from matplotlib.image import imread
 from sample_scans import sample_scans, small_config
 
 from glmae.errors import Stopped, StorageError
-from glmae.events import silent
 from glmae.pretraining import pretrain as job
 from glmae.pretraining.pictures import LOSSES, RECONSTRUCTIONS, draw_losses, draw_pictures, reconstructed
 from glmae.pretraining.pretrain import pretrain
@@ -28,7 +27,6 @@ def run():
         Schedule(4, None),
         checkpoint=None,
         ranks=Ranks(),
-        events=silent(),
     )
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from sample_scans import sample_scans, small_config
 
-from glmae.events import silent
 from glmae.pretraining.configuration import LossWeights
 from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import COLUMNS, Run
@@ -21,7 +20,6 @@ def started(config, device="cpu"):
         Schedule(20, None),
         checkpoint=None,
         ranks=Ranks(),
-        events=silent(),
     )
     run.model.train()
     return run

@@ -100,7 +100,7 @@ def test_undo_removes_what_it_asked_about_and_nothing_else(segmented: ModuleWind
 def test_discard_asks_and_removes_the_job_that_it_named(window: ModuleWindow) -> None:
     for name in ("older", "newer"):
         job = JobFolder.create(window.panel.jobs, JobRecord(TRAIN, name, ("finetune",), state="stopped"))
-    window.panel._interrupted.look((), at_once=True)
+    window.panel.interrupted.look((), at_once=True)
     window.settle(1)
     window.answer = False
     window.click("discardButton")
@@ -108,7 +108,7 @@ def test_discard_asks_and_removes_the_job_that_it_named(window: ModuleWindow) ->
     assert len(list(window.panel.jobs.iterdir())) == 2
     _question, about = window.panel.question(action.DISCARD)
     JobFolder.create(window.panel.jobs, JobRecord(TRAIN, "newest", ("finetune",), state="stopped"))
-    window.panel._interrupted.look((), at_once=True)
+    window.panel.interrupted.look((), at_once=True)
     window.panel.do(action.DISCARD, about)
     assert not job.folder.exists()
     assert window.panel.state.interrupted == ("newest", "older")

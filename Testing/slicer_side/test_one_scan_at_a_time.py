@@ -148,7 +148,7 @@ def test_labels_are_not_checked_while_a_tool_is_in_use(
     window.settle(2)
     window.ui.scanTable.selectRow(0)
     window.click("labelButton")
-    window.panel._labels.leave()
+    window.panel.labels.leave()
     window.editor.effect = "Paint"
     window.settle()
     assert not window.panel.state.checking_labels

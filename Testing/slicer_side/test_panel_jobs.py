@@ -171,7 +171,7 @@ def test_memory_that_is_short_ends_the_real_engine_with_a_remedy_of_the_panel(
 
 def follow_continued(panel: Panel) -> None:
     """With memory enough, Continue goes on."""
-    panel._interrupted.look((), at_once=True)
+    panel.interrupted.look((), at_once=True)
     panel.refresh()
     panel.do(action.CONTINUE)
     assert panel.busy

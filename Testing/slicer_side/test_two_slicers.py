@@ -37,7 +37,7 @@ def age(panel: Panel, seconds: float) -> None:
     """Nothing has touched the jobs for a while, and the panel looks again."""
     for job in all_jobs(panel.jobs):
         os.utime(job.alive, (time.time() - seconds,) * 2)
-    panel._interrupted._looked = float("-inf")
+    panel.interrupted._looked = float("-inf")
 
 
 def test_a_job_that_the_other_goes_on_with_is_neither_continued_nor_discarded(
@@ -48,7 +48,7 @@ def test_a_job_that_the_other_goes_on_with_is_neither_continued_nor_discarded(
     question = one.question(action.DISCARD)[1]  # the dialog is open
     other.do(action.CONTINUE)
     for click, value in ((action.DISCARD, question), (action.CONTINUE, None)):
-        one._interrupted._jobs[:] = list(all_jobs(one.jobs))  # as it looked a moment ago
+        one.interrupted._jobs[:] = list(all_jobs(one.jobs))  # as it looked a moment ago
         one.do(click, value)
         assert one.state.failure is not None
         assert one.state.failure.cause == say("job taken", title=TITLE)

@@ -37,9 +37,9 @@ class InterruptedJobs:
         return bool(self._jobs) and can_be_finished(self._jobs[0])
 
     @property
-    def newest(self) -> JobFolder | None:
-        """The one that Continue goes on with."""
-        return self._jobs[0] if self._jobs else None
+    def newest(self) -> JobFolder:
+        """The one that Continue goes on with; there must be one."""
+        return self._jobs[0]
 
     def take(self) -> JobFolder:
         """The newest, which is under way from now on.
@@ -47,7 +47,7 @@ class InterruptedJobs:
         Raises:
             RequestError: another Slicer has taken it.
         """
-        return self._claim(self._jobs[0])
+        return self._claim(self.newest)
 
     def discard(self, folder: Path) -> None:
         """Remove the job in a folder and all that it has learned.

@@ -45,14 +45,14 @@ class ChosenModel:
         return [self._library.card(self.name).classes] if self.name else []
 
     def start(self, structures: Collection[str], channels: Collection[int]) -> str:
-        """Its name, as of the last `read`, if a training can go on from it; else "".
+        """Its name, as of the last `read`, if a training can and shall go on from it; else "".
 
         Args:
             structures: names of those that are labeled; all of the model's must be among them.
             channels: numbers of channels of the scans.
         """
         fits = self._structures and self._structures <= set(structures) and set(channels) == {self._channels}
-        return self.name if fits else ""
+        return self.name if fits and self._choices().go_on else ""
 
     def choose(self, name: str) -> None:
         """Take another model; "" for none."""

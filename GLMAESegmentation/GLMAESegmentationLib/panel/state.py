@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.failures import Failure
 from ..engine.progress import JobProgress
@@ -24,64 +24,9 @@ from ..setup.set_up import EngineStatus
 from . import actions as action
 from . import section_sentences as sentences
 
-if TYPE_CHECKING:
-    from ..jobs.current import CurrentJob
-    from ..jobs.interrupted import InterruptedJobs
-    from ..jobs.label_check import LabelCheck
-    from ..jobs.suggestions import Suggestions
-    from ..models.chosen import ChosenModel
-    from ..models.library import ModelLibrary
-    from ..scene.choices import PanelChoices
-    from ..setup.set_up import SetUp
 
-
-@dataclass(frozen=True)
-class Parts:
-    """What a `PanelState` is taken from.
-
-    Attributes:
-        scans: of the scene.
-        classes: of the scans to train on.
-        checked: whether the labels were checked as they are now.
-        results: how many results of the last segmentation can still be removed.
-        selected: ID of the volume of the scan that is selected in the table; "" for none.
-        drawing: ID of the segmentation that is open for drawing; "" for none.
-        failure: of the last click; None for nothing.
-        note: what the last click did, in a sentence.
-    """
-
-    choices: PanelChoices
-    library: ModelLibrary
-    job: CurrentJob
-    labels: LabelCheck
-    suggestions: Suggestions
-    set_up: SetUp
-    model: ChosenModel
-    interrupted: InterruptedJobs
-    scans: tuple[Scan, ...]
-    classes: tuple[ClassRow, ...]
-    checked: bool
-    results: int
-    selected: str
-    drawing: str
-    failure: Failure | None
-    note: str
-
-    @property
-    def start(self) -> str:
-        """Name of the model that a training can go on from; "" for none."""
-        channels = {len(scan.channels) for scan in training_scans(self.scans)}
-        return self.model.start([row.name for row in self.classes], channels) if self.choices.go_on else ""
-
-    @property
-    def region(self) -> str:
-        """Name of the region of interest; "" for none."""
-        node = self.choices.region
-        return "" if node is None else str(node.GetName())
-
-
-def _shown(look: Callable[[Parts], Any], default: Any = "") -> Any:
-    """A value that is shown: where it is taken from, and what it is in a panel without anything."""
+def _shown(look: Callable[[Any], Any], default: Any = "") -> Any:
+    """A value that is shown: where it is taken from in a `Panel`, and what it is in a panel without anything."""
     return field(default=default, metadata={"look": look})
 
 
@@ -91,7 +36,7 @@ class PanelState:
 
     scans: tuple[Scan, ...] = _shown(lambda of: of.scans, ())
     selected: str = _shown(lambda of: of.selected)
-    drawing: str = _shown(lambda of: of.drawing)
+    drawing: str = _shown(lambda of: of.drawing[0])
     classes: tuple[ClassRow, ...] = _shown(lambda of: of.classes, ())
     # Of the labels: what is odd about them, and why a training would not begin.
     findings: tuple[Finding, ...] = _shown(
@@ -117,10 +62,14 @@ class PanelState:
     memory: tuple[int, int] | None = _shown(
         lambda of: (of.labels.memory if of.checked else None) or of.job.memory, None
     )
-    start: str = _shown(lambda of: of.start)
+    start: str = _shown(
+        lambda of: of.model.start(
+            [row.name for row in of.classes], {len(scan.channels) for scan in training_scans(of.scans)}
+        )
+    )
     backbone: str = _shown(lambda of: of.set_up.backbone if of.choices.pretrained else "")
     shipped: str = _shown(lambda of: of.set_up.backbone)
-    region: str = _shown(lambda of: of.region)
+    region: str = _shown(lambda of: of.choices.region_name)
     # The job under way: TRAIN or SEGMENT, and how far it is; (done, total) scans while they are written.
     running: str = _shown(lambda of: of.job.kind)
     preparing: tuple[int, int] | None = _shown(lambda of: of.job.preparing, None)
@@ -128,7 +77,7 @@ class PanelState:
     finishing: bool = _shown(lambda of: of.job.finishing, False)
     progress: JobProgress | None = _shown(lambda of: deepcopy(of.job.progress), None)
     queue: tuple[QueuedScan, ...] = _shown(lambda of: of.job.segmentation.queue.scans, ())
-    undoable: int = _shown(lambda of: of.results, 0)
+    undoable: int = _shown(lambda of: len(of.review.left(of.job.segmentation.results)), 0)
     # Of the preview of a training: what there is to say, and IDs of its segmentation and that one's volume.
     preview: str = _shown(lambda of: of.job.training.preview.sentence)
     preview_asked: bool = _shown(lambda of: of.job.training.preview.asked, False)
@@ -145,9 +94,9 @@ class PanelState:
     note: str = _shown(lambda of: of.note or of.set_up.note or of.job.note)
 
     @classmethod
-    def of(cls, parts: Parts) -> PanelState:
+    def of(cls, panel: Any) -> PanelState:
         """What is to be shown now."""
-        return cls(**{each.name: each.metadata["look"](parts) for each in fields(cls)})
+        return cls(**{each.name: each.metadata["look"](panel) for each in fields(cls)})
 
     @property
     def can_compute(self) -> bool:

@@ -129,6 +129,12 @@ class PanelChoices:
         self.node.SetNodeReferenceID(_REGION, None if roi is None else roi.GetID())
 
     @property
+    def region_name(self) -> str:
+        """Its name; "" for none."""
+        region = self.region
+        return "" if region is None else str(region.GetName())
+
+    @property
     def steps(self) -> int:
         """Number of training steps instead of the budget's minutes; 0 for the minutes."""
         return self._number("Steps")

@@ -5,6 +5,8 @@ Texts are shown in the user's language where Slicer has a translation, else in E
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 try:
     from slicer.i18n import tr
 except ImportError:  # another front end, or slicer-core, which has no translations
@@ -358,11 +360,6 @@ ENDINGS: dict[str, tuple[str, str]] = {
 }
 
 
-def failure_texts(key: str, detail: str = "") -> list[str]:
-    """Name, cause and remedy of a failure in the user's language."""
-    return [tr(text).replace("{detail}", detail) if text else "" for text in FAILURES[key]]
-
-
-def ending_texts(key: str, detail: str = "") -> list[str]:
-    """What happened to an installation and what to do, in the user's language."""
-    return [tr(text).replace("{detail}", detail) if text else "" for text in ENDINGS[key]]
+def failure_texts(key: str, detail: str = "", table: Mapping[str, tuple[str, ...]] = FAILURES) -> list[str]:
+    """The texts of a failure, or of another `table`, in the user's language."""
+    return [tr(text).replace("{detail}", detail) if text else "" for text in table[key]]

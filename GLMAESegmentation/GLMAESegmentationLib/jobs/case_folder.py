@@ -90,12 +90,9 @@ class CaseFolder:
             boxes: the part of each channel to write, see `region_box`; None, or nothing: all of it.
 
         Raises:
-            RequestError: `case` has no volume.
             ScanError: a node of `case` cannot be exported; the message names the node.
             StorageError: the folder cannot be written.
         """
-        if not case.volumes:
-            raise RequestError("A case needs at least one volume; choose the volume that was segmented.")
         exported = ExportedCase(
             name=f"case-{len(self._cases) + 1:02d}",
             title=" + ".join(volume.GetName() for volume in case.volumes),
@@ -103,14 +100,21 @@ class CaseFolder:
             segmentation=None if case.segmentation is None else case.segmentation.GetID(),
             partly=is_partly_labeled(case.segmentation),
         )
+        image, label = self.images / exported.name, self._label_path(exported.name)
+        images = [image / f"channel-{number:02d}.nrrd" for number in range(1, len(case.volumes) + 1)]
+        if len(images) == 1:
+            images = [image.with_suffix(".nrrd")]
         try:
-            self._write(case, exported.name, boxes or [None] * len(case.volumes))
+            for volume, path, box in zip(case.volumes, images, boxes or [None] * len(images), strict=True):
+                export_volume(volume, path, frame=case.volumes[0], box=box)
+            if case.segmentation is not None:
+                export_segmentation(case.segmentation, case.volumes[0], label)
             self._note((*self.cases, exported))
         except BaseException:
-            for path in self._paths(case, exported.name):
+            for path in (*images, label):
                 with suppress(OSError):  # the reason why it failed is the one to report
                     path.unlink(missing_ok=True)
-            shutil.rmtree(self.images / exported.name, ignore_errors=True)
+            shutil.rmtree(image, ignore_errors=True)
             raise
         self._cases[exported.name] = exported
         return exported
@@ -140,20 +144,6 @@ class CaseFolder:
         else:
             (self.labels / CLASS_FILE).unlink(missing_ok=True)
         write_json(self.folder / "nodes.json", {"cases": [asdict(case) for case in cases]})
-
-    def _write(self, case: SceneCase, name: str, boxes: Sequence[Box | None]) -> None:
-        for volume, path, box in zip(case.volumes, self._image_paths(case, name), boxes, strict=True):
-            export_volume(volume, path, frame=case.volumes[0], box=box)
-        if case.segmentation is not None:
-            export_segmentation(case.segmentation, case.volumes[0], self._label_path(name))
-
-    def _paths(self, case: SceneCase, name: str) -> list[Path]:
-        return [*self._image_paths(case, name), self._label_path(name)]
-
-    def _image_paths(self, case: SceneCase, name: str) -> list[Path]:
-        if len(case.volumes) == 1:
-            return [self.images / f"{name}.nrrd"]
-        return [self.images / name / f"channel-{number:02d}.nrrd" for number in range(1, len(case.volumes) + 1)]
 
     def _label_path(self, name: str) -> Path:
         return self.labels / f"{name}.seg.nrrd"

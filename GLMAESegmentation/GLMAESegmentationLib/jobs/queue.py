@@ -45,11 +45,6 @@ class SegmentationQueue:
         """All of them."""
         return tuple(self._scans)
 
-    @property
-    def open(self) -> tuple[QueuedScan, ...]:
-        """Those that are waiting or running."""
-        return tuple(scan for scan in self._scans if scan.state in (WAITING, RUNNING))
-
     def with_state(self, *states: str) -> tuple[QueuedScan, ...]:
         """Those in one of these states."""
         return tuple(scan for scan in self._scans if scan.state in states)
@@ -57,10 +52,6 @@ class SegmentationQueue:
     def of_case(self, case: str) -> QueuedScan | None:
         """The scan that the engine knows as `case`."""
         return next((scan for scan in self._scans if scan.case == case), None)
-
-    def of_volume(self, volume_id: str) -> QueuedScan | None:
-        """The scan of a volume node."""
-        return next((scan for scan in self._scans if scan.volume_id == volume_id), None)
 
     def update(self, volume_id: str, **changes: Any) -> None:
         """Change fields of one scan."""
@@ -81,7 +72,7 @@ class SegmentationQueue:
 
     def close(self, state: str, note: str = "") -> None:
         """Nothing more comes: what is still open gets this state."""
-        for scan in self.open:
+        for scan in self.with_state(WAITING, RUNNING):
             self.update(scan.volume_id, state=state, note=note)
 
     @property

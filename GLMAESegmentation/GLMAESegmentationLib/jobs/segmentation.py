@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ..scene.segmentation_import import import_segmentation
 from .case_folder import CaseFolder, ExportedCase
 from .case_writing import boxes_of
 from .folder import SEGMENT, JobFolder, JobRecord
-from .queue import CANCELED, DONE, FAILED, QueuedScan, SegmentationQueue
+from .queue import CANCELED, DONE, FAILED, WAITING, QueuedScan, SegmentationQueue
 
 
 def new_segmentation(jobs: Path, model: str, model_folder: Path, device: str, scans: Sequence[Scan]) -> JobFolder:
@@ -69,7 +68,7 @@ class Segmentation:
 
     def _write(self, folder: JobFolder, region: Any | None) -> Iterator[int]:
         cases = CaseFolder(folder.cases)
-        for number, scan in enumerate(self.queue.open, start=1):
+        for number, scan in enumerate(self.queue.scans, start=1):
             volumes = tuple(self._scene.GetNodeByID(identifier) for identifier in scan.channels or (scan.volume_id,))
             try:
                 if None in volumes:
@@ -79,7 +78,7 @@ class Segmentation:
             except GLMAEError as error:
                 self.queue.update(scan.volume_id, state=FAILED, note=failure_of_error(error).reason)
             yield number
-        if not self.queue.open:
+        if not self.queue.with_state(WAITING):
             raise RequestError(say("segment none"))
         words = ["segment", "--images", str(cases.images), "--out", str(folder.out), *folder.record.details["options"]]
         folder.update(words=tuple(words))
@@ -164,12 +163,10 @@ def queue_of(job: JobFolder, scene: Any) -> SegmentationQueue:
         volume = volume_of_case(case, scene)
         done = case.name in imported
         identifier = volume.GetID() if volume is not None else case.volumes[0]
-        scan = QueuedScan(identifier, case.title, case=case.name)
-        if done:
-            scan = replace(scan, state=DONE)
-        elif volume is None:
-            scan = replace(scan, state=CANCELED, note=say("gone", scan=case.title))
-        scans.append(scan)
+        state, note = (DONE if done else WAITING), ""
+        if volume is None and not done:
+            state, note = CANCELED, say("gone", scan=case.title)
+        scans.append(QueuedScan(identifier, case.title, state, case.name, note))
     return SegmentationQueue(scans)
 
 
@@ -185,13 +182,11 @@ def volume_of_case(case: ExportedCase, scene: Any) -> Any | None:
 
 def cancel_scan(job: JobFolder, queue: SegmentationQueue, volume_id: str) -> None:
     """Take one waiting scan out of the queue. Without its image the engine passes over it."""
-    scan = queue.of_volume(volume_id)
-    if scan is None or scan.state != "waiting":
-        return
-    queue.update(volume_id, state=CANCELED)
-    if scan.case:
-        image = CaseFolder.read(job.cases).image(scan.case)
-        shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
+    for scan in [scan for scan in queue.with_state(WAITING) if scan.volume_id == volume_id]:
+        queue.update(volume_id, state=CANCELED)
+        if scan.case:
+            image = CaseFolder.read(job.cases).image(scan.case)
+            shutil.rmtree(image) if image.is_dir() else image.unlink(missing_ok=True)
 
 
 def describe_result(node: Any, event: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import slicer
 
 from ..messages import say
+from .segment_voxels import segments
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 SCANS = RESOURCES / "SampleScans"
@@ -117,9 +118,7 @@ def _load_label(file: Path, volume: Any, classes: Any, scene: Any) -> Any:
     slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
     scene.RemoveNode(labelmap)
     by_value = {entry.value: entry for entry in classes.classes}
-    content = segmentation.GetSegmentation()
-    for index in range(content.GetNumberOfSegments()):
-        segment = content.GetNthSegment(index)
+    for segment in segments(segmentation).values():
         entry = by_value[segment.GetLabelValue()]
         segment.SetName(entry.name)
         if entry.color is not None:

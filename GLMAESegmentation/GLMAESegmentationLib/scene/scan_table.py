@@ -12,7 +12,7 @@ from .choices import LEAVE_OUT, SEGMENT, TRAIN, PanelChoices
 from .proposals import is_proposal
 from .scan_kind import is_alike, scan_kind
 from .scene_cases import SceneCase, is_partly_labeled
-from .segment_voxels import OnceAChange, voxel_ml
+from .segment_voxels import OnceAChange, segments, voxel_ml
 from .segmentation_import import is_accepted
 
 UNLABELED, PARTLY, LABELED = "unlabeled", "partly labeled", "labeled"
@@ -92,20 +92,13 @@ def scan_table(
         counts: the voxels that were counted so far; what is not counted yet is not counted here.
         failures: why a scan could not be segmented, by the ID of its volume.
     """
-    drawn = {case.volumes[0].GetID(): _voxels(case.segmentation, counts) for case in cases}
-    known = {plain_name(name) for voxels in drawn.values() for name, count in (voxels or {}).items() if count}
-    kinds = {case.volumes[0].GetID(): scan_kind(case.volumes[0]) for case in cases}
-    labeled = {kinds[volume_id] for volume_id, voxels in drawn.items() if voxels is None or any(voxels.values())}
+    drawn = [_voxels(case.segmentation, counts) for case in cases]
+    known = {plain_name(name) for voxels in drawn for name, count in (voxels or {}).items() if count}
+    kinds = [scan_kind(case.volumes[0]) for case in cases]
+    labeled = {kind for kind, voxels in zip(kinds, drawn, strict=True) if voxels is None or any(voxels.values())}
     return [
-        _scan(
-            case,
-            drawn[case.volumes[0].GetID()],
-            known,
-            not is_alike(kinds[case.volumes[0].GetID()], labeled),
-            choices,
-            failures,
-        )
-        for case in cases
+        _scan(case, voxels, known, not is_alike(kind, labeled), choices, failures)
+        for case, voxels, kind in zip(cases, drawn, kinds, strict=True)
     ]
 
 
@@ -122,16 +115,12 @@ def _scan(
     failure = failures.get(volume.GetID(), "")
     here = {plain_name(name) for name, count in (voxels or {}).items() if count}
     partly = is_partly_labeled(drawn)
-    if drawn is not None and voxels is None:
+    if drawn is not None and (here or voxels is None):
         state = CORRECTED if is_accepted(drawn) else LABELED
-    elif drawn is not None and here:
-        state = PARTLY if here < known or partly else CORRECTED if is_accepted(drawn) else LABELED
-    elif failure:
-        state = FAILED
-    elif result is not None:
-        state = SEGMENTED
+        if voxels is not None and (here < known or partly):
+            state = PARTLY
     else:
-        state = UNLABELED
+        state = FAILED if failure else UNLABELED if result is None else SEGMENTED
     chosen = choices.role(volume.GetID())
     shown = drawn if here or (drawn is not None and result is None) else result
     return Scan(
@@ -172,9 +161,8 @@ def _voxels(segmentation: Any | None, counts: OnceAChange[dict[str, int]]) -> di
     counted = counts.known(segmentation)
     if counted is None:
         return None
-    source = segmentation.GetSegmentation()
     voxels: dict[str, int] = {}
-    for index in range(source.GetNumberOfSegments()):
-        name = source.GetNthSegment(index).GetName() or ""
-        voxels[name] = voxels.get(name, 0) + counted.get(source.GetNthSegmentID(index), 1)
+    for identifier, segment in segments(segmentation).items():
+        name = segment.GetName() or ""
+        voxels[name] = voxels.get(name, 0) + counted.get(identifier, 1)
     return voxels

@@ -11,7 +11,7 @@ import slicer
 
 from glmae.scans.classes import plain_name
 
-from .segment_voxels import stamp_of
+from .segment_voxels import segments, stamp_of
 from .segmentation_import import is_result
 
 # Set on what shows a training under way: it is no segmentation of anybody's.
@@ -46,8 +46,7 @@ def is_partly_labeled(segmentation: Any | None) -> bool:
 
 def label_stamp(segmentation: Any) -> object:
     """What tells the labels of a node from others, and from what they will be after the next stroke of the brush."""
-    source = segmentation.GetSegmentation()
-    names = tuple(source.GetNthSegment(index).GetName() or "" for index in range(source.GetNumberOfSegments()))
+    names = tuple(segment.GetName() or "" for segment in segments(segmentation).values())
     return segmentation.GetID(), stamp_of(segmentation), names, is_partly_labeled(segmentation)
 
 
@@ -121,8 +120,7 @@ def volume_of(segmentation: Any, volumes: Sequence[Any]) -> Any | None:
 
 
 def _structures(segmentation: Any) -> set[str]:
-    source = segmentation.GetSegmentation()
-    return {plain_name(source.GetNthSegment(index).GetName() or "") for index in range(source.GetNumberOfSegments())}
+    return {plain_name(segment.GetName() or "") for segment in segments(segmentation).values()}
 
 
 def _same_folder(segmentation: Any, volume: Any) -> bool:

@@ -8,12 +8,13 @@ import vtk
 
 from glmae.scans.classes import ClassTable, SegmentClass
 
+from .segment_voxels import segments
+
 
 def class_table(segmentation: Any) -> ClassTable:
     """The classes of a segmentation node with values 1..n in the order of its segments, empty segments included."""
-    source = segmentation.GetSegmentation()
-    segments = [source.GetNthSegment(index) for index in range(source.GetNumberOfSegments())]
-    return ClassTable(tuple(segment_class(segment, value) for value, segment in enumerate(segments, start=1)))
+    found = enumerate(segments(segmentation).values(), start=1)
+    return ClassTable(tuple(segment_class(segment, value) for value, segment in found))
 
 
 def segment_class(segment: Any, value: int) -> SegmentClass:
@@ -35,8 +36,5 @@ def terminology_of(segment: Any) -> str:
 
 def segment_id_of(segmentation: Any, wanted: SegmentClass) -> str | None:
     """The ID of the segment that stands for the class `wanted`; None when the node has no such segment."""
-    source = segmentation.GetSegmentation()
-    for index in range(source.GetNumberOfSegments()):
-        if segment_class(source.GetNthSegment(index), index + 1).matches(wanted):
-            return str(source.GetNthSegmentID(index))
-    return None
+    found = segments(segmentation).items()
+    return next((identifier for identifier, segment in found if segment_class(segment, 1).matches(wanted)), None)

@@ -32,13 +32,17 @@ class SegmentArray:
     first: tuple[int, int, int]
 
 
+def segments(segmentation: Any) -> dict[str, Any]:
+    """The vtkSegments of a node in their order, by their IDs."""
+    source = segmentation.GetSegmentation()
+    count = source.GetNumberOfSegments() if source is not None else 0
+    return {source.GetNthSegmentID(index): source.GetNthSegment(index) for index in range(count)}
+
+
 def segment_arrays(segmentation: Any) -> Iterator[SegmentArray]:
     """The segments of a node that have a binary label map, each as a mask."""
-    source = segmentation.GetSegmentation()
-    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    for index in range(source.GetNumberOfSegments() if source else 0):
-        segment = source.GetNthSegment(index)
-        image = segment.GetRepresentation(representation)
+    for identifier, segment in segments(segmentation).items():
+        image = _labelmap(segment)
         if image is None:
             continue
         mask = np.zeros((0, 0, 0), bool)
@@ -46,20 +50,13 @@ def segment_arrays(segmentation: Any) -> Iterator[SegmentArray]:
         if not image.IsEmpty() and scalars is not None:
             mask = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]) == segment.GetLabelValue()
         i, _i, j, _j, k, _k = image.GetExtent()
-        yield SegmentArray(source.GetNthSegmentID(index), segment.GetName() or "", mask, (k, j, i))
+        yield SegmentArray(identifier, segment.GetName() or "", mask, (k, j, i))
 
 
 def voxel_ml(segmentation: Any | None) -> float:
     """The volume of one voxel of a node's label maps, mL; 0 where there are none."""
-    if segmentation is None:
-        return 0.0
-    source = segmentation.GetSegmentation()
-    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    for index in range(source.GetNumberOfSegments()):
-        image = source.GetNthSegment(index).GetRepresentation(representation)
-        if image is not None:
-            return math.prod(image.GetSpacing()) / 1000
-    return 0.0
+    images = map(_labelmap, segments(segmentation).values() if segmentation is not None else ())
+    return next((math.prod(image.GetSpacing()) / 1000 for image in images if image is not None), 0.0)
 
 
 class OnceAChange(Generic[Found]):
@@ -111,10 +108,9 @@ def _cropped(entry: SegmentArray) -> tuple[object, ...]:
 
 def stamp_of(segmentation: Any) -> int:
     """A number that changes with every stroke of the brush in a node."""
-    source = segmentation.GetSegmentation()
-    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    stamps = [source.GetMTime()]
-    for index in range(source.GetNumberOfSegments()):
-        image = source.GetNthSegment(index).GetRepresentation(representation)
-        stamps.append(0 if image is None else image.GetMTime())
-    return int(max(stamps))
+    images = map(_labelmap, segments(segmentation).values())
+    return int(max([segmentation.GetSegmentation().GetMTime(), *(one.GetMTime() for one in images if one is not None)]))
+
+
+def _labelmap(segment: Any) -> Any | None:
+    return segment.GetRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())

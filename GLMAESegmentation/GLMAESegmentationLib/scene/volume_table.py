@@ -15,20 +15,16 @@ from glmae.scans.classes import plain_name
 
 from .local_frame import volume_matrix
 from .scan_table import Scan
+from .segment_voxels import segments
 
 COLUMNS = ("Scan", "Structure", "Label (mL)", "Result (mL)", "Dice")
 
 
 @dataclass(frozen=True)
 class VolumeRow:
-    """One structure of one scan.
+    """One structure of one scan: its volume in the label and in the newest result, mL, and the Dice of the two.
 
-    Attributes:
-        scan: name of the scan.
-        structure: name of the structure.
-        label_ml: volume in the label, mL; None without a label.
-        result_ml: volume in the newest result, mL; None without one.
-        dice: of the two; None where one is missing or both are empty.
+    None where one of them is missing; the Dice also where both are empty.
     """
 
     scan: str
@@ -91,11 +87,10 @@ def _masks(segmentation: Any | None, volume: Any) -> dict[str, tuple[str, np.nda
     """Name and voxels [K, J, I] of each structure on the volume's grid, by its plain name."""
     if segmentation is None:
         return {}
-    source = segmentation.GetSegmentation()
     found = {}
-    for index in range(source.GetNumberOfSegments()):
-        name = source.GetNthSegment(index).GetName() or ""
-        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, source.GetNthSegmentID(index), volume)
+    for identifier, segment in segments(segmentation).items():
+        name = segment.GetName() or ""
+        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, identifier, volume)
         found[plain_name(name)] = (name, np.zeros(0, bool) if voxels is None else voxels > 0)
     return found
 

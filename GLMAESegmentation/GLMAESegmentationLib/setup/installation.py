@@ -11,7 +11,7 @@ from ..engine.command import EngineCommand, slicers_python
 from ..engine.event_stream import EventStream
 from ..engine.failures import Failure, sentence
 from ..engine.process import STOP, EngineProcess
-from ..messages import ending_texts, say
+from ..messages import ENDINGS, failure_texts, say
 
 # Ends that are no failures.
 GOOD = ("installed", "removed", "canceled")
@@ -99,5 +99,5 @@ def ending_of(event: Mapping[str, Any] | None) -> Failure:
     if name == "no space":
         free, needed = (float(number) / 1e9 for number in detail.split())
         detail = say("space", needed=needed, free=free)
-    cause, remedy = ending_texts(name, detail)
+    cause, remedy = failure_texts(name, detail, ENDINGS)
     return Failure(name, say("installing", ending=name), sentence(cause), remedy)

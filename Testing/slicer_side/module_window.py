@@ -22,8 +22,8 @@ from standins.pythonqt import Wrapped, unwrap
 MODULE = Path(__file__).parents[2] / "GLMAESegmentation" / "GLMAESegmentation.py"
 
 
-def few_colors(path: Path) -> None:
-    """Give a picture 64 colors, so that its file is small: 40 grays, and 24 for all that is colored."""
+def few_colors(path: Path, grays: int = 20, colors: int = 8) -> None:
+    """Give a picture so many grays, and so many colors for all that is colored: its file is small then."""
     from PIL import Image
 
     with Image.open(path) as opened:
@@ -32,10 +32,10 @@ def few_colors(path: Path) -> None:
     colored = pixels[np.ptp(pixels.astype(int), axis=1) > 24]
     if not len(colored):
         colored = pixels[:1]
-    some = Image.fromarray(colored[np.newaxis]).quantize(24).getpalette() or []
-    grays = [level for gray in np.linspace(0, 255, 40) for level in [round(gray)] * 3]
+    some = Image.fromarray(colored[np.newaxis]).quantize(colors).getpalette() or []
+    levels = [level for gray in np.linspace(0, 255, grays) for level in [round(gray)] * 3]
     palette = Image.new("P", (1, 1))
-    palette.putpalette((grays + some)[: 3 * 64])
+    palette.putpalette((levels + some)[: 3 * (grays + colors)])
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

@@ -55,4 +55,4 @@ def picture_beside_views(window: ModuleWindow, path: Path, volume: Any, segmenta
     whole.paste(panel, (0, 0))
     whole.paste(views, (panel.width, 0))
     whole.save(path)
-    few_colors(path)
+    few_colors(path, grays=24, colors=8)

@@ -122,8 +122,11 @@ def test_a_selected_scan_is_deleted(window: ModuleWindow, last: int) -> None:
     window.ui.scanTable.selectRow(last)
     window.settle()
     assert window.panel.selected == volumes[last].GetID()
+    heard: list[bool] = []
+    window.ui.scanTable.connect("itemSelectionChanged()", lambda: heard.append(True))
     slicer.mrmlScene.RemoveNode(volumes[last])
     window.settle()
+    assert not heard  # while rows change
     assert window.texts("scanTable", 0) == [name for name in NAMES if name != NAMES[last]]
     assert window.panel.selected == ""
     assert window.ui.scanTable.currentRow() == -1

@@ -51,8 +51,10 @@ class JobProgress:
         kind = event.get("event")
         if kind == "started":
             self.device = str(event.get("device") or "")
-        elif kind in ("info", "warning"):
-            self._remark(kind, event)
+        elif kind == "warning":
+            self.warnings.append(str(event.get("message") or ""))
+        elif kind == "info" and self.device and not self.device_reason:  # what every job says first, once it has begun
+            self.device_reason = str(event.get("message") or "")
         elif kind == "progress":
             self._progress(event)
         elif kind == "estimate":
@@ -64,13 +66,6 @@ class JobProgress:
         elif kind == "failed":
             self.failed = dict(event)
 
-    def _remark(self, kind: str, event: Mapping[str, Any]) -> None:
-        message = str(event.get("message") or "")
-        if kind == "warning":
-            self.warnings.append(message)
-        elif self.device and not self.device_reason:  # what every job says first, once it has begun
-            self.device_reason = message
-
     def _progress(self, event: Mapping[str, Any]) -> None:
         stage = str(event.get("stage") or "")
         if stage != self.stage:
@@ -80,7 +75,9 @@ class JobProgress:
         self.seconds_left = number(event.get("seconds_left"))
         loss = number(event.get("loss"))
         if loss is not None:
-            _add(self.loss, float(self.done), loss)
+            self.loss.append((float(self.done), loss))
+        if len(self.loss) > CURVE_POINTS:
+            del self.loss[1:-1:2]
 
 
 def certainty_of(event: Mapping[str, Any]) -> tuple[float | None, list[str]]:
@@ -101,9 +98,3 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _add(curve: list[tuple[float, float]], step: float, value: float) -> None:
-    curve.append((step, value))
-    if len(curve) > CURVE_POINTS:
-        del curve[1:-1:2]

@@ -151,8 +151,7 @@ class CurrentJob:
             self._running.leave()
         elif self.folder is not None:
             self.folder.remove()
-        self.training.preview.remove(self._scene)
-        self.folder, self._running, self._writing = None, None, None
+        self._close("")
 
     def _write(self, folder: JobFolder, scans: Sequence[Scan], choices: PanelChoices) -> None:
         self._begin(folder)
@@ -160,9 +159,8 @@ class CurrentJob:
         self._writing = self._kinds[self.kind].write(folder, scans, choices.region)
 
     def _begin(self, folder: JobFolder) -> None:
-        self.folder, self._running, self._writing = folder, None, None
-        self.progress, self.stopping, self.failure, self.note, self._events = JobProgress(), False, None, "", []
-        self._keep, self.finishing = False, False
+        self._close()
+        self.folder, self.progress, self.failure, self.note = folder, JobProgress(), None, ""
 
     def _run(self, folder: JobFolder, option: str = "") -> None:
         self._running = RunningJob(folder, self._start, option)
@@ -198,8 +196,7 @@ class CurrentJob:
         elif self._keep and running.stopped and can_be_finished(folder):
             self.resume(folder, finish=True)
         else:
-            told = self._keep
-            self.note = self._kinds[self.kind].end(folder, told)
+            self.note = self._kinds[self.kind].end(folder, self._keep)
             self._close(log)
 
     def _fail(self, failure: Failure) -> None:
@@ -213,5 +210,5 @@ class CurrentJob:
     def _close(self, log: str | None = None) -> None:
         self._log = log if log is not None else self.log
         self.folder, self._running, self._writing, self._events = None, None, None, []
-        self.stopping, self.finishing = False, False
+        self.stopping = self.finishing = self._keep = False
         self.training.preview.remove(self._scene)

@@ -125,8 +125,7 @@ class LabelCheck:
         """What tells these labels from others, see `label_stamp`."""
         nodes = [(scan.volume_id, self._scene.GetNodeByID(scan.segmentation_id)) for scan in scans]
         drawn = tuple((volume, label_stamp(node)) for volume, node in nodes if node is not None)
-        region = choices.region
-        return drawn, choices.device, None if region is None else (region.GetID(), region.GetMTime())
+        return drawn, choices.device, choices.region_stamp
 
     def _small(self, scan: Scan) -> bool:
         return bool(self._scene.GetNodeByID(scan.volume_id).GetImageData().GetNumberOfPoints() <= SMALL_SCAN)

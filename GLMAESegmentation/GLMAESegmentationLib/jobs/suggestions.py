@@ -173,8 +173,7 @@ class Suggestions:
             except RequestError as error:  # outside of the region
                 self._refuse(scan, volumes, label, str(error))
             except GLMAEError as error:
-                reason = failure_of_error(error).reason
-                self._refuse(scan, volumes, label, reason)
+                self._refuse(scan, volumes, label, failure_of_error(error).reason)
             return scan
         return None
 
@@ -245,8 +244,7 @@ class Suggestions:
                     (_number, volume_id), self._ahead = self._ahead, None
                     self._answer(AHEAD, volume_id, event, ok)
         if running.ended:
-            failure = running.failure or failure_of(None, 0, [])
-            self._end(failure)
+            self._end(running.failure or failure_of(None, 0, []))
 
     def _answer(self, kind: str, volume_id: str, event: Mapping[str, Any], ok: bool) -> None:
         device = self._running.progress.device if self._running is not None else ""
@@ -315,8 +313,7 @@ class Suggestions:
 
 def _key(choices: PanelChoices) -> object:
     """What tells one beginning from another."""
-    region = choices.region
-    return choices.device, choices.pretrained, None if region is None else (region.GetID(), region.GetMTime())
+    return choices.device, choices.pretrained, choices.region_stamp
 
 
 def _image(volumes: tuple[Any, ...]) -> object:

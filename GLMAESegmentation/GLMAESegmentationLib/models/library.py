@@ -63,10 +63,7 @@ class ModelLibrary:
         return free
 
     def add(self, source: Path, wanted: str) -> str:
-        """Move the finished model folder `source` into the library.
-
-        Returns:
-            The name that it got.
+        """Move the finished model folder `source` into the library; the name that it got.
 
         Raises:
             ModelError: `source` is no complete model.
@@ -130,10 +127,7 @@ class ModelLibrary:
             raise storage_error(target, error) from error
 
     def import_model(self, file: Path) -> str:
-        """Add the model in an exported file. Of its content only the card and the weights are taken, by their names.
-
-        Returns:
-            The name that it got.
+        """Add the model in an exported file: of its content only the card and the weights, by their names; its name.
 
         Raises:
             ModelError: the file holds no model that can be used.

@@ -95,7 +95,9 @@ class Panel:
             action.START_TRAINING: self._train,
             action.CHECK_LABELS: lambda value: self.labels.begin(training_scans(self.scans), self.choices),
             action.STATE_PART: lambda value: state_part(self.scene, self._scan(None)),
-            action.PREVIEW: self._preview,
+            action.PREVIEW: lambda value: self.job.ask_for_preview(
+                scan_to_preview(self.scans, value or self.selected), self.choices.region
+            ),
             action.PAUSE: lambda value: self.job.stop(),
             action.STOP: lambda value: self.job.stop(keep=True),
             action.CONTINUE: lambda value: self.job.resume(self.interrupted.take()),
@@ -283,10 +285,6 @@ class Panel:
     def _retry(self, value: Any) -> None:
         again = {scan.volume_id for scan in self.job.segmentation.queue.with_state("failed", "canceled")}
         self.job.segment([scan for scan in self.scans if scan.volume_id in again], self.choices)
-
-    def _preview(self, value: Any) -> None:
-        scan = scan_to_preview(self.scans, value or self.selected)
-        self.job.ask_for_preview(scan, self.choices.region)
 
     def _undo(self, identifiers: Sequence[str]) -> None:
         self.review.remove(self.job.segmentation.results, identifiers)

@@ -129,6 +129,12 @@ class PanelChoices:
         self.node.SetNodeReferenceID(_REGION, None if roi is None else roi.GetID())
 
     @property
+    def region_stamp(self) -> tuple[str, int] | None:
+        """What tells the region from others, and from what it was before it was moved."""
+        region = self.region
+        return None if region is None else (region.GetID(), region.GetMTime())
+
+    @property
     def region_name(self) -> str:
         """Its name; "" for none."""
         region = self.region

@@ -43,12 +43,7 @@ def drawn_classes(scans: Sequence[Scan], scene: Any) -> list[ClassRow]:
 
 
 def class_overview(scans: Sequence[Scan], tables: Mapping[str, ClassTable]) -> list[ClassRow]:
-    """The classes of the scans to train on.
-
-    Args:
-        scans: those to train on.
-        tables: the classes of each scan's segmentation, by the ID of its volume.
-    """
+    """The classes of the scans to train on; `tables` has those of each one's segmentation, by its volume's ID."""
     rows = []
     for entry in merge([tables[scan.volume_id] for scan in scans if scan.volume_id in tables]):
         missing, ml = [], {}

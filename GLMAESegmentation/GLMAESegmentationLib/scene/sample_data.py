@@ -78,11 +78,7 @@ def register_sample_data() -> None:
 
 
 def load_group(group: SampleGroup, scene: Any) -> list[Any]:
-    """Load a group into `scene`, in a folder of its own in the subject hierarchy.
-
-    Returns:
-        The new vtkMRMLScalarVolumeNodes; the segmentations are beside them.
-    """
+    """Load a group into `scene`, in a folder of its own in the subject hierarchy; the new scalar volume nodes."""
     from glmae.scans.class_file import read_class_file
     from glmae.scans.classes import ClassTable
 

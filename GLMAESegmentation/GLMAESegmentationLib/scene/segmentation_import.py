@@ -21,7 +21,7 @@ ACCEPTED_ATTRIBUTE = "GLMAESegmentation.Accepted"
 
 
 def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any:
-    """Add the segments of `path` to the volume's scene as a new node; existing nodes are never written to.
+    """Add the segments of `path` to the volume's scene as a new node, returned; existing nodes are never written to.
 
     The node stands under the volume's parent transform and at its place in the subject hierarchy (same patient, study
     or folder), has the volume's grid as reference geometry, and is not tied to `path`: saving the scene saves it anew.
@@ -30,9 +30,6 @@ def import_segmentation(path: Path, volume: Any, name: str | None = None) -> Any
         path: a `.seg.nrrd` in the local coordinates of `volume`, with names, colors and terminology of its segments.
         volume: the vtkMRMLScalarVolumeNode that was segmented; it must be in a scene.
         name: the node's name, made unique in the scene; "<volume> segmentation (GLMAE)" when None.
-
-    Returns:
-        The new vtkMRMLSegmentationNode.
 
     Raises:
         ScanError: `path` is missing, cannot be read or holds no segments. The scene is then unchanged.

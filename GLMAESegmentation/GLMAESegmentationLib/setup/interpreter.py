@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,9 +58,6 @@ def lacks(answer: str) -> str:
     except (ValueError, KeyError, TypeError):
         return say("python none")
     if version < OLDEST:
-        return say("python old", found=_dotted(version), needed=_dotted(OLDEST))
+        found, needed = (".".join(map(str, numbers)) for numbers in (version, OLDEST))
+        return say("python old", found=found, needed=needed)
     return described(lacking(packages))
-
-
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(map(str, version))

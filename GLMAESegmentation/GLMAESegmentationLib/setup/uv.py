@@ -43,13 +43,7 @@ def python_name(computer: Computer) -> str:
 
 
 def fetch_uv(pip: Sequence[str], target: Path, source: Source) -> list[str]:
-    """pip's command that puts uv into a folder of its own.
-
-    Args:
-        pip: how pip is started.
-        target: the folder.
-        source: where the wheel comes from.
-    """
+    """The command of pip, started by `pip`, that puts uv into a folder of its own."""
     words = [*pip, "install", "--target", str(target), "--upgrade", "--no-deps", "--only-binary", ":all:"]
     words += ["--disable-pip-version-check", "--no-input", "--require-hashes", "--requirement", str(UV_LOCK)]
     return words if source.wheels is None else [*words, "--no-index", "--find-links", str(source.wheels)]
@@ -58,13 +52,9 @@ def fetch_uv(pip: Sequence[str], target: Path, source: Source) -> list[str]:
 def make_environment(
     environment: EngineEnvironment, computer: Computer, python: str = "", anew: bool = False
 ) -> list[str]:
-    """uv's command that makes the environment, with a Python that it fetches.
+    """uv's command that makes the environment, with a Python that it fetches, or with `python`.
 
-    Args:
-        environment: where; what is installed there stays.
-        computer: for which.
-        python: a Python to take instead; "" for uv's own.
-        anew: remove what is there: it is of another version of Python.
+    What is installed there stays, unless `anew`: it is of another version of Python.
     """
     # "Managed" are those that uv fetches itself: whatever Python the computer has may change or go.
     wanted = [python] if python else [python_name(computer), "--managed-python"]
@@ -79,14 +69,9 @@ def install_packages(
     torch_backend: str = "auto",
     reinstall: Sequence[str] = (),
 ) -> list[str]:
-    """uv's command that installs what the lock names.
+    """uv's command that installs what the lock names, and anew the packages of which files are gone.
 
-    Args:
-        environment: where.
-        computer: for which.
-        source: where packages come from.
-        torch_backend: which build of PyTorch; "auto" as computer and driver allow, "" the one of the package index.
-        reinstall: packages of which files are gone.
+    The build of PyTorch is the one that computer and driver allow ("auto"), or that of the package index ("").
     """
     words = [str(environment.uv), "pip", "install", "--python", str(environment.python)]
     words += ["--only-binary", ":all:", "--requirement", str(environment.lock)]

@@ -87,17 +87,16 @@ class PanelView:
     def show_choices(self) -> None:
         """Show what is stored in the scene: at first, and after another scene was loaded."""
         choices, ui = self.panel.choices, self.ui
-        for widget, value in (
-            (ui.budgetSelector, _BUDGETS.index(choices.budget)),
-            (ui.deviceSelector, DEVICES.index(choices.device)),
+        for widget, name, value in (
+            (ui.budgetSelector, "currentIndex", _BUDGETS.index(choices.budget)),
+            (ui.deviceSelector, "currentIndex", DEVICES.index(choices.device)),
+            (ui.stepsSelector, "value", choices.steps),
+            (ui.goOnBox, "checked", choices.go_on),
+            (ui.pretrainedBox, "checked", choices.pretrained),
         ):
             widget.blockSignals(True)
-            widget.currentIndex = value
+            setattr(widget, name, value)
             widget.blockSignals(False)
-        ui.stepsSelector.blockSignals(True)
-        ui.stepsSelector.value = choices.steps
-        ui.stepsSelector.blockSignals(False)
-        ui.goOnBox.checked, ui.pretrainedBox.checked = choices.go_on, choices.pretrained
         region = choices.region
         ui.regionSelector.setCurrentNodeID("" if region is None else region.GetID())
 
@@ -106,8 +105,7 @@ class PanelView:
         self._scans.show(state.scans, state.queue)
         self._scans.select(state.selected)
         scan = state.selected_scan
-        drawn = state.drawing if scan is not None and state.drawing else ""
-        viewed = (state.selected, drawn or (scan.shown_id if scan is not None else ""))
+        viewed = (state.selected, state.drawing or (scan.shown_id if scan is not None else ""))
         if viewed != self._viewed:
             self._viewed = viewed
             if scan is not None:
@@ -168,8 +166,7 @@ class PanelView:
             draw_curve(ui.curveLabel, state.loss)
         lines = [f"{score.name}: {score.text}" for score in state.scores]
         ui.scoresLabel.visible = bool(lines or state.advice) and not training
-        first = say("score", score=lines[0]) if lines else ""
-        ui.scoresLabel.text = first or state.advice
+        ui.scoresLabel.text = say("score", score=lines[0]) if lines else state.advice
         ui.scoresLabel.toolTip = "\n".join([*lines, state.advice])
 
     def _show_segmenting(self, state: PanelState) -> None:
@@ -188,7 +185,7 @@ class PanelView:
         if segmenting:
             show_fraction(ui.segmentProgress, state.fraction)
         ui.cancelButton.visible = segmenting
-        ui.cancelScanButton.visible = state.running == SEGMENT and len(state.queue) > 1
+        ui.cancelScanButton.visible = segmenting and len(state.queue) > 1
         ui.segmentButton.visible = not segmenting
         for name in (action.RETRY, action.UNDO):
             _button(ui, name).visible = name in state.enabled

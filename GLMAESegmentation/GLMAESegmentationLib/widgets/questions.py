@@ -13,16 +13,13 @@ from ..models.library import ENDING
 
 def ask_import() -> str:
     """The file of a model that was exported elsewhere."""
-    kinds = say("models") + f" (*{ENDING})"
-    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), say("import title"), "", kinds) or "")
+    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), say("import title"), "", _kinds()) or "")
 
 
 def ask_export(model: str) -> str:
     """The file to write a model to."""
-    kinds = say("models") + f" (*{ENDING})"
-    file = str(
-        qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), say("export title"), model + ENDING, kinds) or ""
-    )
+    window, name = slicer.util.mainWindow(), model + ENDING
+    file = str(qt.QFileDialog.getSaveFileName(window, say("export title"), name, _kinds()) or "")
     if not file or file.endswith(ENDING):
         return file
     # The dialog has asked about the name as it was typed, not about the one with the ending.
@@ -33,18 +30,19 @@ def ask_export(model: str) -> str:
 
 def ask_name(model: str) -> str:
     """Another name for a model."""
-    window = slicer.util.mainWindow()
-    return str(
-        qt.QInputDialog.getText(window, say("rename title"), say("rename label"), qt.QLineEdit.Normal, model) or ""
-    )
+    words = slicer.util.mainWindow(), say("rename title"), say("rename label")
+    return str(qt.QInputDialog.getText(*words, qt.QLineEdit.Normal, model) or "")
 
 
 def ask_interpreter() -> str:
     """The program of a Python that was set up for the engine elsewhere."""
-    window = slicer.util.mainWindow()
-    return str(qt.QFileDialog.getOpenFileName(window, say("choose interpreter")) or "")
+    return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), say("choose interpreter")) or "")
 
 
 def ask_wheels() -> str:
     """The folder with the packages to install."""
     return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), say("choose wheels")) or "")
+
+
+def _kinds() -> str:
+    return say("models") + f" (*{ENDING})"

@@ -47,13 +47,10 @@ class ScanRows:
         show_rows(self._table, rows, tips)
         for row, scan in enumerate(scans):
             odd = scan.state == FAILED or (scan.state == SEGMENTED and scan.doubts)
-            style = qt.QApplication.style()
-            self._table.item(row, _STATUS_COLUMN).setIcon(
-                style.standardIcon(qt.QStyle.SP_MessageBoxWarning) if odd else qt.QIcon()
-            )
+            icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning) if odd else qt.QIcon()
+            self._table.item(row, _STATUS_COLUMN).setIcon(icon)
         self._show_labels(scans)
-        while len(self._roles) > len(scans):
-            self._roles.pop()
+        del self._roles[len(scans) :]
         while len(self._roles) < len(scans):
             self._add_role(len(self._roles))
         for roles, scan in zip(self._roles, scans, strict=True):

@@ -38,7 +38,6 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     "no label yet": _("No label yet: {scans}."),
     "another kind": _("Ignored as another kind of image: {scans}."),
     "several segmentations": _("Several segmentations; choose the label in the table: {scans}."),
-    "label problems": _("Possible label problems (click to show):"),
     "status unlabeled": _("no label"),
     "status partly labeled": _("partly labeled"),
     "status labeled": _("labeled"),

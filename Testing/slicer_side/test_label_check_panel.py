@@ -43,7 +43,6 @@ def test_odd_labels_are_known_before_train_is_pressed(panel: Panel, stand_in: Pa
     look(panel)
     (finding,) = panel.state.findings
     assert finding.sentence.startswith("\"hippocampus_039\": 'Anterior' has 9 voxels far from all the rest")
-    assert say("label problems") in panel.state.scans_sentence
     assert "Computing on the CPU." in panel.state.train_details
     assert say("memory free", need=1.0, free=9.0) in panel.state.train_details
     assert not list(panel.jobs.iterdir())

@@ -108,9 +108,12 @@ def test_an_odd_label_is_listed_and_one_click_leads_to_it(window: ModuleWindow, 
         load_scan(name)
     window.settle()
     assert not window.ui.findingsList.visible
+    assert not window.ui.findingsLabel.visible
     window.click("trainButton")
     window.run(until=lambda: len(window.panel.state.loss) > 1)
     findings = window.ui.findingsList
+    assert window.ui.findingsLabel.visible
+    assert window.ui.scanTable.geometry.bottom() < window.ui.findingsLabel.geometry.top() < findings.geometry.top()
     (sentence,) = [findings.item(n).text() for n in range(findings.count)]
     assert sentence.startswith("\"hippocampus_039\": 'Anterior' has 9 voxels far from all the rest")
     findings.currentRow = 0

@@ -65,7 +65,7 @@ def scans_sentence(now: PanelState) -> str:
     }
     texts = [say("roles", train=train, segment=segment)]
     texts += [say(key, scans=listed(names)) for key, names in named.items() if names]
-    return " ".join(texts + [say("label problems")] * bool(now.findings))
+    return " ".join(texts)
 
 
 def classes_sentence(now: PanelState) -> str:

@@ -21,6 +21,7 @@ class ClassRows:
         self._shown: tuple[Sequence[ClassRow], Sequence[Finding]] | None = None
         table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
 
     def show(self, classes: Sequence[ClassRow], findings: Sequence[Finding]) -> None:
         """Show them as they are now; what has not changed is not touched."""

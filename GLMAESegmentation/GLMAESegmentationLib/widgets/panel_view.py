@@ -128,6 +128,7 @@ class PanelView:
     def _show_classes(self, state: PanelState) -> None:
         self.ui.classesLabel.text = state.classes_sentence
         self._classes.show(state.classes, state.findings)
+        self.ui.findingsLabel.visible = bool(state.findings)
         self.ui.checkLabelsButton.visible = bool(state.classes) and state.running != TRAIN
         self.ui.statePartButton.visible = bool(state.part) and state.running != TRAIN
         self.ui.statePartButton.text = state.part

@@ -26,6 +26,7 @@ MESSAGES: dict[str, str | tuple[str, str]] = {
     # What to do now, by `section_sentences.step`.
     "step load": _("Step 1: load the scans."),
     "step label": _("Step 2: select a scan to label, and press Label selected scan."),
+    "step draw": _("Draw or correct the structures below the table, then press Done."),
     "step suggest": _("Step 3: press Suggest."),
     "step review": _("Step 4: press Next to review the results."),
     "step segment": _("Press Segment."),

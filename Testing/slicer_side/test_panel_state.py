@@ -59,6 +59,11 @@ READY = PanelState(scans=(*TWO, unlabeled("c")), models=("liver",), model="liver
     [
         (PanelState(), "load", {action.IMPORT}),
         (PanelState(scans=(unlabeled("a"),), selected="a"), "label", {action.LABEL, action.IMPORT}),
+        (
+            PanelState(scans=(unlabeled("a"),), selected="a", drawing="s"),
+            "draw",
+            {action.LABEL, action.END_DRAWING, action.IMPORT},
+        ),
         (PanelState(scans=(labeled("a"),)), "load more", {action.START_TRAINING, action.IMPORT}),
         (PanelState(scans=(labeled("a"), unlabeled("b"))), "suggest", ONE),
         (

@@ -93,11 +93,6 @@ class JobFolder:
         raise StorageError(f"{jobs} holds too many jobs of this second; try again.")
 
     @property
-    def interrupted(self) -> bool:
-        """Whether the job says that it is under way while nothing keeps it alive: Slicer or the process crashed."""
-        return self.record.state in (PREPARING, RUNNING) and self.abandoned
-
-    @property
     def abandoned(self) -> bool:
         """Whether no process has touched it for a while."""
         return self._age > _DEAD_AFTER
@@ -117,8 +112,10 @@ class JobFolder:
     @property
     def resumable(self) -> bool:
         """Whether the engine can go on: it was asked to begin and did not end by itself. Others are begun anew."""
-        begun = bool(self.record.words) and self.record.kind in (TRAIN, SEGMENT)
-        return begun and (self.interrupted or self.record.state in (STOPPED, FAILED))
+        if not self.record.words or self.record.kind not in (TRAIN, SEGMENT):
+            return False
+        # One that says that it is under way while nothing keeps it alive has crashed, or Slicer has.
+        return self.record.state in (STOPPED, FAILED) or (self.record.state != FINISHED and self.abandoned)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the record and save it."""

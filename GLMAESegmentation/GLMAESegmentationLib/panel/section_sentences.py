@@ -27,6 +27,8 @@ def step(now: PanelState) -> str:
         return ""
     if now.note:
         return "note"
+    if now.drawing:
+        return "draw"
     if now.running:
         return ""
     if not now.scans:

@@ -266,16 +266,18 @@ class PanelView:
         self.show()
         self._acted()
 
-    def _choose(self, name: str, value: Any) -> None:
-        setattr(self.panel.choices, name, value)
+    def _refresh(self) -> None:
         self.panel.refresh()
         self.show()
+
+    def _choose(self, name: str, value: Any) -> None:
+        setattr(self.panel.choices, name, value)
+        self._refresh()
 
     def _choose_role(self, volume_ids: list[str], role: str) -> None:
         for volume_id in volume_ids:
             self.panel.choices.set_role(volume_id, role)
-        self.panel.refresh()
-        self.show()
+        self._refresh()
 
     def _choose_label(self, volume_id: str, segmentation_id: str) -> None:
         self.panel.choose_label(volume_id, segmentation_id)
@@ -303,13 +305,11 @@ class PanelView:
     def _select_volume(self, volume_id: str) -> None:
         if volume_id != self.panel.selected:
             self.panel.selected = volume_id
-            self.panel.refresh()
-            self.show()
+            self._refresh()
 
     def _load(self) -> None:
         self._application.load_scans()
-        self.panel.refresh()
-        self.show()
+        self._refresh()
 
     def _show_surfaces(self) -> None:
         scan = next(scan for scan in self.panel.state.scans if scan.volume_id == self.panel.selected)

@@ -1,11 +1,15 @@
-"""Scripts of the benchmarks, in this process: what they import takes seconds, and their rows are processes anyway."""
+"""Scripts of the benchmarks in this process, and most of their rows, too: what they import takes seconds."""
 
 from __future__ import annotations
 
 import importlib
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,3 +31,20 @@ def script(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         return subprocess.CompletedProcess(name, status, told.out, told.err)
 
     return run
+
+
+@pytest.fixture
+def rows_here(script: Script) -> Callable[[str], AbstractContextManager[None]]:
+    """Within it the script of this name calls `main` of its row scripts instead of starting processes."""
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert command[0] == sys.executable
+        return subprocess.CompletedProcess(command, importlib.import_module(Path(command[1]).stem).main(command[2:]))
+
+    @contextmanager
+    def here(name: str) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(importlib.import_module(name), "subprocess", SimpleNamespace(run=run))
+            yield
+
+    return here

@@ -6,6 +6,8 @@ import importlib
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +33,22 @@ def sets(tmp_path: Path) -> Path:
 
 def run(script: Script, sets: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     words = ["--data", sets, "--sets", "tiny", "--labels", "1", "--seeds", "0"]
-    words += ["--variants", "scratch", "mae_steps", "glmae", "--pretrain-minutes", "0.02", "--steps", "4"]
+    words += ["--variants", "scratch", "mae_steps", "glmae", "--pretrain-minutes", "0.02", "--steps", "2"]
     return script("ablation", *words, "--out", tmp_path / "ablation.json", "--work", tmp_path / "work")
 
 
-def test_variants_differ_in_pretraining_only(script: Script, sets: Path, tmp_path: Path) -> None:
-    first = run(script, sets, tmp_path)
+def test_variants_differ_in_pretraining_only(
+    script: Script,
+    sets: Path,
+    tmp_path: Path,
+    rows_here: Callable[[str], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = importlib.import_module("ablation_row")
+    brief = {"start_steps": 40, "start_crops": 0, "batch": 1}
+    monkeypatch.setattr(row, "finetune", partial(row.finetune, settings=brief))
+    with rows_here("ablation"):
+        first = run(script, sets, tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     rows = {row["variant"]: row for row in json.loads((tmp_path / "ablation.json").read_text("utf-8"))["rows"]}
     assert list(rows) == ["scratch", "mae_steps", "glmae"]
@@ -49,6 +61,25 @@ def test_variants_differ_in_pretraining_only(script: Script, sets: Path, tmp_pat
     assert [card["pretraining"]["weights"]["global_local"] for card in cards] == [0.1, 0.0]
     again = run(script, sets, tmp_path)
     assert (again.returncode, again.stdout) == (0, ""), again.stderr
+
+
+def test_a_row_is_a_process(script: Script, sets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its answer is there, or None after what went wrong was said."""
+    ablation = importlib.import_module("ablation")
+    asked = ablation.Pretraining(
+        set_folder=str(sets / "none"),
+        pool=(),
+        out=str(tmp_path / "out"),
+        weights={},
+        minutes=None,
+        steps=1,
+        device="cpu",
+        threads=1,
+    )
+    assert ablation._child("pretrain", asked, 1) is None
+    told = capfd.readouterr().err
+    assert str(sets / "none") in told
+    assert told.count("\n") == 1
 
 
 def test_only_variants_with_consistencies_keep_volumes_apart(monkeypatch: pytest.MonkeyPatch) -> None:

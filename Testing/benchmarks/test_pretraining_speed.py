@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +16,16 @@ from made_volumes import make_volumes, voxels
 from glmae.events import silent
 from glmae.scans.image import read_channels
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+
+def run(script, work: Path, out: Path, *methods: str) -> subprocess.CompletedProcess[str]:
+    words = ["--work", work, "--out", out, "--preset", "tiny", "--device", "cpu", "--methods", *methods]
+    words += ["--volumes", 2, "--side", 88, "--batches", 1, "--seconds", 0, "--warm-up", 1, "--workers", 0]
+    return script("pretrain", *words)
 
 
-def run(work: Path, out: Path, *methods: str) -> subprocess.CompletedProcess[str]:
-    words = ["--work", str(work), "--out", str(out), "--preset", "tiny", "--device", "cpu", "--methods", *methods]
-    words += ["--volumes", "2", "--side", "88", "--batches", "1", "--seconds", "0", "--warm-up", "1", "--workers", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "GLMAESegmentation")}
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / "pretrain.py"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
-
-
-def test_rows_are_written_and_kept(tmp_path):
+def test_rows_are_written_and_kept(script, tmp_path):
     work, out = tmp_path / "a folder", tmp_path / "pretrain.json"
-    first = run(work, out, "plain", "glmae")
+    first = run(script, work, out, "plain", "glmae")
     assert first.returncode == 0, first.stderr
     content = json.loads(out.read_text(encoding="utf-8"))
     assert [row["method"] for row in content["rows"]] == ["plain", "glmae"]
@@ -38,7 +33,7 @@ def test_rows_are_written_and_kept(tmp_path):
         assert (row["device"], row["preset"], row["views"]) == ("cpu", "tiny", "2x64+8x32")
         assert row["volumes_per_second"] > 0
         assert 0 < row["mfu"] < 1
-    again = run(work, out, "plain", "glmae")
+    again = run(script, work, out, "plain", "glmae")
     assert "volumes/s" in again.stdout
     assert "batch 1:" not in again.stdout, "nothing is measured again"
     assert json.loads(out.read_text(encoding="utf-8")) == content

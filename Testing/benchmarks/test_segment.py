@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +144,16 @@ def run(script: Script, data: Path, folder: Path, *words: str) -> subprocess.Com
     return script("segment", *common, "--out", folder / "segment.json", *words)
 
 
-def test_rows_are_complete_and_made_once(script: Script, tmp_path: Path) -> None:
+def test_rows_are_complete_and_made_once(
+    script: Script,
+    tmp_path: Path,
+    rows_here: Callable[[str], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import segment
+
+    brief = {"start_steps": 100, "start_crops": 2, "batch": 1}
+    monkeypatch.setattr(segment, "finetune", partial(segment.finetune, settings=brief))
     data = tmp_path / "my sets" / "headneck_ct"
     write_coarse_scans(data, NAMES)
     files = [f"{scan}.nii.gz" for scan in NAMES]
@@ -150,7 +161,8 @@ def test_rows_are_complete_and_made_once(script: Script, tmp_path: Path) -> None
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
 
     words = ("--cases", "headneck", "--methods", "monai_same_network")
-    first = run(script, data.parent, tmp_path, *words)
+    with rows_here("segment"):
+        first = run(script, data.parent, tmp_path, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     kept = json.loads((tmp_path / "segment.json").read_text(encoding="utf-8"))["rows"]
     # Only what is missing is measured.

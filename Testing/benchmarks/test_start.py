@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from coarse_scans import write_coarse_scans
+
+from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCANS = REPOSITORY / "GLMAESegmentation" / "Resources" / "SampleScans"
 NAMES = ("hippocampus_039", "hippocampus_207")
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def planned_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--coarse` changes them for the process."""
+    for voxels in (CROP_VOXELS, SCAN_VOXELS):
+        monkeypatch.setitem(voxels, "cpu", voxels["cpu"])
 
 
 def tiny_set(folder: Path, pool: int, tests: int) -> Path:
@@ -27,22 +42,37 @@ def tiny_set(folder: Path, pool: int, tests: int) -> Path:
     return data
 
 
-def test_a_row_is_made_once(tmp_path: Path) -> None:
+def test_a_row_is_made_once(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny_set(tmp_path, pool=1, tests=1)
     out = tmp_path / "start.json"
     words = ["--labels", "1", "--seeds", "0", "--steps", "0", "--arms", "new", "new_high", "--coarse"]
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / "start.py"), "--data", str(data.parent), *words]
-
-    def run() -> str:
-        ended = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=False, timeout=300)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    assert "tiny 1 0 0 new 1 True" in run()
+    words += ["--setting", "start_crops=0", "--setting", "start_steps=100"]
+    in_processes(monkeypatch, "evaluate")
+    first = script("start", "--data", data.parent, *words, "--out", out)
+    assert first.returncode == 0, first.stderr
+    assert "tiny 1 0 0 new 1 True" in first.stdout
     (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]  # without steps there is one way
     assert 0.4 < row["dice"] < 1
     assert row["per_case"] == [row["dice"]]
-    assert run() == ""
+    again = script("start", "--data", data.parent, *words, "--out", out)
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def in_processes(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """These commands of the engine are processes of their own; others run here, which takes less time."""
+    start = importlib.import_module("start")
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        python, flag, code, *words = command
+        if words[0] in names:
+            return subprocess.run(command, **options)
+        assert (python, flag) == (sys.executable, "-c")
+        monkeypatch.setattr(sys, "argv", [flag, *words])
+        with pytest.raises(SystemExit) as ended:
+            exec(code, {})
+        return subprocess.CompletedProcess(command, ended.value.code, "", "")
+
+    monkeypatch.setattr(start, "subprocess", SimpleNamespace(run=run))
 
 
 def test_crops_around_a_structure(tmp_path: Path) -> None:
@@ -70,12 +100,12 @@ def test_crops_around_a_structure(tmp_path: Path) -> None:
     assert sum(smaller) > 3
 
 
-def test_fits_of_the_head_are_compared(tmp_path: Path) -> None:
+def test_fits_of_the_head_are_compared(script: Script, tmp_path: Path) -> None:
     data = tiny_set(tmp_path, pool=2, tests=0)
     out = tmp_path / "head.json"
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / "head.py"), "--data", str(data.parent), "--coarse"]
-    command += ["--settings", '{"start_crops": 0, "start_steps": 60}', '{"start_crops": 2, "start_steps": 60}']
-    subprocess.run([*command, "--out", str(out)], check=True, timeout=300)
+    settings = '{"start_crops": 0, "start_steps": 60}', '{"start_crops": 2, "start_steps": 60}'
+    ended = script("head", "--data", data.parent, "--coarse", "--settings", *settings, "--out", out)
+    assert ended.returncode == 0, ended.stderr
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert [row["settings"]["start_crops"] for row in rows] == [0, 2]
     assert rows[0]["dice"] != rows[1]["dice"]

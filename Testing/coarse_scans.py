@@ -1,4 +1,4 @@
-"""The bundled scans with every second voxel along each axis: whole runs on them take a fraction of the time."""
+"""The bundled scans with every third voxel along each axis: whole runs on them take a fraction of the time."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def write_coarse_scans(folder: Path, images: Sequence[str], labels: Sequence[str
         (folder / kind).mkdir(parents=True)
         for name in names:
             whole = sitk.ReadImage(str(SCANS / kind / f"{name}.nii.gz"))
-            sitk.WriteImage(whole[::2, ::2, ::2], str(folder / kind / f"{name}.nii.gz"))
+            sitk.WriteImage(whole[::3, ::3, ::3], str(folder / kind / f"{name}.nii.gz"))
     shutil.copy(SCANS / "labels" / "classes.json", folder / "labels")

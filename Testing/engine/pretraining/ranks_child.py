@@ -1,4 +1,4 @@
-"""One of several processes of a pre-training run: OUT STEPS KILLED DENSE.
+"""One of several processes of pre-training runs, one after another: KILLED, and for each run OUT STEPS DENSE.
 
 KILLED is RANK:STEP or none, DENSE the weight of the dense consistency.
 """
@@ -60,18 +60,19 @@ if __name__ == "__main__":
     with StopSignals():  # as the command line: torchrun asks the others to end when one is lost
         try:
             with joined("cpu") as ranks:
-                pretrain(
-                    ranks_config(),
-                    sample_scans(),
-                    Path(sys.argv[1]),
-                    steps=int(sys.argv[2]),
-                    device="cpu",
-                    should_stop=Killed(sys.argv[3]),
-                    checkpoint_seconds=0.0,
-                    events=events,
-                    ranks=ranks,
-                    further=dense(float(sys.argv[4])),
-                )
+                for out, steps, weight in zip(*(sys.argv[first::3] for first in (2, 3, 4)), strict=True):
+                    pretrain(
+                        ranks_config(),
+                        sample_scans(),
+                        Path(out),
+                        steps=int(steps),
+                        device="cpu",
+                        should_stop=Killed(sys.argv[1]),
+                        checkpoint_seconds=0.0,
+                        events=events,
+                        ranks=ranks,
+                        further=dense(float(weight)),
+                    )
         except GLMAEError as error:
             if not error.told:
                 events.failed(type(error).__name__, str(error))

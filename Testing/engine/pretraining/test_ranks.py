@@ -51,15 +51,15 @@ def events(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def both_processes(out, steps, weight):
-    """What two processes that share a run printed."""
+def both_processes(*words):
+    """What two processes that share runs printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     both = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "ranks_child.py"), str(out), str(steps), "none", str(weight)],
+            [sys.executable, str(HERE / "ranks_child.py"), "none", *map(str, words)],
             env=environment(**address, RANK=str(rank)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -76,26 +76,23 @@ def both_processes(out, steps, weight):
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path, alone):
+    """With the paper's four terms, and with the dense consistency, too."""
+    # Three steps: from then on its instance norms of few voxels magnify the rounding of another order of sums.
+    pretrain(ranks_config(), sample_scans(), tmp_path / "one", steps=3, device="cpu", further=dense(1.0))
     out = tmp_path / "two processes"
-    heard = both_processes(out, STEPS, 0.0)
+    heard = both_processes(out, STEPS, 0.0, tmp_path / "dense", 3, 1.0)
     np.testing.assert_allclose(history(out), alone, rtol=1e-4)
+    np.testing.assert_allclose(history(tmp_path / "dense"), history(tmp_path / "one"), rtol=1e-4)
     assert heard[0], "the first process reports"
     assert not heard[1], "the other one does not"
     card = json.loads((out / "model.json").read_text(encoding="utf-8"))
     assert card["processes"] == 2
 
 
-def test_with_the_dense_consistency_too(tmp_path):
-    # Three steps: from then on its instance norms of few voxels magnify the rounding of another order of sums.
-    pretrain(ranks_config(), sample_scans(), tmp_path / "one", steps=3, device="cpu", further=dense(1.0))
-    both_processes(tmp_path / "two", 3, 1.0)
-    np.testing.assert_allclose(history(tmp_path / "two"), history(tmp_path / "one"), rtol=1e-4)
-
-
 def test_a_killed_process_ends_the_run_with_one_message_and_it_goes_on_from_the_checkpoint(tmp_path, alone):
     out = tmp_path / "killed"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    child = [str(HERE / "ranks_child.py"), str(out), str(STEPS), "1:4", "0"]
+    child = [str(HERE / "ranks_child.py"), "1:4", str(out), str(STEPS), "0"]
     ended = subprocess.run([*torchrun, *child], env=environment(), capture_output=True, encoding="utf-8", timeout=300)
     assert ended.returncode != 0
     failures = [event for event in events(ended.stdout) if event["event"] == "failed"]

@@ -26,7 +26,9 @@ from glmae.segmentation.training import Training
 from glmae.terminal import terminal
 
 # Small crops, and few, and a short fit of the head: what is tested does not depend on them.
-SMALL = {"crop": (24, 32, 24), "start_steps": 40, "start_crops": 1}
+SMALL = {"crop": (24, 32, 24), "start_steps": 40, "start_crops": 0}
+# Where only the course of a run is looked at, its head need not be fitted.
+UNFITTED = {"settings": SMALL | {"start_steps": 0}}
 STEPS, FOLDS = 4, 2
 
 
@@ -209,7 +211,8 @@ def test_a_run_that_is_late_begins_nothing_more_and_says_what_was_not_checked(sc
     monkeypatch.setattr(Training, "run", run)
     monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
     events: list[dict] = []
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2, events=recorded(events)).folder
+    words = arguments(scans, tmp_path / "model") | UNFITTED
+    out = finetune(**words, minutes=2, events=recorded(events)).folder
     assert len(late) == 1, "no fold is begun"
     scores = scores_of(out)
     assert (scores["cases"], scores["mean_dice"], scores["failure"]) == ([], None, None)
@@ -230,7 +233,7 @@ def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path, mo
     monkeypatch.setattr(Training, "run", brief)
     monkeypatch.setattr(scored_training, "_scan_seconds", lambda labelled, training: 2.0)
     began = time.monotonic()
-    out = finetune(**arguments(scans, tmp_path / "model"), minutes=2).folder
+    out = finetune(**arguments(scans, tmp_path / "model") | UNFITTED, minutes=2).folder
     assert len(given) == 3
     held_out = [len(fold.held_out) for fold in plan_folds([(True, True)] * 3, FOLDS, seed=0)]
     wanted = [(given[0][1] - 2 - 3 * 2) / 3, given[1][1] / 2 - 2 * held_out[0], given[2][1] - 2 * held_out[1]]
@@ -245,7 +248,8 @@ def test_a_class_of_one_scan_only_is_not_scored(scans, tmp_path):
     content = json.loads(classes.read_text(encoding="utf-8"))
     content["annotated"] = {name: [1] for name in ("hippocampus_039", "hippocampus_207")}
     classes.write_text(json.dumps(content), encoding="utf-8")
-    scores = scores_of(finetune(**arguments(tmp_path / "scans", tmp_path / "model"), steps=STEPS).folder)
+    words = arguments(tmp_path / "scans", tmp_path / "model") | UNFITTED
+    scores = scores_of(finetune(**words, steps=1).folder)
     assert scores["classes"]["hippocampus posterior"] == {"dice": None, "sd": None, "scans": 0}
     assert {row["class"] for row in scores["cases"]} == {"hippocampus anterior"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coarse_scans import write_coarse_scans
 
 from glmae.cli import main
 from glmae.errors import RequestError
@@ -28,8 +29,10 @@ def learned(model: Model) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def folders(sample_scans: Path) -> dict[str, Path]:
-    return {"images": sample_scans / "images", "labels": sample_scans / "labels"}
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("two scans")
+    write_coarse_scans(folder, ["hippocampus_039", "hippocampus_207"])
+    return {"images": folder / "images", "labels": folder / "labels"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,8 @@ def earlier(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_it_goes_on_with_what_was_learned(folders, earlier, tmp_path):
-    finetune(**folders, out=tmp_path / "on", cases=["hippocampus_039", "hippocampus_207"], start=earlier, steps=0)
+    brief = {name: value for name, value in SMALL.items() if name != "crop"}  # which is the earlier model's
+    finetune(**folders, out=tmp_path / "on", start=earlier, steps=0, settings=brief)
     finetune(**folders, out=tmp_path / "anew", cases=["hippocampus_039"], steps=0, settings=SMALL)
     before, on, anew = opened(earlier), opened(tmp_path / "on"), opened(tmp_path / "anew")
     assert learned(before).keys() == learned(on).keys()

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from coarse_scans import write_coarse_scans
 
+from glmae.cli import main
 from glmae.events import Events, recorded
 from glmae.scans.cases import find_cases
 from glmae.segmentation.finetuning import finetune
@@ -26,7 +27,7 @@ from glmae.segmentation.live import live
 LABELED = ["hippocampus_207", "hippocampus_039"]
 NEW = ["hippocampus_003", "hippocampus_057", "hippocampus_097"]
 # A head that is fitted badly and fast, and several windows a scan.
-SETTINGS = {"start_steps": 20, "start_crops": 1, "crop": [24, 32, 24]}
+SETTINGS = {"start_steps": 20, "start_crops": 1, "crop": [16, 24, 16]}
 SECONDS = 240
 
 
@@ -286,10 +287,15 @@ def test_a_kept_cache_serves_the_next_process_even_after_a_kill(start, folder, t
     assert (folder / "out" / "c.seg.nrrd").read_bytes() == (folder / "out" / "a.seg.nrrd").read_bytes()
 
 
-def test_what_cannot_begin_says_so(tmp_path):
-    for words in (["--images", tmp_path / "none"], ["--images", tmp_path, "--backbone", "none of these"]):
-        command = [sys.executable, "-m", "glmae", "live", *map(str, words), "--labels", str(tmp_path)]
-        ended = subprocess.run(command, input=b"", capture_output=True, check=False)
-        assert ended.returncode == 2
-        assert json.loads(ended.stdout.splitlines()[-1])["event"] == "failed"
-        assert b"Traceback" not in ended.stderr
+def test_what_cannot_begin_says_so(tmp_path, capsys, monkeypatch):
+    words = ["live", "--labels", str(tmp_path), "--images", str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "glmae", *words, "--backbone", "none of these"], input=b"", capture_output=True
+    )
+    assert ended.returncode == 2
+    assert json.loads(ended.stdout.splitlines()[-1])["event"] == "failed"
+    assert b"Traceback" not in ended.stderr
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main([*words[:-1], str(tmp_path / "none")]) == 2
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["event"] == "failed"

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
@@ -20,14 +22,15 @@ from glmae.errors import Stopped
 from glmae.events import recorded, silent
 from glmae.scans.cases import find_cases
 from glmae.scans.measurement import measure
-from glmae.scans.preparation import plan_preparation
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation, plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
 from glmae.segmentation import finetuning, map_store
 from glmae.segmentation.crop_maps import CropMaps
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.instant_start import InstantStart
+from glmae.segmentation.instant_start import InstantStart, labeled_scans
 from glmae.segmentation.map_store import MapStore
 from glmae.segmentation.model import load_model
 from glmae.segmentation.network import SegmentationNetwork
@@ -130,15 +133,16 @@ def test_a_damaged_file_is_made_again(left, start, passes, tmp_path):
 
 
 def test_maps_of_other_weights_or_windows_are_others(start, passes, tmp_path):
-    start().begin([0])
+    first = start().begin([0])
     for count, changes in ((2, {"seed": 1}), (3, {"config": replace(CONFIG, crop=(24, 32, 24))})):
         passes.clear()
         start(**changes).begin([0])
         assert len(kept(tmp_path)) == count
         assert len(passes) > 0
     passes.clear()
-    start(config=replace(CONFIG, seed=4, rate=1.0)).begin([0])
+    other = start(config=replace(CONFIG, seed=4, rate=1.0)).begin([0])
     assert passes == [], "what the maps do not depend on changes nothing"
+    assert not same(other.network, first.network), "the fit has the seed of the run"
 
 
 def test_stopping_while_the_maps_are_made(start, tmp_path):
@@ -214,6 +218,32 @@ def test_a_training_starts_from_exactly_the_model_of_no_steps(few_scans, tmp_pat
     changed = [name for name in instant if not torch.equal(instant[name], moved[name])]
     assert any("voxel_output" in name for name in changed)
     assert load_model(tmp_path / "instant", CPU).network.head.voxel_output.weight.abs().max() == 0
+
+
+def test_random_weights_follow_from_the_seed(few_scans, tmp_path):
+    weights = []
+    for seed in (3, 4):
+        out = finetune(**words_of(few_scans, tmp_path / f"{seed}", start_steps=0), steps=0, seed=seed).folder
+        weights.append(load_file(out / "weights.safetensors")["backbone.blocks.0.mlp.fc1.weight"])
+    assert not torch.equal(*weights)
+
+
+def test_each_scan_is_learned_from_with_its_own_label(tmp_path):
+    """Scans of one size, so that nothing but the labels would tell of an exchange."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    noise = np.random.default_rng(0).integers(0, 100, (16, 16, 16), dtype=np.int16)
+    for number in range(3):
+        label = np.zeros(noise.shape, np.uint8)
+        label[5 * number : 5 * number + 5] = 1
+        for kind, array in (("images", noise + 100 * label), ("labels", label)):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / kind / f"scan {number}.nrrd"))
+    cases, table = find_cases(tmp_path / "images", tmp_path / "labels")
+    preparation = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
+    for scan in labeled_scans(store, preparation):
+        image, drawn = np.asarray(scan.image)[0], np.asarray(scan.label) == 1
+        assert image[drawn].mean() > image[~drawn].mean() + 1
 
 
 def test_an_interrupted_training_goes_on_from_its_start(few_scans, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ NAMES = ("hippocampus_039", "hippocampus_207", "hippocampus_003")
 @pytest.fixture
 def sets(tmp_path: Path) -> Path:
     folder = tmp_path / "my sets" / "tiny"
-    write_coarse_scans(folder, NAMES)
+    write_coarse_scans(folder, NAMES, step=2)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"1": files[:1]}, "pool": files[:2], "test": files[2:]}
     (folder / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
@@ -55,6 +55,7 @@ def test_variants_differ_in_pretraining_only(
     assert rows["scratch"]["pretrain_steps"] is None
     assert rows["mae_steps"]["pretrain_steps"] == rows["glmae"]["pretrain_steps"] > 0
     assert all(0 <= row["dice"] <= 1 and 0 <= row["zeroed_dice"] <= 1 for row in rows.values())
+    assert any(row["zeroed_dice"] != row["dice"] for row in rows.values())
     assert len({row["probe_dice"] for row in rows.values()}) > 1
     assert all(0 <= row["probe_dice"] <= 1 for row in rows.values())
     cards = [json.loads(file.read_text("utf-8")) for file in sorted((tmp_path / "work" / "tiny").glob("*/model.json"))]

@@ -24,7 +24,7 @@ def sets(tmp_path: Path) -> Path:
     """Two data sets: `tiny` with up to two labels, `tinier` with one."""
     for name, labels in (("tiny", 2), ("tinier", 1)):
         folder = tmp_path / "my sets" / name
-        write_coarse_scans(folder, NAMES)
+        write_coarse_scans(folder, NAMES, step=2)
         files = [f"{scan}.nii.gz" for scan in NAMES]
         split = {
             "few_label": {str(n): files[:n] for n in range(1, labels + 1)},

@@ -12,7 +12,7 @@ NAMES = ("hippocampus_207", "hippocampus_039", "hippocampus_003")
 
 def test_a_loop_is_run_once(script, tmp_path: Path) -> None:
     data = tmp_path / "sets" / "tiny"
-    write_coarse_scans(data, NAMES)
+    write_coarse_scans(data, NAMES, step=2)
     split = {"few_label": {"1": [f"{NAMES[0]}.nii.gz"]}, "pool": [f"{name}.nii.gz" for name in NAMES[1:]], "test": []}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")
     out = tmp_path / "loop.json"

@@ -155,7 +155,7 @@ def test_rows_are_complete_and_made_once(
     brief = {"start_steps": 100, "start_crops": 2, "batch": 1}
     monkeypatch.setattr(segment, "finetune", partial(segment.finetune, settings=brief))
     data = tmp_path / "my sets" / "headneck_ct"
-    write_coarse_scans(data, NAMES)
+    write_coarse_scans(data, NAMES, step=2)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"2": files[:2], "4": files[:3]}, "pool": files[:3], "test": files[3:]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")

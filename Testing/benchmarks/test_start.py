@@ -35,7 +35,7 @@ def planned_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_set(folder: Path, pool: int, tests: int) -> Path:
     """A set of two scans, of which the first is labeled; the first ones are in the pool, the last ones for testing."""
     data = folder / "sets" / "tiny"
-    write_coarse_scans(data, NAMES)
+    write_coarse_scans(data, NAMES, step=2)
     files = [f"{scan}.nii.gz" for scan in NAMES]
     split = {"few_label": {"1": files[:1]}, "pool": files[:pool], "test": files[2 - tests :]}
     (data / "split.json").write_text(json.dumps({"seeds": {"seed0": split}}), encoding="utf-8")

@@ -22,14 +22,14 @@ def test_good_labels(few_scans):
     assert sorted(few_scans.rglob("*")) == before
 
 
-def test_a_slip_is_a_warning_and_a_damaged_label_ends_with_status_1(few_scans, capsys):
-    path = few_scans / "labels" / "hippocampus_003.nii.gz"
+def test_a_slip_is_a_warning_and_a_damaged_label_ends_with_status_1(fine_scans, capsys):
+    path = fine_scans / "labels" / "hippocampus_003.nii.gz"
     label = sitk.ReadImage(str(path))
     label[0, 0, 0] = label[1, 0, 0] = 1  # far from the rest
     sitk.WriteImage(label, str(path))
-    words = ["check", "--images", str(few_scans / "images"), "--labels", str(few_scans / "labels"), "--device", "cpu"]
+    words = ["check", "--images", str(fine_scans / "images"), "--labels", str(fine_scans / "labels"), "--device", "cpu"]
     events: list[dict] = []
-    findings = check(images=few_scans / "images", labels=few_scans / "labels", device="cpu", events=recorded(events))
+    findings = check(images=fine_scans / "images", labels=fine_scans / "labels", device="cpu", events=recorded(events))
     assert [(finding.check, finding.cases) for finding in findings] == [("island", ("hippocampus_003",))]
     (warning,) = (e for e in events if e["event"] == "warning")
     assert (warning["check"], warning["case"]) == ("island", "hippocampus_003")

@@ -1,4 +1,4 @@
-"""The bundled scans with every second or third voxel along each axis: whole runs on them take a fraction of the time."""
+"""The bundled scans with fewer voxels along each axis: whole runs on them take a fraction of the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCANS = Path(__file__).resolve().parents[1] / "GLMAESegmentation" / "Resources" 
 
 
 def write_coarse_scans(folder: Path, images: Sequence[str], labels: Sequence[str] | None = None, step: int = 3) -> None:
-    """Write `images`, `labels` (None: of all of them) and the names of the classes into `folder`."""
+    """Write `images`, `labels` (None: of all of them) and the names of the classes into `folder`, every `step`-th voxel."""
     for kind, names in (("images", images), ("labels", images if labels is None else labels)):
         (folder / kind).mkdir(parents=True)
         for name in names:

@@ -12,7 +12,7 @@ SCANS = Path(__file__).resolve().parents[1] / "GLMAESegmentation" / "Resources" 
 
 
 def write_coarse_scans(folder: Path, images: Sequence[str], labels: Sequence[str] | None = None, step: int = 3) -> None:
-    """Write every `step`-th voxel of `images` and `labels` (None: of all of them), and the classes' names, into `folder`."""
+    """Write every `step`-th voxel of `images` and `labels` (None: of all of them), and the names of the classes."""
     for kind, names in (("images", images), ("labels", images if labels is None else labels)):
         (folder / kind).mkdir(parents=True)
         for name in names:

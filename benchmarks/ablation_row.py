@@ -19,7 +19,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for research
 
 from data_set import read_data_set
 from few_label_row import score
-from linear_probe import linear_probe
 from machine import describe_machine, use
 from task import Task
 from torch import Tensor
@@ -115,7 +114,7 @@ def pretrain(asked: Pretraining) -> dict[str, Any]:
 
 
 def ablate(asked: Ablation) -> dict[str, Any]:
-    """Fine-tune, segment, score; with the tokens as they are, and with zeros instead of them; and a linear probe."""
+    """Fine-tune, segment, score; with the tokens as they are, and with zeros instead of them."""
     data = read_data_set(Path(asked.set_folder))
     schedule: dict[str, Any] = {}
     if asked.backbone is not None:
@@ -136,9 +135,6 @@ def ablate(asked: Ablation) -> dict[str, Any]:
         row |= _scored(asked, model, Path(folder) / "with")
         with no_tokens():
             row["zeroed_dice"] = _scored(asked, model, Path(folder) / "without")["dice"]
-        backbone = None if asked.backbone is None else Path(asked.backbone)
-        probed = linear_probe(data, asked.labelled, asked.test, backbone, asked.seed, Path(folder) / "probe")
-        row["probe_dice"] = round(probed, 5)
     return row | {"pretrain_seconds": schedule.get("seconds"), "pretrain_steps": schedule.get("done")}
 
 

@@ -16,7 +16,6 @@ METHODS = {
     "glmae_instant": "ours",
     "dynunet": "peers.dynunet",
     "dynunet_post": "peers.dynunet",
-    "dynunet_mean_teacher": "peers.mean_teacher",
     "segresnet": "peers.segresnet",
     "segresnet_post": "peers.segresnet",
     "unetr": "peers.unetr",

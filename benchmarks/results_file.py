@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from glmae.errors import RequestError
-from glmae.files import write_json
+from glmae.files import whole_file
 
 
 def machine_key(device: str, threads: int) -> str:
@@ -45,7 +45,14 @@ class ResultsFile:
             self._read()
             self.rows.append(dict(row))
             self.machine[machine_key(row["device"], row["threads"])] = dict(machine)
-            write_json(self.path, {"machine": self.machine, "rows": self.rows})
+            self._write()
+
+    def _write(self) -> None:
+        """A row is a line: that keeps file and differences small."""
+        rows = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in self.rows)
+        text = f'{{"machine": {json.dumps(self.machine)}, "rows": [\n{rows}\n]}}\n'
+        with whole_file(self.path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
 
     def _read(self) -> None:
         """Take over what is on disk: other processes may add rows, too."""

@@ -45,7 +45,7 @@ def test_rows_are_complete_and_made_once(
     script: Script, sets: Path, tmp_path: Path, rows_here: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     out = tmp_path / "results" / "few_label.json"
-    methods = ["glmae_scratch", "dynunet", "dynunet_mean_teacher"]
+    methods = ["glmae_scratch", "dynunet", "segresnet"]
     words = ["--sets", "tiny", "--threads", "1", "--keep", str(tmp_path / "kept")]
     if hasattr(os, "sched_getaffinity"):
         words += ["--cores", str(min(os.sched_getaffinity(0)))]

@@ -12,6 +12,8 @@ from coarse_scans import write_coarse_scans
 
 from glmae.cli import main
 from glmae.errors import RequestError
+from glmae.scans.normalisation import Normalisation
+from glmae.scans.preparation import Preparation
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.model import Model, load_model
 
@@ -37,9 +39,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def earlier(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one scan, after a step that moves every weight."""
+    """A model of one scan, prepared as no plan would, after a step that moves every weight."""
+    own = Preparation((2.5, 2.5, 2.5), (Normalisation("zscore"),))
     out = tmp_path_factory.mktemp("earlier") / "model"
-    finetune(**folders, out=out, cases=["hippocampus_039"], steps=1, settings=SMALL | {"fits": 2.0}, seed=5)
+    settings = SMALL | {"fits": 2.0}
+    finetune(**folders, out=out, cases=["hippocampus_039"], steps=1, settings=settings, seed=5, preparation=own)
     return out
 
 

@@ -2,7 +2,7 @@
 
     python Resources/draw_icon.py
 
-writes the icon of the extension (128x128) and that of the module. Needs Pillow, which matplotlib brings.
+writes the icon of the extension and of the module (128x128). Needs Pillow, which matplotlib brings.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ STRUCTURE = (255, 158, 27, 255)
 OUTLINE = (255, 255, 255, 255)
 
 REPOSITORY = Path(__file__).parents[1]
-TARGETS = (
-    REPOSITORY / "Resources" / "GLMAE.png",
-    REPOSITORY / "GLMAESegmentation" / "Resources" / "Icons" / "GLMAESegmentation.png",
-)
+ICON = REPOSITORY / "GLMAESegmentation" / "Resources" / "Icons" / "GLMAESegmentation.png"
 
 
 def draw_icon(size: int = SIZE) -> Image.Image:
@@ -58,10 +55,8 @@ def _spine(side: int, position: float) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Write the icons."""
-    for target in TARGETS:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draw_icon().save(target, optimize=True)
+    """Write the icon."""
+    draw_icon().save(ICON, optimize=True)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,10 @@ class Schedule:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores."""
-        return {"steps": self.steps, "minutes": self.minutes, "done": self.done, "seconds_spent": self.seconds_spent}
+        steps = (
+            self.done if self.steps is None and self.finished else self.steps
+        )  # time can end after a step was counted
+        return {"steps": steps, "minutes": self.minutes, "done": self.done, "seconds_spent": self.seconds_spent}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""

@@ -93,3 +93,14 @@ def test_either_steps_or_minutes():
         Schedule()
     with pytest.raises(ValueError, match="either"):
         Schedule(steps=1, minutes=1)
+
+
+def test_a_run_whose_time_ends_between_two_steps_has_taken_those_that_it_took():
+    clock = Clock()
+    schedule = Schedule(minutes=1, clock=clock)
+    clock.now += 59
+    schedule.step_done()
+    assert schedule.state()["steps"] is None
+    clock.now += 2
+    assert schedule.finished
+    assert schedule.state()["steps"] == 1

@@ -91,7 +91,7 @@ def test_the_clone_is_small(tmp_path: Path) -> None:
 def test_line_ends_do_not_depend_on_the_computer() -> None:
     """On Windows git would write CRLF into the files of a clone."""
     asked = subprocess.run(
-        ["git", "check-attr", "eol", "text", "--", "README.md", "Resources/GLMAE.png"],
+        ["git", "check-attr", "eol", "text", "--", "README.md", "Resources/Screenshots/overview.png"],
         capture_output=True,
         encoding="utf-8",
         check=True,
@@ -100,8 +100,8 @@ def test_line_ends_do_not_depend_on_the_computer() -> None:
     assert asked.stdout.splitlines() == [
         "README.md: eol: lf",
         "README.md: text: auto",
-        "Resources/GLMAE.png: eol: lf",
-        "Resources/GLMAE.png: text: unset",
+        "Resources/Screenshots/overview.png: eol: lf",
+        "Resources/Screenshots/overview.png: text: unset",
     ]
 
 
@@ -178,9 +178,8 @@ def test_image_urls_lead_to_images_of_this_repository() -> None:
             image.verify()
 
 
-@pytest.mark.parametrize("icon", [REPOSITORY / "Resources/GLMAE.png", MODULE / "Resources/Icons/GLMAESegmentation.png"])
-def test_icons(icon: Path) -> None:
-    with Image.open(icon) as image:
+def test_the_icon() -> None:
+    with Image.open(MODULE / "Resources/Icons/GLMAESegmentation.png") as image:
         assert (image.format, image.size) == ("PNG", (128, 128))
         pixels = np.asarray(image.convert("RGBA").resize((16, 16))).reshape(-1, 4)
     # Recognisable at 16 px: the structure (orange), shown and masked patches are still told apart.

@@ -79,7 +79,8 @@ def with_small_crops(command: EngineCommand, before: str = "") -> PlainProcess:
         before: what its process is to do first, in Python; `fail` is a function that finds memory short.
     """
     _m, _module, alive, *words = command.arguments
-    small = ["--setting", "crop=[16, 16, 16]", "--setting", "batch=1"] if words[0] == "finetune" else []
+    settings = ("crop=[16, 16, 16]", "batch=1", "start_steps=20", "start_crops=0")
+    small = [word for one in settings for word in ("--setting", one)] if words[0] == "finetune" else []
     code = (
         "import sys\ndef fail(*words, **named):\n    raise MemoryError\n"
         f"{before}\nfrom GLMAESegmentationLib.engine.child import main\nmain(sys.argv[1:])"

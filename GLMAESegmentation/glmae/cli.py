@@ -46,8 +46,7 @@ def _run(words: Sequence[str], events: Events, stopped: Callable[[], bool]) -> i
         _check_paths(options)
         return int(options.run(_words(options) | {"events": events, "should_stop": stopped}))
     except GLMAEError as error:
-        if not error.told:
-            events.failed(type(error).__name__, str(error))
+        events.failed(type(error).__name__, str(error))
         return error.exit_status
     except KeyboardInterrupt:
         events.failed(Stopped.__name__, "stopped")
@@ -90,9 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _path(pretrain, "--images", "a folder of scans, or a text file, one path a line")
     _path(pretrain, "--out", "folder for the backbone; made here", metavar="RUN")
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
-    pretrain.add_argument(
-        "--batch", type=_whole(1), metavar="B", help="volumes in a step, of all processes (default: by device)"
-    )
+    pretrain.add_argument("--batch", type=_whole(1), metavar="B", help="volumes in a step (default: by device)")
     _training_options(pretrain, 1, "train for N steps; the same seed gives the same weights")
     _setting_option(pretrain, "PretrainConfig")
 
@@ -263,9 +260,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _pretrain(words: dict[str, Any]) -> int:
     from .pretraining.image_files import pretrain_images
-    from .pretraining.ranks import left
 
-    return left(1 if pretrain_images(**words) else 0)
+    return 1 if pretrain_images(**words) else 0
 
 
 def _finetune(words: dict[str, Any]) -> int:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 
 class GLMAEError(Exception):
-    """Base class. `exit_status` is what the command line returns; `told`: another process has told the user already."""
+    """Base class. `exit_status` is what the command line returns."""
 
     exit_status = 2
-    told = False
 
 
 class RequestError(GLMAEError):

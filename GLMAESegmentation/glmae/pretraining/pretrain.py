@@ -7,8 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
-from dataclasses import astuple, dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,12 @@ from ..schedule import Schedule
 from ..side_streams import SideStreams
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
-from .ranks import RankLost, Ranks
-from .run import COLUMNS, Pace, Run
+from .run import COLUMNS, Run
 from .views import Neighbourhoods, Scans, read_neighbourhoods
 
 HISTORY = "history.json"
 # What leaves the run as it is, to be gone on with.
-RESUMABLE = (Stopped, RankLost, KeyboardInterrupt)
+RESUMABLE = (Stopped, KeyboardInterrupt)
 # Reading a loss waits for the device; on a GPU that is done once in so many steps.
 READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 # Batches that are read at once, each in a thread: a GPU is fast, and a CPU has other work.
@@ -57,7 +55,6 @@ def pretrain(
     card: Mapping[str, Any] | None = None,
     events: Events | None = None,
     checkpoint_seconds: float = 60.0,
-    ranks: Ranks | None = None,
     pictures: bool = False,
     further: MakeTerm | None = None,
 ) -> Path:
@@ -70,8 +67,6 @@ def pretrain(
         minutes: time for the run; the number of steps follows from the first ones.
         card: further entries of model.json (preparation, training cases).
         checkpoint_seconds: time between checkpoints.
-        ranks: the processes that call this together, all with the same arguments, `out` on a disk they share; the
-            losses are those of one process with the same batch. None: this one alone.
         pictures: whether to draw losses and reconstructions, in the folder `unfinished` during the run and with the
             result (see `pictures`). They show slices of the scans.
 
@@ -82,49 +77,34 @@ def pretrain(
         RequestError: the folder or the scans cannot be used for this.
         Stopped: `should_stop` said so; the run can be resumed.
         StorageError: a checkpoint or a result cannot be written; the last checkpoint is intact.
-        RankLost: another process ended; the run can be resumed.
         GLMAEError: the loss is no longer finite.
     """
-    ranks = ranks or Ranks()
-    events = events if events is not None and ranks.first else silent()
+    events = events or silent()
     _check_scans(config, scans)
-    folder = out if isinstance(out, RunFolder) else _opened(out, config, steps, minutes, resume, ranks)
+    request = {"config": config.to_json(), "steps": steps, "minutes": minutes}
+    folder = out if isinstance(out, RunFolder) else RunFolder(out, request, resume)
     if folder.finished:
         events.info(f"{folder.out} is finished already.")
         return folder.out
     chosen, reason = choose_device(device)
-    if chosen.type == "mps" and ranks.count > 1:
-        raise RequestError("several processes cannot share an Apple GPU; choose --device cpu, or start one process")
     events.info(reason)
-    with folder.abandoned_but_for(*RESUMABLE) if ranks.first else nullcontext():
-        ranks.decided(folder.begin)
+    with folder.abandoned_but_for(*RESUMABLE):
+        folder.begin()
         run = Run(
             config,
             chosen,
             Schedule(steps, minutes),
             checkpoint=folder.checkpoint if folder.checkpoint.exists() else None,
-            ranks=ranks,
             further=further,
         )
         if run.schedule.done:
             events.info(f"Going on after step {run.schedule.done}.")
         _train(run, scans, folder, should_stop, checkpoint_seconds, events, pictures)
-        if pictures and ranks.first:
+        if pictures:
             _draw(run, scans, folder.out)
-        ranks.decided(lambda: _write_backbone(run, folder.out, len(scans), card or {}))
-    if ranks.first:
-        folder.end()
+        _write_backbone(run, folder.out, len(scans), card or {})
+    folder.end()
     return folder.out
-
-
-def _opened(
-    out: Path, config: PretrainConfig, steps: int | None, minutes: float | None, resume: bool, ranks: Ranks
-) -> RunFolder:
-    """The run folder, checked by the first process before any other looks at it."""
-    request = {"config": config.to_json(), "steps": steps, "minutes": minutes}
-    checked: list[RunFolder] = []
-    ranks.decided(lambda: checked.append(RunFolder(out, request, resume)))
-    return checked[0] if checked else RunFolder(out, request, resume=True)
 
 
 def _train(
@@ -140,7 +120,7 @@ def _train(
     run.model.train()
     schedule = run.schedule
     saved = reported = time.monotonic()
-    next_picture = saved + PICTURE_SECONDS if pictures and run.ranks.first else math.inf
+    next_picture = saved + PICTURE_SECONDS if pictures else math.inf
     readers = READERS[run.device.type]
     # Several readers compute in one thread each: threads of theirs would wait for one another.
     single = (lambda: torch.set_num_threads(1)) if readers > 1 else None
@@ -153,54 +133,38 @@ def _train(
         single,
     )
     with closing(coming):
-        orders = _orders(run, stop=False, save=False)
-        while not orders.finished:
+        finished = schedule.finished
+        while not finished:
             batch = next(coming).result()
             streams.hand_over(batch)
-            run.step(batch, orders.pace)
-            orders = _orders(run, stop=should_stop(), save=time.monotonic() - saved >= checkpoint_seconds)
-            saving = orders.save or orders.stop
-            if saving or orders.finished or schedule.done % READ_EVERY[run.device.type] == 0:
+            run.step(batch)
+            stop = should_stop()
+            saving = stop or time.monotonic() - saved >= checkpoint_seconds
+            finished = schedule.finished  # asked once a step: of a run of minutes, the answer changes with the clock
+            if saving or finished or schedule.done % READ_EVERY[run.device.type] == 0:
                 run.read_losses()
             now = time.monotonic()
-            if schedule.steps is not None and run.history and (now - reported > EVENT_SECONDS or orders.finished):
+            if schedule.steps is not None and run.history and (now - reported > EVENT_SECONDS or finished):
                 events.progress(
                     "pre-training", schedule.done, schedule.steps, schedule.seconds_left, loss=run.history[-1][1]
                 )
                 reported = now
-            if saving and run.ranks.first:
+            if saving:
                 run.save(folder.checkpoint)
                 saved = time.monotonic()
-            if now >= next_picture and not orders.finished:
+            if now >= next_picture and not finished:
                 next_picture = time.monotonic() + max(
                     PICTURE_SECONDS, PICTURE_SHARE * _draw(run, scans, folder.unfinished)
                 )
-            if orders.stop and not orders.finished:
+            if stop and not finished:
                 raise Stopped(f"stopped after step {schedule.done}; continue with --resume")
-
-
-@dataclass(frozen=True)
-class _Orders:
-    """What all processes do after a step, and how they take the next."""
-
-    pace: Pace
-    finished: bool
-    save: bool
-    stop: bool
-
-
-def _orders(run: Run, stop: bool, save: bool) -> _Orders:
-    """The clock of the first process decides for all; any process can stop all."""
-    own = [*astuple(run.pace()), run.schedule.finished, save]
-    (rate, momentum, frozen, finished, save_all), stop_all = run.ranks.agreed(own, stop)
-    return _Orders(Pace(rate, momentum, bool(frozen)), bool(finished), bool(save_all), stop_all)
 
 
 def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighbourhoods:
     if run.device.type != "cuda":  # Apple's, too: some of them cannot resample in 3D
-        return read_neighbourhoods(run.config, scans, step, run.volumes, further=run.model.further)
+        return read_neighbourhoods(run.config, scans, step, further=run.model.further)
     return streams.run(
-        lambda: read_neighbourhoods(run.config, scans, step, run.volumes, run.device, run.model.further)
+        lambda: read_neighbourhoods(run.config, scans, step, device=run.device, further=run.model.further)
     ).pinned()
 
 
@@ -245,7 +209,6 @@ def _write_backbone(run: Run, out: Path, scans: int, card: Mapping[str, Any]) ->
         "seed": run.config.seed,
         "schedule": {**schedule.state(), "final_loss": run.history[-1][1] if run.history else None},
         "device": run.device.type,
-        "processes": run.ranks.count,
         "precision": str(precision(run.device)).removeprefix("torch."),
         "versions": {"torch": torch.__version__},
     }

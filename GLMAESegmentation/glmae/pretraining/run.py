@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,36 +16,22 @@ from ..schedule import Schedule
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
 from .gl_mae import GLMAE
-from .ranks import Ranks, watched
 from .views import Neighbourhoods, cut_views
 
 TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "spread", "further")
 COLUMNS = ("step", *TERMS, "rate", "momentum")
 
 
-@dataclass(frozen=True)
-class Pace:
-    """What changes with the schedule.
-
-    Attributes:
-        frozen: whether the prototypes stand still.
-    """
-
-    rate: float
-    momentum: float
-    frozen: bool
-
-
 class Run:
     """Everything that changes from step to step.
 
     Args:
-        schedule: how long; only the first process's counts.
+        schedule: how long.
         checkpoint: to go on from; None: from the start.
 
     Raises:
         ModelError: the checkpoint is damaged or does not fit.
-        RequestError: the checkpoint belongs to another configuration; there are more processes than volumes.
+        RequestError: the checkpoint belongs to another configuration.
     """
 
     def __init__(
@@ -56,11 +41,9 @@ class Run:
         schedule: Schedule,
         *,
         checkpoint: Path | None,
-        ranks: Ranks,
         further: MakeTerm | None = None,
     ) -> None:
-        self.config, self.device, self.schedule, self.ranks = config, device, schedule, ranks
-        self.volumes = ranks.share(config.batch)
+        self.config, self.device, self.schedule = config, device, schedule
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = GLMAE(config, further)
@@ -74,35 +57,19 @@ class Run:
         self._unread: list[tuple[list[float], Tensor]] = []
         if checkpoint is not None:
             self._restore(checkpoint)
-        self._network = ranks.parallel(self.model)
 
-    @property
-    def share(self) -> float:
-        """Of each batch, how much is computed here."""
-        return len(self.volumes) / self.config.batch
-
-    def pace(self) -> Pace:
-        """That of the next step, by this process's schedule."""
-        config, schedule = self.config, self.schedule
-        return Pace(
-            rate=config.learning_rate * schedule.rate(config.warm_up),
-            momentum=1 - (1 - config.ema_start) * (1 + math.cos(math.pi * schedule.fraction)) / 2,
-            frozen=schedule.fraction < config.frozen_prototypes,
-        )
-
-    def step(self, batch: Neighbourhoods, pace: Pace) -> None:
+    def step(self, batch: Neighbourhoods) -> None:
         """One optimizer step; on a GPU it is only queued.
 
         Args:
-            batch: this process's share, in pinned memory if the device is a GPU.
-            pace: the same in all processes.
-
-        Raises:
-            RankLost: another process ended.
+            batch: in pinned memory if the device is a GPU.
         """
-        config, model = self.config, self.model
+        config, model, schedule = self.config, self.model, self.schedule
+        rate = config.learning_rate * schedule.rate(config.warm_up)
+        momentum = 1 - (1 - config.ema_start) * (1 + math.cos(math.pi * schedule.fraction)) / 2
+        frozen = schedule.fraction < config.frozen_prototypes
         for group in self.optimizer.param_groups:
-            group["lr"] = pace.rate
+            group["lr"] = rate
 
         # 3D resampling is missing on some Apple GPUs; it is a small part of a step.
         batch = batch.to(torch.device("cpu") if self.device.type == "mps" else self.device)
@@ -118,35 +85,30 @@ class Run:
 
         further = [part.to(self.device) for part in batch.further]
         with autocast(self.device):
-            losses = self._network(global_views, local_views, batch.generators, further, teacher_views)
+            losses = model(global_views, local_views, batch.generators, further, teacher_views)
         self.optimizer.zero_grad(set_to_none=True)
-        with watched():
-            # Gradients are averaged over the processes, whose shares may differ by a volume.
-            (losses.total * (self.share * self.ranks.count)).backward()
-        if model.student_projector is not None and pace.frozen:
+        losses.total.backward()
+        if model.student_projector is not None and frozen:
             model.student_projector.prototypes.grad = None
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         self.optimizer.step()
-        model.update_teacher(pace.momentum)
-        if config.uses_teacher:
-            model.centre.copy_(self.ranks.averaged(model.centre, self.share))
+        model.update_teacher(momentum)
 
         terms = losses.terms()
         absent = torch.full((), math.nan, device=self.device)
         values = torch.stack([terms.get(name, absent).float() for name in TERMS])
-        self._unread.append(([self.schedule.done + 1, pace.rate, pace.momentum], values))
-        self.schedule.step_done()
+        self._unread.append(([schedule.done + 1, rate, momentum], values))
+        schedule.step_done()
 
     def read_losses(self) -> None:
-        """Bring the losses of the last steps, means over the whole batches, to the host. All processes take part.
+        """Bring the losses of the last steps to the host.
 
         Raises:
             GLMAEError: one is not finite.
-            RankLost: another process ended.
         """
         if not self._unread:
             return
-        read = self.ranks.averaged(torch.stack([values for _, values in self._unread]), self.share).tolist()
+        read = torch.stack([values for _, values in self._unread]).tolist()
         for ([step, rate, momentum], _), terms in zip(self._unread, read, strict=True):
             if not math.isfinite(terms[0]):
                 raise GLMAEError(

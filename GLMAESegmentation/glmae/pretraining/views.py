@@ -1,7 +1,6 @@
 """Global and local views: cut out of one neighborhood of a scan, resized in batches on the device.
 
-Everything random in a step is a function of (seed, step, volume), so that a resumed run needs no generator's state and
-several processes can each take their share of a batch.
+Everything random in a step is a function of (seed, step, volume), so that a resumed run needs no generator's state.
 """
 
 from __future__ import annotations

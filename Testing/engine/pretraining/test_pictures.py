@@ -14,20 +14,13 @@ from glmae.errors import Stopped, StorageError
 from glmae.pretraining import pretrain as job
 from glmae.pretraining.pictures import LOSSES, RECONSTRUCTIONS, draw_losses, draw_pictures, reconstructed
 from glmae.pretraining.pretrain import pretrain
-from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import COLUMNS, Run
 from glmae.schedule import Schedule
 
 
 @pytest.fixture
 def run():
-    return Run(
-        small_config(),
-        torch.device("cpu"),
-        Schedule(4, None),
-        checkpoint=None,
-        ranks=Ranks(),
-    )
+    return Run(small_config(), torch.device("cpu"), Schedule(4, None), checkpoint=None)
 
 
 def test_pictures_are_drawn_during_the_run_and_at_its_end(tmp_path, monkeypatch):

@@ -7,9 +7,7 @@ from torch import nn
 
 from glmae.backbone.presets import preset
 from glmae.backend_cpu import Convolution, guard_thin_maps, train_channels_last
-from glmae.events import silent
 from glmae.pretraining.configuration import pretrain_config
-from glmae.pretraining.ranks import Ranks
 from glmae.pretraining.run import Run
 from glmae.schedule import Schedule
 from glmae.segmentation.crops import LabeledScan
@@ -73,14 +71,6 @@ def test_whatever_is_trained_on_a_cpu_is_guarded():
     assert not unguarded(network)
 
     further = dense_consistency(1.0)
-    run = Run(
-        pretrain_config("tiny"),
-        CPU,
-        Schedule(1, None),
-        checkpoint=None,
-        ranks=Ranks(),
-        events=silent(),
-        further=further,
-    )
+    run = Run(pretrain_config("tiny"), CPU, Schedule(1, None), checkpoint=None, further=further)
     assert any(isinstance(part, Convolution) for part in run.model.further.modules())
     assert not unguarded(run.model)

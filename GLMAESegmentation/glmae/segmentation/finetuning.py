@@ -135,7 +135,7 @@ def finetune(
         maps = MapStore(run.scans)
         instant = plan_start(source, store, lasting, table, maps, job.device, settings, seed, events)
         events.info(_chosen(source, instant.config, lasting.preparation))
-        train = _trainer(instant, job)
+        train = _trainer(instant, job, run.scans)
         training, scores = train_and_score(run, known, train, plan, began, job)
         learned = {"schedule": training.schedule.state(), "fingerprint": fingerprint.to_json(), "scores": scores}
         # The license of an earlier model's backbone holds for what follows from it.
@@ -204,14 +204,14 @@ def _chosen(source: Model | Path | None, config: FinetuneConfig, preparation: Pr
     return f"Backbone {config.preset}, {origin}; spacing {spacing} mm; crops of {sides} voxels."
 
 
-def _trainer(instant: InstantStart, job: Job) -> Trainer:
+def _trainer(instant: InstantStart, job: Job, folder: Path) -> Trainer:
     """What makes a training on some of the scans, from a network whose head is fitted to them."""
     network = instant.build()
     memory = MemoryLadder(instant.config, network.backbone.config.patch_size)
     memory.plan(network, job.device, job.events)
 
     def train(indices: Sequence[int], length: Schedule) -> Training:
-        begun = instant.begin(indices, job.check)
+        begun = instant.begin(indices, job.check, folder)
         subset = [instant.scans[index] for index in indices]
         return Training(begun.network, instant.config, subset, length, job.device, begun.fits, memory)
 

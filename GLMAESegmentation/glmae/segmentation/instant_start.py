@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,6 +17,8 @@ from torch import Tensor
 from ..backbone.presets import preset
 from ..backbone.vision_transformer import VisionTransformer
 from ..backbone.weights import SHIPPED, WEIGHTS, backbone_folder, fitting_trunk, load_backbone, read_weights
+from ..checkpoint import load_checkpoint, restore_weights, save_checkpoint
+from ..errors import ModelError
 from ..events import Events, silent
 from ..scans.classes import IGNORE, ClassTable
 from ..scans.fingerprint import Fingerprint
@@ -77,12 +81,29 @@ class InstantStart:
         self._store, self._device, self._events, self._crops = store, device, events, crops
         self._maker = MapMaker(config.crop, preparation.normalisation, maps, device)
 
-    def begin(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> Begun:
-        """A network to train on the scans of these indices."""
-        network = self.fit(indices, on_step)
+    def begin(
+        self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None, folder: Path | None = None
+    ) -> Begun:
+        """A network to train on the scans of these indices.
+
+        Args:
+            folder: of an unfinished run, whose head is kept there: going on is not to wait for another fit.
+        """
         if not self.config.start_steps:
-            return Begun(network, None, self.config.fits <= 0)
+            return Begun(self.build(), None, self.config.fits <= 0)
+        name = hashlib.sha256(str(tuple(indices)).encode()).hexdigest()[:16]
+        file = None if folder is None else folder / f"{name}.head.safetensors"
+        if file is not None:
+            with suppress(ModelError):  # it is not there yet, or damaged
+                head = load_checkpoint(file)
+                network = self.build()
+                restore_weights(network.head, network.head.trunk.state_dict(prefix="trunk.") | head.tensors, file)
+                return Begun(network, head.state["dice"], head.state["dice"] >= self.config.fits)
+        network = self.fit(indices, on_step)
         dice = self.own_dice(network, indices, on_step)
+        if file is not None:
+            fitted = {key: entry for key, entry in network.head.state_dict().items() if not key.startswith("trunk.")}
+            save_checkpoint(file, fitted, {"dice": dice})
         return Begun(network, dice, dice >= self.config.fits)
 
     def fit(self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None) -> SegmentationNetwork:

@@ -120,6 +120,21 @@ def test_the_head_is_fitted_to_augmented_crops_too(start, passes):
     assert same(start(config=config).begin([0]).network, whole)
 
 
+def test_going_on_does_not_wait_for_another_fit(start, tmp_path, monkeypatch):
+    folder = tmp_path / "scans"
+    first = start().begin([0], folder=folder)
+    other = start().begin([1], folder=folder)
+    (file, _) = sorted(folder.glob("*.head.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+    with monkeypatch.context() as patch:
+        patch.setattr(InstantStart, "fit", lambda *_: pytest.fail("fitted"))
+        again = start().begin([0], folder=folder)
+        assert (again.dice, again.fits) == (first.dice, first.fits)
+        assert same(again.network, first.network)
+        assert same(start().begin([1], folder=folder).network, other.network)
+    file.write_bytes(file.read_bytes()[:100])
+    assert same(start().begin([0], folder=folder).network, first.network), "a damaged one is fitted again"
+
+
 @pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
 def test_a_damaged_file_is_made_again(left, start, passes, tmp_path):
     whole = start().begin([0]).network

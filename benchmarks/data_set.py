@@ -39,7 +39,7 @@ class DataSet:
         return None if named is None else _names(named)
 
     def pool(self, seed: int) -> tuple[str, ...]:
-        """The scans whose images a run may use without their labels; the labelled ones are among them."""
+        """The scans whose images a run may use without their labels; the labeled ones are among them."""
         return _names(self.seeds[f"seed{seed}"]["pool"])
 
     def test(self, seed: int, count: int = 0) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class DataSet:
         return names[:count] if count else names
 
     def has_label(self, name: str) -> bool:
-        """Whether somebody labelled this scan; some of a pool have never been labelled."""
+        """Whether somebody labeled this scan; some of a pool have never been labeled."""
         return any(_name(file.name) == name for file in self.labels.iterdir())
 
     def image(self, name: str) -> Path:

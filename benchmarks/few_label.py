@@ -86,7 +86,7 @@ def planned(
 
 
 def validation(data: DataSet, seed: int, labels: int) -> tuple[str, ...]:
-    """For tuning: the labelled scans of the pool that the run does not train on, never a test scan."""
+    """For tuning: the labeled scans of the pool that the run does not train on, never a test scan."""
     trained = set(data.labelled(seed, labels) or ())
     return tuple(name for name in data.pool(seed) if name not in trained and data.has_label(name))
 
@@ -255,7 +255,7 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Compare segmentation methods given a few labelled scans.")
+    parser = argparse.ArgumentParser(description="Compare segmentation methods given a few labeled scans.")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with one folder a set")
     parser.add_argument("--table", action="store_true", help="print the rows that are there, and run nothing")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: every folder with a split.json")
@@ -277,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
         "--settings", nargs="+", default=[], metavar="NAME=VALUE", help="fields of the methods, for tuning"
     )
     parser.add_argument(
-        "--tuning", action="store_true", help="score on labelled scans of the pool instead of the test; needs --out"
+        "--tuning", action="store_true", help="score on labeled scans of the pool instead of the test; needs --out"
     )
     return parser
 

@@ -40,7 +40,7 @@ def main() -> int:
         others = [scan for scan in scans if scan.name.removesuffix(".nii.gz") not in LABELLED]
 
         print(
-            f"1/3  Fine-tuning the shipped backbone ({FinetuneConfig.preset}) on {len(LABELLED)} labelled scans "
+            f"1/3  Fine-tuning the shipped backbone ({FinetuneConfig.preset}) on {len(LABELLED)} labeled scans "
             f"({MINUTES:g} minutes)",
             flush=True,
         )

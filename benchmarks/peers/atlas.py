@@ -1,4 +1,4 @@
-"""Label propagation: each labelled scan is registered to the scan to segment, and their labels vote."""
+"""Label propagation: each labeled scan is registered to the scan to segment, and their labels vote."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(task: Task) -> Outcome:
 
 @dataclass(frozen=True)
 class Atlas:
-    """A labelled scan, float32, its label (0..n, and `IGNORE` where nothing is known), and the classes drawn in it."""
+    """A labeled scan, float32, its label (0..n, and `IGNORE` where nothing is known), and the classes drawn in it."""
 
     scan: sitk.Image
     label: sitk.Image

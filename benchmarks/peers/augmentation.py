@@ -25,7 +25,7 @@ SPATIAL = AugmentationConfig(rotation=math.pi / 6, scale=0.4, spatial=0.36, elas
 
 
 class Intensity:
-    """nnU-Net's intensity changes, in its order and with its probabilities, for one normalised crop [C, I, J, K]."""
+    """nnU-Net's intensity changes, in its order and with its probabilities, for one normalized crop [C, I, J, K]."""
 
     def __init__(self) -> None:
         sigma = (0.5, 1.0)

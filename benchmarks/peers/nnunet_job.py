@@ -63,7 +63,7 @@ class Threads:
 
 
 def prepared_trainer(job: dict[str, Any]) -> nnUNetTrainer:
-    """nnU-Net's fingerprint, plan and preprocessing of all labelled scans, and its trainer for them."""
+    """nnU-Net's fingerprint, plan and preprocessing of all labeled scans, and its trainer for them."""
     spawning = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: Threads  # type: ignore[assignment]
     try:

@@ -18,7 +18,7 @@ from glmae.segmentation.single_piece import keep_largest_parts, single_pieces
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """Ours, made from the labelled scans of a task.
+    """Ours, made from the labeled scans of a task.
 
     Attributes:
         location: where the classes lie.
@@ -32,7 +32,7 @@ class PostProcessing:
 
     @staticmethod
     def of(scans: Sequence[LabeledScan], fingerprint: Fingerprint, table: ClassTable) -> PostProcessing:
-        """From the labelled scans as they are trained on, and their fingerprint."""
+        """From the labeled scans as they are trained on, and their fingerprint."""
         single = tuple(single_pieces(fingerprint, table))
         return PostProcessing(LocationPrior.of(scans), AtlasFusion.of(scans, single), single)
 

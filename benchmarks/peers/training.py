@@ -87,7 +87,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Prepared:
-    """How the labelled scans were prepared, for what else is read in a run."""
+    """How the labeled scans were prepared, for what else is read in a run."""
 
     preparation: Preparation
     shape: Shape

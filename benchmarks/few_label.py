@@ -28,7 +28,7 @@ from typing import Any
 from data_set import DataSet, find_data_sets
 from methods import METHODS, applies, check_method
 from nnunet_environment import interpreter
-from results_file import ResultsFile
+from results_file import ResultsFile, markdown
 from task import Task
 
 from glmae.errors import GLMAEError, RequestError
@@ -179,12 +179,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for name in (row["set"], "mean"):
             cell = cells.setdefault((row["labels"], row["minutes"], name == "mean", name), {})
             cell.setdefault(row["method"], []).append(row)
-    lines = [["set", "labels", "minutes", *methods], ["---"] * (3 + len(methods))]
-    lines += [
+    lines = [
         [name, str(labels), f"{minutes:g}", *(_spread(found.get(method, []), over_sets) for method in methods)]
         for (labels, minutes, over_sets, name), found in sorted(cells.items())
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(["set", "labels", "minutes", *methods], lines)
 
 
 def _spread(rows: Sequence[dict[str, Any]], over_sets: bool) -> str:

@@ -34,7 +34,7 @@ from data_set import DataSet, find_data_sets
 from few_label_row import score
 from machine import describe_machine, use
 from methods import check_method
-from results_file import ResultsFile
+from results_file import ResultsFile, markdown
 from task import Task
 
 from glmae.errors import GLMAEError, RequestError
@@ -214,9 +214,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as a table in Markdown."""
     columns = ("set", "seed", "method", "accepted", "dice", "to_correct", "wait_seconds", "train_seconds")
     shown = {"dice": "{:.3f}", "to_correct": "{:.2f}", "wait_seconds": "{:.1f}", "train_seconds": "{:.1f}"}
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[shown.get(name, "{}").format(row[name]) for name in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(columns, [[shown.get(name, "{}").format(row[name]) for name in columns] for row in rows])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ from glmae.pretraining.gl_mae import (
 
 
 class Views(Dataset):
-    """Endless: the views of a random neighbourhood of a volume, [p, 1, G, G, G] and [q, 1, L, L, L]."""
+    """Endless: the views of a random neighborhood of a volume, [p, 1, G, G, G] and [q, 1, L, L, L]."""
 
     def __init__(self, config: PretrainConfig, paths: Sequence[Path], mapped: bool) -> None:
         self.config, self.paths, self.mapped = config, list(paths), mapped

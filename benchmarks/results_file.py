@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +15,11 @@ from glmae.files import whole_file
 def machine_key(device: str, threads: int) -> str:
     """Under which the machine is described: what ran with another number of threads is not comparable."""
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines))
 
 
 class ResultsFile:

@@ -101,9 +101,8 @@ class Schedule:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores."""
-        steps = (
-            self.done if self.steps is None and self.finished else self.steps
-        )  # time can end after a step was counted
+        # Time can end after a step was counted.
+        steps = self.done if self.steps is None and self.finished else self.steps
         return {"steps": steps, "minutes": self.minutes, "done": self.done, "seconds_spent": self.seconds_spent}
 
     def restore(self, state: dict[str, Any]) -> None:

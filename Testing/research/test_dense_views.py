@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from glmae.pretraining.configuration import pretrain_config
-from glmae.pretraining.views import read_neighbourhoods
+from glmae.pretraining.views import read_neighborhoods
 from research.dense_consistency import dense_consistency, dense_pair
 from research.synthetic_volumes import SyntheticScans
 
@@ -68,7 +68,7 @@ def test_a_scan_of_one_value_gives_views_all_the_same():
 def test_they_are_made_only_where_the_term_is_on(weight, there):
     config, make = pretrain_config("tiny"), dense_consistency(weight)
     scans = ScanList([np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)])
-    batch = read_neighbourhoods(config, scans, 0, further=None if make is None else make(config.backbone))
+    batch = read_neighborhoods(config, scans, 0, further=None if make is None else make(config.backbone))
     assert (len(batch.further) == 2) == there
     assert all(part.shape[:2] == (config.batch, 2) for part in batch.further)
 

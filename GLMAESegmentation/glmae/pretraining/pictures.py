@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ..devices import autocast
 from ..files import writing
 from .run import COLUMNS, Run
-from .views import Scans, cut_views, read_neighbourhoods
+from .views import Scans, cut_views, read_neighborhoods
 
 LOSSES, RECONSTRUCTIONS = "losses.png", "reconstructions.png"
 PANELS = {
@@ -91,7 +91,7 @@ def reconstructed(run: Run, scans: Scans) -> tuple[np.ndarray, np.ndarray, np.nd
         Original, masked, reconstructed; of several channels the first.
     """
     config = run.config
-    batch = read_neighbourhoods(config, scans, 0, range(min(VOLUMES, config.batch)))
+    batch = read_neighborhoods(config, scans, 0, range(min(VOLUMES, config.batch)))
     as_they_are = torch.tensor([1.0, 0.0]).expand(len(batch.regions), 1, 2)
     views = cut_views(batch.regions, batch.global_boxes[:, :1], as_they_are, config.backbone.global_view)[:, 0]
     with autocast(run.device):

@@ -26,7 +26,7 @@ from ..side_streams import SideStreams
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
 from .run import COLUMNS, Run
-from .views import Neighbourhoods, Scans, read_neighbourhoods
+from .views import Neighborhoods, Scans, read_neighborhoods
 
 HISTORY = "history.json"
 # What leaves the run as it is, to be gone on with.
@@ -160,11 +160,11 @@ def _train(
                 raise Stopped(f"stopped after step {schedule.done}; continue with --resume")
 
 
-def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighbourhoods:
+def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighborhoods:
     if run.device.type != "cuda":  # Apple's, too: some of them cannot resample in 3D
-        return read_neighbourhoods(run.config, scans, step, further=run.model.further)
+        return read_neighborhoods(run.config, scans, step, further=run.model.further)
     return streams.run(
-        lambda: read_neighbourhoods(run.config, scans, step, device=run.device, further=run.model.further)
+        lambda: read_neighborhoods(run.config, scans, step, device=run.device, further=run.model.further)
     ).pinned()
 
 

@@ -16,7 +16,7 @@ from ..schedule import Schedule
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
 from .gl_mae import GLMAE
-from .views import Neighbourhoods, cut_views
+from .views import Neighborhoods, cut_views
 
 TERMS = ("total", "local_reconstruction", "global_reconstruction", "global_global", "global_local", "spread", "further")
 COLUMNS = ("step", *TERMS, "rate", "momentum")
@@ -58,7 +58,7 @@ class Run:
         if checkpoint is not None:
             self._restore(checkpoint)
 
-    def step(self, batch: Neighbourhoods) -> None:
+    def step(self, batch: Neighborhoods) -> None:
         """One optimizer step; on a GPU it is only queued.
 
         Args:

@@ -39,7 +39,7 @@ class Scans(Protocol):
 
 
 @dataclass(frozen=True)
-class Neighbourhoods:
+class Neighborhoods:
     """What is read from the scans for one step, on the CPU; of a GPU's, what the further term reads is there already.
 
     Attributes:
@@ -69,15 +69,15 @@ class Neighbourhoods:
         beside = 0 if self.anchors is None else self.anchors.nbytes
         return self.regions.nbytes + beside + sum(part.nbytes for part in self.further)
 
-    def pinned(self) -> Neighbourhoods:
+    def pinned(self) -> Neighborhoods:
         """The same in memory that a GPU reads while the host goes on."""
         return self._moved(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
-    def to(self, device: torch.device) -> Neighbourhoods:
+    def to(self, device: torch.device) -> Neighborhoods:
         """The same on `device`; if pinned, the host does not wait for it."""
         return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _moved(self, move: Callable[[Tensor], Tensor]) -> Neighbourhoods:
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Neighborhoods:
         moved: dict[str, Any] = {name: move(each) for name, each in vars(self).items() if isinstance(each, Tensor)}
         return replace(self, **moved, further=tuple(map(move, self.further)))
 
@@ -94,14 +94,14 @@ def scan_of(seed: int, position: int, scans: int) -> int:
     return int(torch.randperm(scans, generator=generator(seed, epoch, 0, ORDER))[place])
 
 
-def read_neighbourhoods(
+def read_neighborhoods(
     config: PretrainConfig,
     scans: Scans,
     step: int,
     volumes: Sequence[int] | None = None,
     device: torch.device = CPU,
     further: FurtherTerm | None = None,
-) -> Neighbourhoods:
+) -> Neighborhoods:
     """Choose the scans, neighborhoods and views of one step and read the voxels they need.
 
     Args:
@@ -117,7 +117,7 @@ def read_neighbourhoods(
         appearances = _appearances(scans, index) if further is not None or config.uses_teacher else None
         image = scans.image(index) if appearances is None else appearances[0]
         random = generator(config.seed, step, volume, VIEWS)
-        box = _neighbourhood(config, image, random)
+        box = _neighborhood(config, image, random)
         region = np.asarray(image[box])
         regions.append(region)
         chance = float(torch.rand((), generator=generator(config.seed, step, volume, ANCHORS)))
@@ -134,7 +134,7 @@ def read_neighbourhoods(
         if further is not None:
             parts.append(further.read(image, appearances, [config.seed & (2**64 - 1), step, volume, FURTHER], device))
     global_boxes, local_boxes, global_jitter, local_jitter = map(torch.stack, zip(*drawn, strict=True))
-    return Neighbourhoods(
+    return Neighborhoods(
         regions=torch.from_numpy(_stacked(regions)),
         global_boxes=global_boxes,
         local_boxes=local_boxes,
@@ -209,7 +209,7 @@ def _weights(places: Tensor, voxels: range) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
-def _neighbourhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> tuple[slice, ...]:
+def _neighborhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> tuple[slice, ...]:
     """Where in a scan [C, I, J, K] a region lies, as large as the scan allows and as the views can use."""
     wanted = round(config.neighbourhood * config.backbone.global_view)
     sides = [min(wanted, side) for side in image.shape[1:]]

@@ -8,7 +8,7 @@ from sample_scans import sample_scans, small_config
 
 from glmae.pretraining.configuration import LossWeights
 from glmae.pretraining.run import COLUMNS, Run
-from glmae.pretraining.views import read_neighbourhoods
+from glmae.pretraining.views import read_neighborhoods
 from glmae.schedule import Schedule
 
 
@@ -27,7 +27,7 @@ def test_losses_are_kept_until_they_are_read():
     config = small_config()
     run = started(config)
     for step in range(2):
-        run.step(read_neighbourhoods(config, sample_scans(), step))
+        run.step(read_neighborhoods(config, sample_scans(), step))
     assert run.history == []
     run.read_losses()
     assert [row[0] for row in run.history] == [1, 2]
@@ -41,15 +41,15 @@ def test_a_decoder_without_a_task_is_left_alone():
     config = small_config(weights=weights)
     run = started(config)
     before = {name: tensor.clone() for name, tensor in run.model.decoder.state_dict().items()}
-    run.step(read_neighbourhoods(config, sample_scans(), 0))
+    run.step(read_neighborhoods(config, sample_scans(), 0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.decoder.state_dict().items())
     assert not any(parameter.requires_grad for parameter in run.model.decoder.parameters())
 
 
 def test_a_share_of_the_batch_is_those_volumes():
     config = small_config(batch=4)
-    whole = read_neighbourhoods(config, sample_scans(), 3)
-    part = read_neighbourhoods(config, sample_scans(), 3, range(1, 3))
+    whole = read_neighborhoods(config, sample_scans(), 3)
+    part = read_neighborhoods(config, sample_scans(), 3, range(1, 3))
     assert torch.equal(part.global_boxes, whole.global_boxes[1:3])
     assert torch.equal(part.local_jitter, whole.local_jitter[1:3])
     sides = part.regions.shape[2:]
@@ -69,7 +69,7 @@ def test_weight_decay_shrinks_matrices_and_kernels_alone():
         with torch.no_grad():
             for parameter in learned.values():
                 parameter += 0.01  # biases start at zero, which no decay would change
-        run.step(read_neighbourhoods(config, sample_scans(), 0))
+        run.step(read_neighborhoods(config, sample_scans(), 0))
         ended.append(learned)
     single = {name for name, each in ended[0].items() if each.ndim == 1 or name.endswith(("cls_token", "mask_token"))}
     assert 2 < len(single) < len(ended[0])
@@ -84,7 +84,7 @@ def test_the_teacher_follows_more_and_more_slowly():
     model = run.model
     for step in range(4):
         before = [each.clone() for each in (*model.teacher.parameters(), *model.teacher_projector.parameters())]
-        run.step(read_neighbourhoods(config, sample_scans(), step))
+        run.step(read_neighborhoods(config, sample_scans(), step))
         after = (*model.teacher.parameters(), *model.teacher_projector.parameters())
         student = (*model.student.parameters(), *model.student_projector.parameters())
         momentum = 1 - (1 - 0.9) * (1 + math.cos(math.pi * step / 4)) / 2
@@ -95,7 +95,7 @@ def test_the_rate_warms_up_and_runs_down():
     config = small_config(warm_up=0.25)
     run = started(config)
     run.schedule.steps = 8
-    batch = read_neighbourhoods(config, sample_scans(), 0)
+    batch = read_neighborhoods(config, sample_scans(), 0)
     for step in range(8):
         run.step(batch)
         place = (step + 0.5) / 8
@@ -107,9 +107,9 @@ def test_gradients_are_clipped_and_of_one_batch():
     """The second step of a run that learns nothing has the gradients of a run that begins there."""
     config = small_config(learning_rate=0.0, clip=1e-3, weights=LossWeights(global_global=0, global_local=0))
     run, beginning = started(config), started(config)
-    run.step(read_neighbourhoods(config, sample_scans(), 0))
+    run.step(read_neighborhoods(config, sample_scans(), 0))
     for each in (run, beginning):
-        each.step(read_neighbourhoods(config, sample_scans(), 1))
+        each.step(read_neighborhoods(config, sample_scans(), 1))
     pairs = zip(run.model.parameters(), beginning.model.parameters(), strict=True)
     gradients = [(one.grad, two.grad) for one, two in pairs if one.grad is not None]
     assert 0 < float(torch.stack([one.norm() for one, _ in gradients]).norm()) <= 1.001e-3
@@ -120,7 +120,7 @@ def test_gradients_are_clipped_and_of_one_batch():
 def test_no_step_waits_for_the_gpu():
     config = small_config()
     run = started(config, "cuda")
-    batches = [read_neighbourhoods(config, sample_scans(), step).pinned() for step in range(4)]
+    batches = [read_neighborhoods(config, sample_scans(), step).pinned() for step in range(4)]
     for batch in batches[:2]:  # tables and moments are made in the first steps
         run.step(batch)
     torch.cuda.set_sync_debug_mode("error")

@@ -5,7 +5,7 @@ from sample_scans import ScanList, sample_scans, small_config
 from scipy.ndimage import map_coordinates
 
 from glmae.pretraining.configuration import LossWeights, pretrain_config
-from glmae.pretraining.views import cut_views, generator, read_neighbourhoods, scan_of
+from glmae.pretraining.views import cut_views, generator, read_neighborhoods, scan_of
 
 
 def test_views_equal_plain_trilinear_interpolation():
@@ -35,7 +35,7 @@ def test_boxes_lie_in_the_region_and_keep_their_scale():
     config = small_config(batch=4, local_views=5)
     scans = ScanList([np.random.default_rng(0).normal(size=(1, 60, 70, 64)).astype(np.float16)])
     for step in range(5):
-        batch = read_neighbourhoods(config, scans, step)
+        batch = read_neighborhoods(config, scans, step)
         assert batch.regions.shape == (4, 1, 40, 40, 40), "1.25 sides of a global view"
         for boxes, side, (low, high) in (
             (batch.global_boxes, 32, config.global_scale),
@@ -52,7 +52,7 @@ def test_boxes_lie_in_the_region_and_keep_their_scale():
 def test_a_small_scan_is_magnified_whole_and_not_stretched_too_far():
     config = small_config(batch=1)
     thin = ScanList([np.random.default_rng(0).normal(size=(1, 50, 50, 12)).astype(np.float16)])
-    batch = read_neighbourhoods(config, thin, 0)
+    batch = read_neighborhoods(config, thin, 0)
     assert batch.regions.shape[2:] == (18, 18, 12), "at most 1.5 times the thinnest side"
     extent = batch.global_boxes[:, :, 1]
     assert (extent.max(-1).values / extent.min(-1).values <= 1.5 + 1e-4).all()
@@ -64,7 +64,7 @@ def test_a_small_scan_is_magnified_whole_and_not_stretched_too_far():
 def test_padding_of_smaller_regions_is_never_seen():
     small, large = (np.random.default_rng(n).normal(size=(1, n, n, n)).astype(np.float16) for n in (20, 40))
     config = small_config(batch=1)
-    alone = read_neighbourhoods(config, ScanList([small]), 0)
+    alone = read_neighborhoods(config, ScanList([small]), 0)
     jitter = alone.global_jitter
     padded = torch.nn.functional.pad(alone.regions.float(), (0, 20) * 3, mode="replicate")
     torch.testing.assert_close(
@@ -73,17 +73,17 @@ def test_padding_of_smaller_regions_is_never_seen():
         atol=1e-3,
         rtol=0,
     )
-    both = read_neighbourhoods(small_config(batch=2), ScanList([small, large]), 0)
+    both = read_neighborhoods(small_config(batch=2), ScanList([small, large]), 0)
     assert both.regions.shape[2:] == (40, 40, 40)
 
 
 def test_a_step_is_a_function_of_seed_and_step():
     scans, config = sample_scans(), small_config()
-    first, again = (read_neighbourhoods(config, scans, 7) for _ in range(2))
+    first, again = (read_neighborhoods(config, scans, 7) for _ in range(2))
     assert torch.equal(first.regions, again.regions)
     assert torch.equal(first.local_boxes, again.local_boxes)
     assert torch.equal(torch.rand(3, generator=first.generators[1]), torch.rand(3, generator=again.generators[1]))
-    for other in (read_neighbourhoods(config, scans, 8), read_neighbourhoods(small_config(seed=1), scans, 7)):
+    for other in (read_neighborhoods(config, scans, 8), read_neighborhoods(small_config(seed=1), scans, 7)):
         assert not torch.equal(first.local_boxes, other.local_boxes)
         assert not torch.equal(
             torch.rand(3, generator=first.generators[0]), torch.rand(3, generator=other.generators[0])
@@ -108,7 +108,7 @@ def test_regions_of_air_are_avoided():
     image = np.zeros((1, 120, 120, 120), np.float16)
     image[:, 70:, 70:, 70:] = np.random.default_rng(0).normal(size=(1, 50, 50, 50))
     config = small_config(batch=1)
-    seen = [bool(read_neighbourhoods(config, ScanList([image]), step).regions.any()) for step in range(20)]
+    seen = [bool(read_neighborhoods(config, ScanList([image]), step).regions.any()) for step in range(20)]
     assert sum(seen) >= 14, "of regions at random places, about one in five holds something"
 
 
@@ -118,8 +118,8 @@ def test_memory_mapped_scans_are_read(tmp_path, kind):
     np.save(tmp_path / "scan.npy", values)
     mapped = ScanList([np.load(tmp_path / "scan.npy", mmap_mode="r")])
     assert torch.equal(
-        read_neighbourhoods(small_config(), mapped, 0).regions,
-        read_neighbourhoods(small_config(), ScanList([values]), 0).regions,
+        read_neighborhoods(small_config(), mapped, 0).regions,
+        read_neighborhoods(small_config(), ScanList([values]), 0).regions,
     )
 
 
@@ -133,13 +133,13 @@ class TwoAppearances(ScanList):
 def test_the_teacher_sees_the_same_region_in_the_other_appearance():
     arrays = [np.random.default_rng(n).normal(size=(1, 90, 90, 90)).astype(np.float32) for n in range(3)]
     config = pretrain_config("tiny", batch=8)
-    batch = read_neighbourhoods(config, TwoAppearances(arrays), 0)
+    batch = read_neighborhoods(config, TwoAppearances(arrays), 0)
     assert batch.anchors is not None
     turned = [torch.equal(a, -r) for a, r in zip(batch.anchors, batch.regions, strict=True)]
     kept = [torch.equal(a, r) for a, r in zip(batch.anchors, batch.regions, strict=True)]
     assert any(turned)
     assert any(kept)
     assert all(a != b for a, b in zip(turned, kept, strict=True))
-    assert read_neighbourhoods(config, ScanList(arrays), 0).anchors is None
+    assert read_neighborhoods(config, ScanList(arrays), 0).anchors is None
     alone = pretrain_config("tiny", batch=8, weights=LossWeights(global_global=0, global_local=0))
-    assert read_neighbourhoods(alone, TwoAppearances(arrays), 0).anchors is None, "no teacher, no anchor"
+    assert read_neighborhoods(alone, TwoAppearances(arrays), 0).anchors is None, "no teacher, no anchor"

@@ -216,7 +216,7 @@ def test_segmentation_is_placed_by_world_coordinates(segments, scan, label, even
     assert set(classes_in(case).names) == {"Anterior", "Posterior"}
 
 
-def test_segmentation_on_another_grid_is_the_nearest_neighbour(segments, scan, label):
+def test_segmentation_on_another_grid_is_the_nearest_neighbor(segments, scan, label):
     finer = Geometry.of(label).resized((0.7, 0.9, 1.3))
     empty = finer.image(np.zeros(finer.size[::-1], np.uint8))
     moved = sitk.Resample(label, empty, sitk.Transform(), sitk.sitkNearestNeighbor)

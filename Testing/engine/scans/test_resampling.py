@@ -34,7 +34,7 @@ def test_border_goes_on_or_is_filled():
 
 
 def test_same_values_wherever_the_scan_lies(scan):
-    """Ties of the nearest neighbour and rounding must not depend on origin and direction."""
+    """Ties of the nearest neighbor and rounding must not depend on origin and direction."""
     plain = Geometry.of(scan)
     far = Geometry(
         plain.size, plain.spacing, (1234.567, -987.654, 0.1), tuple(sitk.VersorTransform((0, 0, 1), 0.3).GetMatrix())

@@ -4,8 +4,8 @@
                                          [--setting NAME=VALUE ...] [--device D] [--seed S] [--resume]
 
 DIR holds `hippocampus_mr` and `sarcoma_mr` in the layout of the benchmarks; only images of their pools are read, never
-a test scan and never a label. FOLDER gets model.json, history.json, losses.png and weights.safetensors, in half
-precision and without the decoder.
+a test scan and never a label. FOLDER gets model.json, history.json and weights.safetensors, in half precision and
+without the decoder.
 """
 
 from __future__ import annotations
@@ -122,10 +122,8 @@ def main() -> int:
         resume=options.resume,
         card={"data": counts},
         events=terminal(),
-        pictures=True,
         further=dense_consistency(dense),
     )
-    (folder / "reconstructions.png").unlink(missing_ok=True)  # slices of scans that are not ours to show
     weights = read_weights(folder / WEIGHTS)
     kept = {name: tensor.half() for name, tensor in weights.items() if not name.startswith(DECODER_NAMES)}
     write_weights(folder / WEIGHTS, kept)

@@ -169,29 +169,6 @@ class GLMAE(nn.Module):
                 teacher.load_state_dict(student.state_dict())
                 teacher.requires_grad_(False)
 
-    @torch.no_grad()
-    def reconstruct(self, view: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """For pictures: views with their masked patches set to zero, and with those patches as the decoder fills them.
-
-        Args:
-            view: one view of each of B volumes, [B, C, I, J, K].
-            generators: one CPU generator for each volume.
-
-        Returns:
-            Both [B, C, I, J, K]. With normalized targets, mean and deviation of a patch are taken from the original.
-        """
-        patch_size = self.config.backbone.patch_size
-        grid = token_grid(view, self.config.backbone.channels, patch_size)
-        keep, masked = self._masks(view, generators, 1)
-        predicted = self.decoder(self.student(view, keep), keep, grid, masked).float()
-        original = patches(view, patch_size).clone()  # [B, N, D]
-        places = masked[:, :, None].expand(-1, -1, original.shape[2])
-        if self.config.normalise_patches:
-            variance, mean = torch.var_mean(original.gather(1, places), dim=-1, keepdim=True)
-            predicted = predicted * variance.sqrt() + mean
-        filled = original.scatter(1, places, predicted)
-        return _assembled(original.scatter(1, places, 0.0), view, patch_size), _assembled(filled, view, patch_size)
-
     def _masked_pass(
         self, views: Tensor | None, generators: Sequence[torch.Generator], reconstruct: bool, project: bool
     ) -> MaskedPass:
@@ -237,13 +214,6 @@ class GLMAE(nn.Module):
             bottleneck=self.config.bottleneck,
             prototypes=self.config.prototypes,
         )
-
-
-def _assembled(flat: Tensor, like: Tensor, patch_size: tuple[int, int, int]) -> Tensor:
-    """The inverse of `patches`: [B, N, D] to the shape of `like` [B, C, I, J, K]."""
-    grid = token_grid(like, like.shape[1], patch_size)
-    cells = flat.unflatten(2, (like.shape[1], *patch_size)).unflatten(1, grid)  # [B, i, j, k, C, patch]
-    return cells.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(like.shape)
 
 
 def masked_count(tokens: int, ratio: float) -> int:

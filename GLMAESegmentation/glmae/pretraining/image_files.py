@@ -104,7 +104,6 @@ def pretrain_images(
         should_stop=should_stop,
         card={"preprocessing": preparation.to_json()},
         events=events,
-        pictures=True,
         further=further,
     )
     failed = sorted({case.name for case in cases} - set(store.names))

@@ -38,8 +38,6 @@ READERS = {"cpu": 1, "cuda": max(1, min(16, (os.cpu_count() or 2) - 2)), "mps": 
 # Memory for batches that wait to be used.
 BYTES_AHEAD = 4 * 2**30
 EVENT_SECONDS = 0.5
-# Pictures are drawn once in so many times what drawing takes, but not more often than that.
-PICTURE_SHARE, PICTURE_SECONDS = 50, 60.0
 
 
 def pretrain(
@@ -55,7 +53,6 @@ def pretrain(
     card: Mapping[str, Any] | None = None,
     events: Events | None = None,
     checkpoint_seconds: float = 60.0,
-    pictures: bool = False,
     further: MakeTerm | None = None,
 ) -> Path:
     """Pre-train a backbone.
@@ -67,11 +64,9 @@ def pretrain(
         minutes: time for the run; the number of steps follows from the first ones.
         card: further entries of model.json (preparation, training cases).
         checkpoint_seconds: time between checkpoints.
-        pictures: whether to draw losses and reconstructions, in the folder `unfinished` during the run and with the
-            result (see `pictures`). They show slices of the scans.
 
     Returns:
-        The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json, and the pictures.
+        The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json.
 
     Raises:
         RequestError: the folder or the scans cannot be used for this.
@@ -99,9 +94,7 @@ def pretrain(
         )
         if run.schedule.done:
             events.info(f"Going on after step {run.schedule.done}.")
-        _train(run, scans, folder, should_stop, checkpoint_seconds, events, pictures)
-        if pictures:
-            _draw(run, scans, folder.out)
+        _train(run, scans, folder, should_stop, checkpoint_seconds, events)
         _write_backbone(run, folder.out, len(scans), card or {})
     folder.end()
     return folder.out
@@ -114,13 +107,11 @@ def _train(
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
     events: Events,
-    pictures: bool,
 ) -> None:
     """Step until the schedule ends."""
     run.model.train()
     schedule = run.schedule
     saved = reported = time.monotonic()
-    next_picture = saved + PICTURE_SECONDS if pictures else math.inf
     readers = READERS[run.device.type]
     # Several readers compute in one thread each: threads of theirs would wait for one another.
     single = (lambda: torch.set_num_threads(1)) if readers > 1 else None
@@ -152,10 +143,6 @@ def _train(
             if saving:
                 run.save(folder.checkpoint)
                 saved = time.monotonic()
-            if now >= next_picture and not finished:
-                next_picture = time.monotonic() + max(
-                    PICTURE_SECONDS, PICTURE_SHARE * _draw(run, scans, folder.unfinished)
-                )
             if stop and not finished:
                 raise Stopped(f"stopped after step {schedule.done}; continue with --resume")
 
@@ -166,15 +153,6 @@ def _read(run: Run, scans: Scans, step: int, streams: SideStreams) -> Neighborho
     return streams.run(
         lambda: read_neighborhoods(run.config, scans, step, device=run.device, further=run.model.further)
     ).pinned()
-
-
-def _draw(run: Run, scans: Scans, folder: Path) -> float:
-    """Draw the pictures and return the seconds that took."""
-    from .pictures import draw_pictures  # matplotlib takes a second to import
-
-    began = time.monotonic()
-    draw_pictures(run, scans, folder)
-    return time.monotonic() - began
 
 
 def _check_scans(config: PretrainConfig, scans: Scans) -> None:

@@ -165,21 +165,6 @@ def test_missing_views_are_named(model, views):
         model(views[0], None, masks())
 
 
-def test_pictures_keep_the_visible_patches(model, views):
-    view = views[0][:, 0]
-    hidden, filled = model.reconstruct(view, masks())
-    keep, masked = random_masks(masks(), 1, 64, 0.6)
-    places = (8, 8, 8)
-    for name, picture in (("hidden", hidden), ("filled", filled)):
-        for volume in range(2):
-            assert torch.equal(patches(picture, places, keep)[volume], patches(view, places, keep)[volume]), name
-    assert patches(hidden, places, masked).abs().max() == 0
-    found = patches(filled, places, masked)
-    original = patches(view, places, masked)
-    assert not torch.allclose(found, original)
-    assert filled.shape == view.shape
-
-
 def test_the_spread_joins_the_loss_where_there_are_volumes_to_keep_apart(model, views):
     apart = GLMAE(replace(model.config, weights=replace(model.config.weights, spread=0.5)))
     apart.load_state_dict(model.state_dict())

@@ -34,9 +34,7 @@ def test_a_list_of_paths_and_a_start_for_fine_tuning(images, few_scans, tmp_path
     assert pretrain_images(images=listed, out=backbone, steps=2, device="cpu") == []
     assert sorted(path.name for path in backbone.iterdir()) == [
         "history.json",
-        "losses.png",
         "model.json",
-        "reconstructions.png",
         "weights.safetensors",
     ]
     card = json.loads((backbone / "model.json").read_text(encoding="utf-8"))

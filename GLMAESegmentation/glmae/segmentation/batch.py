@@ -23,10 +23,11 @@ from ..scans.dicom import DicomSeries
 from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
 from ..scans.written_image import write_image
-from .contact_sheet import draw_thumbnail, write_contact_sheets
 from .flags import find_flags
 from .report import CaseRecord, Description, ModelMark, Report
+from .report_page import write_page
 from .result import Result, write_result
+from .thumbnail import draw_thumbnail
 
 Scan = TypeVar("Scan")
 
@@ -222,20 +223,14 @@ class BatchRun:
         if not self._out.is_dir():
             return
         try:
-            records = self._report.write()
-            try:
-                write_contact_sheets(self._report, records, self._classes)
-            except StorageError:
-                raise
-            except Exception as error:  # nor to end the command
-                self._events.warning(f"the contact sheet is missing ({last_line(error)})")
+            write_page(self._report, self._report.write(), self._classes)
         except StorageError as error:
             self._events.warning(f"the report is missing: {error}")
 
     def _finish(self) -> None:
         message = f"{self._done} of {len(self._cases)} scans segmented in {self._out}"
         if self._flagged:
-            message += f"; {self._flagged} of them are doubtful, see {self._report.csv}"
+            message += f"; {self._flagged} of them are doubtful, see {self._report.page}"
         if self._foreign:
             message += f"; results of another model were kept: {', '.join(self._foreign)}"
         if self._failed:

@@ -84,7 +84,7 @@ class Report:
     def __init__(self, out: Path) -> None:
         self.out, self.folder = Path(out), Path(out) / "report"
         self.csv, self.json = self.folder / "report.csv", self.folder / "report.json"
-        self.sheets = self.folder / "contact_sheet"
+        self.page = self.folder / "index.html"
 
     def thumbnail(self, file: str) -> Path:
         """The picture of a result."""

@@ -12,7 +12,9 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -24,7 +26,10 @@ from threshold import run as run_batch
 from glmae.errors import Stopped, TooLargeError
 from glmae.events import recorded, silent
 from glmae.files import whole_file
+from glmae.scans.classes import ClassTable, SegmentClass
 from glmae.segmentation.report import ModelMark, Report
+from glmae.segmentation.report_page import write_page
+from glmae.segmentation.thumbnail import SIDE, draw_thumbnail
 
 NAMES = ["hippocampus_003", "hippocampus_039", "hippocampus_057"]
 
@@ -99,27 +104,55 @@ def test_the_report(segmented, scans, tmp_path):
     assert Path(last["report"]) == out / "report" / "report.json"
 
 
-def test_pictures_to_leaf_through(segmented, scans, tmp_path):
-    for number in range(9):
-        shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / f"more {number}.nii.gz")
+class Page(HTMLParser):
+    """What a page holds: the pictures, and the text of each element."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.pictures: list[Path] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.pictures.append(Path(unquote(dict(attrs)["src"])))
+        elif tag != "meta":
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag, "every element is closed"
+
+    def handle_data(self, data):
+        self.texts.setdefault(self._open[-1] if self._open else "", []).append(data)
+
+
+def test_a_page_to_leaf_through(segmented, scans, tmp_path):
+    report, classes = Report(tmp_path / "out"), ClassTable((SegmentClass(1, "a <b>", color=(1, 0, 0.5)),))
+    odd = "R&D 'x' #1? 50% \u6d77"
+    shutil.copy(scans / f"{NAMES[0]}.nii.gz", scans / f"{odd}.nii.gz")
+    (scans / "broken <i>.nii.gz").write_bytes(b"no scan")
     segmented()
-    pages = sorted((tmp_path / "out" / "report" / "contact_sheet").iterdir())
-    assert [page.name for page in pages] == ["01.png", "02.png"]
-    drawn = [page.stat().st_mtime_ns for page in pages]
-    (tmp_path / "out" / "more 8.seg.nrrd").unlink()
-    segmented()
-    assert [page.stat().st_mtime_ns == before for page, before in zip(pages, drawn, strict=True)] == [True, False]
-    first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(page))).astype(int) for page in pages)
-    assert first.shape[0] > 2 * second.shape[0], "ten, and two"
+    records = [replace(record, flags=record.flags[: record.case == NAMES[2]]) for record in report.records()]
+    write_page(report, records, classes)
+    page = Page(report.page)
+    assert page.texts["figcaption"] == [NAMES[2], odd, *NAMES[:2]], "the doubtful one first"
+    assert [path.name for path in page.pictures] == [f"{name}.seg.nrrd.png" for name in page.texts["figcaption"]]
+    assert all((report.folder / path).is_file() for path in page.pictures)
+    assert page.texts["h1"] == ["4 scans segmented by threshold; 1 doubtful, 1 failed"]
+    assert [text.strip() for text in page.texts["p"]] == ["a <b>"]
+    assert "rgb(100% 0% 50%)" in report.page.read_text(encoding="utf-8")
+    doubt, failure = (text for text in page.texts["li"])
+    assert doubt == next(record.flags[0].message for record in records if record.flags)
+    assert failure.startswith("broken <i>.nii.gz")
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(report.folder / page.pictures[0]))).astype(int)
     for entry in CLASSES.with_colors():
         color = 255 * np.array(entry.color)
-        assert (np.abs(first - color).max(axis=2) < 40).sum() > 200, "outlines in the colors of the classes"
+        assert (np.abs(picture - color).max(axis=2) < 40).sum() > 50, "outlines in the colors of the classes"
 
 
 def test_a_picture_is_seen_as_in_slicer(tmp_path):
     """The patient's left is on the right, the front above, the head above: for every order of axes."""
-    from glmae.segmentation.contact_sheet import SIDE, draw_thumbnail
-
     values = np.zeros((40, 40, 40), dtype=np.float32)  # identity: I to the left, J to the back, K to the head
     values[30:, :8, 30:] = 1.0  # head, front, left
     scan = sitk.GetImageFromArray(values)
@@ -411,19 +444,19 @@ def test_a_damaged_record_is_passed_over(segmented, tmp_path):
 def test_a_line_break_in_a_name(segmented, scans, tmp_path):
     (scans / "hippocampus_003.nii.gz").rename(scans / "a\nb\t\x07.nii.gz")
     assert {state["state"] for state in segmented().values()} == {"done"}
-    assert (tmp_path / "out" / "report" / "contact_sheet" / "01.png").is_file()
+    assert Page(tmp_path / "out" / "report" / "index.html").pictures
     assert segmented.events[-1]["event"] == "finished"
 
 
-@pytest.mark.parametrize("drawing", ["draw_thumbnail", "write_contact_sheets"])
-def test_a_picture_that_cannot_be_drawn_loses_nothing(segmented, tmp_path, monkeypatch, drawing):
+def test_a_picture_that_cannot_be_drawn_loses_nothing(segmented, tmp_path, monkeypatch):
     def broken(*arguments):
-        raise RuntimeError("raqm_layout() failed")
+        raise ValueError("no contrast")
 
-    monkeypatch.setattr(f"glmae.segmentation.batch.{drawing}", broken)
+    monkeypatch.setattr("glmae.segmentation.batch.draw_thumbnail", broken)
     states = segmented()
     assert {state["state"] for state in states.values()} == {"done"}
     assert list(report_of(tmp_path / "out")) == NAMES
     told = [event["message"] for event in segmented.events if event["event"] == "warning"]
-    assert any("missing (raqm_layout() failed)" in message for message in told)
+    assert any("missing (no contrast)" in message for message in told)
+    assert Page(tmp_path / "out" / "report" / "index.html").pictures == []
     assert segmented.events[-1]["event"] == "finished"

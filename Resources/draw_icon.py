@@ -2,7 +2,7 @@
 
     python Resources/draw_icon.py
 
-writes the icon of the extension and of the module (128x128). Needs Pillow, which matplotlib brings.
+writes the icon of the extension and of the module (128x128). Needs Pillow.
 """
 
 from __future__ import annotations

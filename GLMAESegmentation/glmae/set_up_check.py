@@ -22,10 +22,7 @@ from typing import Any
 
 from . import __version__
 
-PACKAGES = (
-    *("torch", "monai", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors"),
-    *("matplotlib", "tqdm", "pillow", "psutil"),
-)
+PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors", "tqdm", "psutil")
 TRIED = ("cpu", "mps") if sys.platform == "darwin" else ("cpu", "cuda")
 ANSWER_SECONDS = 180  # loading PyTorch the first time takes long on a slow disk or under a virus scanner
 NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows no console flashes up

@@ -7,7 +7,6 @@ from pathlib import Path
 from GLMAESegmentationLib.setup.packages import requirements
 
 GOOD = {line.split(">=")[0]: line.split(">=")[1] + ".9" for line in requirements()} | {"torch": "2.8.0+cu126"}
-_IMPORTED_AS = {"pillow": "PIL"}
 
 
 class SitePackages:
@@ -19,9 +18,8 @@ class SitePackages:
 
     def add(self, name: str, version: str) -> None:
         self.remove(name)
-        folder = _IMPORTED_AS.get(name, name)
-        files = [f"{folder}/__init__.py", f"{folder}/core.so"]
-        (self.folder / folder).mkdir()
+        files = [f"{name}/__init__.py", f"{name}/core.so"]
+        (self.folder / name).mkdir()
         for file in files:
             (self.folder / file).write_text("", encoding="utf-8")
         info = self.folder / f"{name}-{version}.dist-info"
@@ -30,7 +28,7 @@ class SitePackages:
         (info / "RECORD").write_text("".join(f"{file},sha256=47DEQ,0\n" for file in files), encoding="utf-8")
 
     def remove(self, name: str) -> None:
-        for folder in [self.folder / _IMPORTED_AS.get(name, name), *self.folder.glob(f"{name}-*.dist-info")]:
+        for folder in [self.folder / name, *self.folder.glob(f"{name}-*.dist-info")]:
             if folder.is_dir():
                 for file in folder.iterdir():
                     file.unlink()

@@ -23,7 +23,7 @@ HIDDEN = """
 import sys
 from importlib import metadata
 from importlib.machinery import PathFinder
-ABSENT = {"torch", "monai", "scipy", "safetensors", "matplotlib", "tqdm", "psutil", "filelock", "pillow", "PIL"}
+ABSENT = {"torch", "monai", "scipy", "safetensors", "tqdm", "psutil", "filelock"}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:

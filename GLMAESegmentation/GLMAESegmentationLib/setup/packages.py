@@ -22,7 +22,7 @@ REQUIREMENTS = RESOURCES / "requirements.txt"
 
 State = Literal["installed", "missing", "too old", "incomplete"]
 # Name of the folder to import, where it is not that of the package.
-_IMPORTED_AS = {"simpleitk": "SimpleITK", "pillow": "PIL"}
+_IMPORTED_AS = {"simpleitk": "SimpleITK"}
 _NATIVE = (".so", ".pyd", ".dll", ".dylib")
 
 

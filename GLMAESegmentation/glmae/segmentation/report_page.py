@@ -30,11 +30,12 @@ def write_page(report: Report, records: Sequence[CaseRecord], classes: ClassTabl
     done = sorted((record for record in records if record.state == "done"), key=lambda record: not record.flags)
     failed = [record for record in records if record.state == "failed"]
     models = ", ".join(dict.fromkeys(record.model.name for record in done))
-    title = f"{len(done)} scans segmented by {models}" if done else "No scan segmented"
+    title = escape(f"Segmentations by {models}" if done else "No segmentations")
+    counts = f"{len(done)} done, {sum(bool(record.flags) for record in done)} doubtful, {len(failed)} failed"
     lines = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}; {sum(bool(record.flags) for record in done)} doubtful, {len(failed)} failed</h1>",
+        f"<h1>{title}</h1><p>{counts}</p>",
         f"<p>{''.join(map(_legend, classes.with_colors()))}</p>",
         "<main>",
         *(_figure(report, record) for record in done),

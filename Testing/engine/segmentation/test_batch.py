@@ -139,8 +139,8 @@ def test_a_page_to_leaf_through(segmented, scans, tmp_path):
     assert page.texts["figcaption"] == [NAMES[2], odd, *NAMES[:2]], "the doubtful one first"
     assert [path.name for path in page.pictures] == [f"{name}.seg.nrrd.png" for name in page.texts["figcaption"]]
     assert all((report.folder / path).is_file() for path in page.pictures)
-    assert page.texts["h1"] == ["4 scans segmented by threshold; 1 doubtful, 1 failed"]
-    assert [text.strip() for text in page.texts["p"]] == ["a <b>"]
+    assert page.texts["h1"] == ["Segmentations by threshold"]
+    assert page.texts["p"] == ["4 done, 1 doubtful, 1 failed", "a <b>"]
     assert "rgb(100% 0% 50%)" in report.page.read_text(encoding="utf-8")
     doubt, failure = (text for text in page.texts["li"])
     assert doubt == next(record.flags[0].message for record in records if record.flags)

@@ -47,7 +47,7 @@ def draw_icon(size: int = SIZE) -> Image.Image:
 
 
 def _spine(side: int, position: float) -> tuple[float, float, float]:
-    """Centre and radius along a seahorse-like arc (the hippocampus), from its head (0) to its tail (1)."""
+    """Center and radius along a seahorse-like arc (the hippocampus), from its head (0) to its tail (1)."""
     angle = math.radians(150 - 235 * position)
     x = side * (0.5 + 0.27 * math.cos(angle))
     y = side * (0.53 - 0.27 * math.sin(angle))

@@ -22,7 +22,7 @@ GAP = 6
 BACKGROUND = (24, 25, 30)
 
 
-def tile(name: str, size: tuple[int, int], labelled: bool) -> Image.Image:
+def tile(name: str, size: tuple[int, int], labeled: bool) -> Image.Image:
     """The sagittal slice with the most hippocampus, filling `size` (width, height in pixels)."""
     label = sitk.GetArrayFromImage(sitk.ReadImage(str(SCANS / "labels" / f"{name}.nii.gz")))  # [K, J, I]
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(SCANS / "images" / f"{name}.nii.gz"))).astype(float)
@@ -33,7 +33,7 @@ def tile(name: str, size: tuple[int, int], labelled: bool) -> Image.Image:
     scale = max(size[0] / shown.width, size[1] / shown.height)
     wide = (round(shown.width * scale), round(shown.height * scale))
     pixels = np.asarray(shown.resize(wide, Image.Resampling.BICUBIC).convert("RGB")).astype(float)
-    if labelled:
+    if labeled:
         for entry in json.loads((SCANS / "labels" / "classes.json").read_text(encoding="utf-8"))["classes"]:
             mask = Image.fromarray(((label == entry["value"]) * 255).astype(np.uint8))
             weight = np.asarray(mask.resize(wide, Image.Resampling.BICUBIC)).astype(float)[..., None] / 255
@@ -43,7 +43,7 @@ def tile(name: str, size: tuple[int, int], labelled: bool) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8)).crop((left, top, left + size[0], top + size[1]))
 
 
-def mosaic(names: list[str], columns: int, labelled: bool) -> Image.Image:
+def mosaic(names: list[str], columns: int, labeled: bool) -> Image.Image:
     """The scans `names` side by side."""
     rows = -(-len(names) // columns)
     width = (SIZE[0] - GAP * (columns - 1)) // columns
@@ -51,7 +51,7 @@ def mosaic(names: list[str], columns: int, labelled: bool) -> Image.Image:
     picture = Image.new("RGB", SIZE, BACKGROUND)
     for number, name in enumerate(names):
         row, column = divmod(number, columns)
-        picture.paste(tile(name, (width, height), labelled), (column * (width + GAP), row * (height + GAP)))
+        picture.paste(tile(name, (width, height), labeled), (column * (width + GAP), row * (height + GAP)))
     return picture
 
 
@@ -59,12 +59,12 @@ def main() -> None:
     """Write both."""
     # Read as text: importing the Slicer side needs slicer-core.
     source = (MODULE / "GLMAESegmentationLib" / "scene" / "sample_data.py").read_text(encoding="utf-8")
-    labelled = re.findall(r'"(hippocampus_\d+)"', source)
+    labeled = re.findall(r'"(hippocampus_\d+)"', source)
     others = [f"hippocampus_{number}" for number in re.findall(r'"(\d{3})"', source)]
     icons = MODULE / "Resources" / "Icons"
     # Few colors, and pixels as large as the scans', keep the clone small.
     small = mosaic(others, 2, False).reduce(2).resize(SIZE, Image.Resampling.NEAREST)
-    pictures = {"SampleLabelled.png": (mosaic(labelled, 1, True), 24), "SampleUnlabelled.png": (small, 16)}
+    pictures = {"SampleLabeled.png": (mosaic(labeled, 1, True), 24), "SampleUnlabeled.png": (small, 16)}
     for name, (picture, colors) in pictures.items():
         picture.quantize(colors, dither=Image.Dither.NONE).save(icons / name, optimize=True)
 

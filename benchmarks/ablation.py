@@ -89,7 +89,7 @@ def planned(
     for seed in seeds:
         for count in labels:
             for data in sets:
-                if data.labelled(seed, count) is not None:
+                if data.labeled(seed, count) is not None:
                     yield from ((data, count, seed, variant) for variant in variants)
 
 
@@ -154,7 +154,7 @@ def _row(
             return False
     asked = Ablation(
         set_folder=str(data.folder),
-        labelled=data.labelled(seed, labels) or (),
+        labeled=data.labeled(seed, labels) or (),
         test=test,
         backbone=None if backbone is None else str(backbone),
         steps=options.steps,

@@ -69,7 +69,7 @@ class Ablation:
 
     Attributes:
         set_folder: of the data set.
-        labelled: the scans to train on.
+        labeled: the scans to train on.
         test: the scans to score on.
         backbone: folder to start from; None: from scratch.
         steps: of fine-tuning.
@@ -80,7 +80,7 @@ class Ablation:
     """
 
     set_folder: str
-    labelled: tuple[str, ...]
+    labeled: tuple[str, ...]
     test: tuple[str, ...]
     backbone: str | None
     steps: int
@@ -125,7 +125,7 @@ def ablate(asked: Ablation) -> dict[str, Any]:
             images=data.images,
             labels=data.labels,
             out=Path(folder) / "model",
-            cases=asked.labelled,
+            cases=asked.labeled,
             backbone=asked.backbone or "none",
             steps=asked.steps,
             seed=asked.seed,
@@ -157,14 +157,14 @@ def _scored(asked: Ablation, model: Path, work: Path) -> dict[str, Any]:
     work.mkdir()
     task = Task(
         set_folder=asked.set_folder,
-        labels=len(asked.labelled),
+        labels=len(asked.labeled),
         seed=asked.seed,
         method="glmae",
         minutes=0,
         device=asked.device,
         threads=asked.threads,
-        labelled=asked.labelled,
-        pool=asked.labelled,
+        labeled=asked.labeled,
+        pool=asked.labeled,
         test=asked.test,
         work=str(work),
     )
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore")  # libraries talking to developers
     job, question, answer = arguments[0], Path(arguments[1]), Path(arguments[2])
     content = json.loads(question.read_text(encoding="utf-8"))
-    content |= {name: tuple(content[name]) for name in ("labelled", "test", "pool", "cores") if name in content}
+    content |= {name: tuple(content[name]) for name in ("labeled", "test", "pool", "cores") if name in content}
     use(content["threads"], content["cores"])
     try:
         row = pretrain(Pretraining(**content)) if job == "pretrain" else ablate(Ablation(**content))

@@ -33,7 +33,7 @@ class DataSet:
     def labels(self) -> Path:
         return self.folder / "labels"
 
-    def labelled(self, seed: int, labels: int) -> tuple[str, ...] | None:
+    def labeled(self, seed: int, labels: int) -> tuple[str, ...] | None:
         """The scans whose labels a run may use; None where the set has no such run."""
         named = self.seeds.get(f"seed{seed}", {}).get("few_label", {}).get(str(labels))
         return None if named is None else _names(named)

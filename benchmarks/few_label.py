@@ -81,13 +81,13 @@ def planned(
     for seed in seeds:
         for count in labels:
             for data in sets:
-                if data.labelled(seed, count) is not None:
+                if data.labeled(seed, count) is not None:
                     yield from ((data, count, seed, method) for method in methods if applies(method, count))
 
 
 def validation(data: DataSet, seed: int, labels: int) -> tuple[str, ...]:
     """For tuning: the labeled scans of the pool that the run does not train on, never a test scan."""
-    trained = set(data.labelled(seed, labels) or ())
+    trained = set(data.labeled(seed, labels) or ())
     return tuple(name for name in data.pool(seed) if name not in trained and data.has_label(name))
 
 
@@ -125,14 +125,14 @@ def _run(
 ) -> bool:
     """One row in a child process, so that its memory is its own."""
     title = f"{row['set']}, {row['labels']} labels, seed {row['seed']}, {row['method']}"
-    labelled = data.labelled(row["seed"], row["labels"]) or ()
+    labeled = data.labeled(row["seed"], row["labels"]) or ()
     pool = tuple(name for name in data.pool(row["seed"]) if name not in test)
     with tempfile.TemporaryDirectory(prefix="few-label-", ignore_cleanup_errors=True) as folder:
         work = Path(folder) / "work"
         work.mkdir()
         task = Task(
             set_folder=str(data.folder),
-            labelled=labelled,
+            labeled=labeled,
             pool=pool,
             test=test,
             work=str(work),

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 def score(task: Task) -> dict[str, Any]:
     """Score the predictions of a task by the functions that `glmae evaluate` uses.
 
-    A class that none of the labelled scans holds cannot be learnt by any method and is left out. A mean is over the
+    A class that none of the labeled scans holds cannot be learned by any method and is left out. A mean is over the
     cases, of the mean over the classes in each. A class that was not found at all has Dice 0 and no Hausdorff distance;
     `hd95_missing` counts these.
     """
@@ -46,8 +46,8 @@ def score(task: Task) -> dict[str, Any]:
     failed = evaluate(predictions=task.predictions, labels=task.data.labels, out=report)
     if failed:
         raise GLMAEError(f"{', '.join(failed)} could not be scored")
-    learnt = _learnt_classes(task)
-    rows = [entry for entry in json.loads(report.read_text(encoding="utf-8"))["cases"] if entry["class"] in learnt]
+    learned = _learned_classes(task)
+    rows = [entry for entry in json.loads(report.read_text(encoding="utf-8"))["cases"] if entry["class"] in learned]
     absent = [name for name in task.test if not (task.predictions / f"{name}.nii.gz").exists()]
     if absent:
         raise GLMAEError(f"{task.method} left no segmentation of {', '.join(absent)}")
@@ -57,15 +57,15 @@ def score(task: Task) -> dict[str, Any]:
         "dice": _mean(per_case),
         "cases": list(task.test),
         "per_case": per_case,
-        "per_class": {name: _mean(entry["dice"] for entry in rows if entry["class"] == name) for name in learnt},
+        "per_class": {name: _mean(entry["dice"] for entry in rows if entry["class"] == name) for name in learned},
         "hd95_mm": _mean(distances),
         "hd95_missing": sum(entry["dice"] is not None and entry["hd95_mm"] is None for entry in rows),
     }
 
 
-def _learnt_classes(task: Task) -> list[str]:
+def _learned_classes(task: Task) -> list[str]:
     data = task.data
-    _, table = find_cases(data.images, data.labels, task.labelled)
+    _, table = find_cases(data.images, data.labels, task.labeled)
     return list(table.names)
 
 

@@ -1,4 +1,4 @@
-"""Do the flags of a batch find the cases with a Dice under 0.6? Precision and recall on labelled test scans.
+"""Do the flags of a batch find the cases with a Dice under 0.6? Precision and recall on labeled test scans.
 
     python benchmarks/flags.py --data DIR --kept KEPT
     python benchmarks/flags.py --data DIR [--sets ...] [--labels 1 4] [--seeds 0 1] [--minutes 1]
@@ -99,7 +99,7 @@ def _train_and_score(data: DataSet, row: Mapping[str, Any], test: tuple[str, ...
     with tempfile.TemporaryDirectory(prefix="flags-", ignore_cleanup_errors=True) as work:
         task = Task(
             set_folder=str(data.folder),
-            labelled=data.labelled(row["seed"], row["labels"]) or (),
+            labeled=data.labeled(row["seed"], row["labels"]) or (),
             pool=tuple(name for name in data.pool(row["seed"]) if name not in test),
             test=test,
             work=work,

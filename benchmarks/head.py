@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in options.seeds:
             for data in sets:
                 for labels in options.labels:
-                    if data.labelled(seed, labels):
+                    if data.labeled(seed, labels):
                         _rows(data, seed, labels, options, results)
     except GLMAEError as error:
         print(error, file=sys.stderr)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _rows(data: DataSet, seed: int, labels: int, options: argparse.Namespace, results: ResultsFile) -> None:
-    names = list(data.labelled(seed, labels) or ())
+    names = list(data.labeled(seed, labels) or ())
     others = validation(data, seed, labels)[: options.scans]
     where = {"set": data.name, "labels": labels, "seed": seed, "backbone": options.backbone, "scans": len(others)}
     where |= {"coarse": options.coarse, "device": "cpu", "threads": options.threads}
@@ -103,7 +103,7 @@ class _Study:
         network = start.fit(every)
         seconds = time.monotonic() - began
         model = start.model(network, self._table, self._fingerprint)
-        maker = MapMaker(start.config.crop, preparation.normalisation, maps, CPU)
+        maker = MapMaker(start.config.crop, preparation.normalization, maps, CPU)
         per_case = []
         for case in self._others:
             scan = ScanStore.prepare(self._folder, [case], preparation, None)

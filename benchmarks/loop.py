@@ -93,7 +93,7 @@ def scans_of(data: DataSet, seed: int) -> tuple[str, ...]:
     runs = sorted(data.seeds.get(f"seed{seed}", {}).get("few_label", {}), key=int)
     if not runs:
         return ()
-    named = [name for labels in runs for name in data.labelled(seed, int(labels)) or ()]
+    named = [name for labels in runs for name in data.labeled(seed, int(labels)) or ()]
     named += [name for name in data.pool(seed) if data.has_label(name)]
     return tuple(dict.fromkeys(named))[:SCANS]
 
@@ -117,7 +117,7 @@ def loop(data: DataSet, names: Sequence[str], row: dict[str, Any]) -> Iterator[d
                 minutes=0.0 if row["method"] == LIVE else float(minutes),
                 device=row["device"],
                 threads=row["threads"],
-                labelled=tuple(names[:accepted]),
+                labeled=tuple(names[:accepted]),
                 pool=tuple(names),
                 test=(names[accepted],),
                 work=str(work),
@@ -163,10 +163,10 @@ def _live(process: subprocess.Popen[str], folder: Path, task: Task) -> dict[str,
         began = time.monotonic()
         _ask(process, request="ahead", cases=[following])
         took["ahead_seconds"] = round(time.monotonic() - began, 2)
-    label = f"{task.labelled[-1]}.nii.gz"
+    label = f"{task.labeled[-1]}.nii.gz"
     began = time.monotonic()
     shutil.copy(task.data.labels / label, folder / "labels" / label)
-    _ask(process, request="fit", cases=task.labelled)
+    _ask(process, request="fit", cases=task.labeled)
     ready = time.monotonic()
     _ask(process, request="segment", case=following, out=str(task.predictions / f"{following}.nii.gz"))
     seconds = {"wait_seconds": time.monotonic() - began, "train_seconds": ready - began}

@@ -31,7 +31,7 @@ def run(task: Task) -> Outcome:
         images=data.images,
         labels=data.labels,
         out=Path(task.work) / "model",
-        cases=task.labelled,
+        cases=task.labeled,
         backbone="none" if scratch else None,
         steps=0 if instant else None,
         minutes=None if instant else task.minutes,

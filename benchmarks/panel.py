@@ -31,7 +31,7 @@ from results_file import ResultsFile  # noqa: E402
 from scene_content import SAMPLES  # noqa: E402
 
 RESULTS = HERE / "results" / "panel.json"
-LABELLED = ("hippocampus_003", "hippocampus_039")
+LABELED = ("hippocampus_003", "hippocampus_039")
 LARGE = (512, 512, 200)
 JOBS = ("training", "preview", "pause", "stop", "segmentation", "memory")
 
@@ -66,10 +66,10 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     """Train, look, pause, go on, stop, segment."""
     panel, ui = window.panel, window.ui
     at_rest = memory_mb()
-    for name in LABELLED:
+    for name in LABELED:
         load_scan(name)
     names = [path.name.removesuffix(".nii.gz") for path in sorted((SAMPLES / "images").iterdir())]
-    others = [name for name in names if name not in LABELLED]
+    others = [name for name in names if name not in LABELED]
     for number in range(scans):
         load_scan(others[number % len(others)], labeled=False).SetName(f"scan {number + 1}")
     window.settle(4)
@@ -79,7 +79,7 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     training = Stalls()
     window.click("trainButton")
     seconds = turn_until(window, lambda: len(panel.state.loss) > 5, training)
-    yield {"what": "training", "scans": len(LABELLED), "seconds_to_step_6": seconds, **training.row()}
+    yield {"what": "training", "scans": len(LABELED), "seconds_to_step_6": seconds, **training.row()}
 
     look = Stalls()
     window.click("previewButton")
@@ -110,10 +110,10 @@ def measure(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
 def measure_suggest(window: ModuleWindow, scans: int) -> Iterator[dict[str, Any]]:
     """The sample scans are loaded, two of them with labels: Suggest, then accept one proposal after the other."""
     panel, stalls = window.panel, Stalls()
-    for name in LABELLED:
+    for name in LABELED:
         load_scan(name)
     for path in sorted((SAMPLES / "images").iterdir()):
-        if (name := path.name.removesuffix(".nii.gz")) not in LABELLED:
+        if (name := path.name.removesuffix(".nii.gz")) not in LABELED:
             load_scan(name, labeled=False)
     window.settle(4)
     window.ui.deviceSelector.currentIndex = 1

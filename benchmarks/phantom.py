@@ -18,7 +18,7 @@ def write_phantom(
     spacing: tuple[float, float, float],
     body: float = 0.4,
 ) -> None:
-    """Write a phantom: an elliptic cylinder along the last axis, filled with the labelled parts of scans side by side.
+    """Write a phantom: an elliptic cylinder along the last axis, filled with the labeled parts of scans side by side.
 
     What air the parts hold (airways, the space in front of a face) is inside this body.
 
@@ -29,7 +29,7 @@ def write_phantom(
         spacing: of the phantom's voxels, mm.
         body: the share of the voxels that the cylinder takes.
     """
-    voxels = tiled([_labelled_part(*scan) for scan in scans], size)
+    voxels = tiled([_labeled_part(*scan) for scan in scans], size)
     j_size, i_size = voxels.shape[1:]
     j, i = np.mgrid[:j_size, :i_size]
     distance = ((i - (i_size - 1) / 2) / i_size) ** 2 + ((j - (j_size - 1) / 2) / j_size) ** 2
@@ -55,7 +55,7 @@ def tiled(parts: Sequence[np.ndarray], size: tuple[int, int, int]) -> np.ndarray
     return result
 
 
-def _labelled_part(image: Path, label: Path, margin: int = 2) -> np.ndarray:
+def _labeled_part(image: Path, label: Path, margin: int = 2) -> np.ndarray:
     """The box of a scan that holds its labels, nearly all of it body: int16 [K, J, I]."""
     drawn = np.argwhere(sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0)
     low, high = np.maximum(drawn.min(axis=0) - margin, 0), drawn.max(axis=0) + 1 + margin

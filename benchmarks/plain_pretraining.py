@@ -1,7 +1,7 @@
 """What one would build first: GL-MAE on MONAI's MaskedAutoEncoderViT, eager, with a DataLoader that cuts the views.
 
 The same number and sizes of views, widths, depths, mask ratio, losses, projectors and EMA teacher as ours. For each
-sample a volume is loaded and normalised, as a chain of transforms does; views are cut and resized one after the other.
+sample a volume is loaded and normalized, as a chain of transforms does; views are cut and resized one after the other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from glmae.pretraining.configuration import PretrainConfig
 from glmae.pretraining.gl_mae import (
     Projector,
     consistency_loss,
-    normalise_patches,
+    normalize_patches,
     teacher_distribution,
-    updated_centre,
+    updated_center,
 )
 
 
@@ -50,7 +50,7 @@ class Views(Dataset):
             volume = volume.astype(np.float32)
             mean, deviation = float(volume.mean()), float(volume.std())
             volume, mean, deviation = (volume - mean) / deviation, 0.0, 1.0
-        side = min(round(config.neighbourhood * config.backbone.global_view), *volume.shape)
+        side = min(round(config.neighborhood * config.backbone.global_view), *volume.shape)
         start = [int(random.integers(full - side + 1)) for full in volume.shape]
         part = volume[tuple(slice(first, first + side) for first in start)].astype(np.float32)
         region = torch.from_numpy((part - mean) / deviation)[None, None]
@@ -118,7 +118,7 @@ class PlainModel(nn.Module):
         batch = views.flatten(0, 1)
         predicted, mask = network(batch)
         hook.remove()
-        target = normalise_patches(patches_of(batch, self.config.backbone.patch_size))
+        target = normalize_patches(patches_of(batch, self.config.backbone.patch_size))
         error = (predicted.float() - target).square().mean(dim=2)
         return (error * mask).sum() / mask.sum(), self.projector(seen[0]).unflatten(0, (len(views), -1))
 
@@ -138,7 +138,7 @@ class PlainTraining:
         device: where.
         workers: processes that cut views.
         teacher: False: reconstruction alone.
-        mapped: whether volumes are memory-mapped, as ours, and normalised with known values.
+        mapped: whether volumes are memory-mapped, as ours, and normalized with known values.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class PlainTraining:
         self.config, self.device = config, device
         self.student = PlainModel(config).to(device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if teacher else None
-        self.centre = torch.zeros(config.prototypes, device=device)
+        self.center = torch.zeros(config.prototypes, device=device)
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=1e-4, betas=config.betas, weight_decay=config.weight_decay
         )
@@ -172,8 +172,8 @@ class PlainTraining:
             if self.teacher is not None:
                 with torch.no_grad():
                     similarities = self.teacher.complete(globals_)
-                anchor = teacher_distribution(similarities, self.centre, config.teacher_temperature)
-                self.centre = updated_centre(self.centre, similarities, config.centre_momentum)
+                anchor = teacher_distribution(similarities, self.center, config.teacher_temperature)
+                self.center = updated_center(self.center, similarities, config.center_momentum)
                 temperature = config.student_temperature
                 loss = loss + weights.global_global * consistency_loss(global_cls, anchor, temperature)
                 loss = loss + weights.global_local * consistency_loss(local_cls, anchor, temperature)

@@ -8,7 +8,7 @@ matrix product of this machine, measured in the same run. Rows go to benchmarks/
 already is not run again.
 
 Methods: `glmae`, ours; `plain`, the same work on MONAI's MaskedAutoEncoderViT (plain_pretraining.py), a volume loaded
-and normalised for each sample; `plain_mapped`, that with memory-mapped volumes, so that networks alone are compared;
+and normalized for each sample; `plain_mapped`, that with memory-mapped volumes, so that networks alone are compared;
 `plain_mae`, that without teacher and consistency, which is less work.
 """
 
@@ -36,7 +36,7 @@ from glmae.errors import GLMAEError, Stopped
 from glmae.pretraining.configuration import LossWeights, PretrainConfig, pretrain_config
 from glmae.pretraining.pretrain import pretrain
 from glmae.scans.case import Case
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
 
@@ -144,7 +144,7 @@ def ours(
 ) -> float:
     """Steps a second of the job itself: its store, its reading ahead, its steps."""
     cases = [Case(path.stem, (path,)) for path in paths]
-    plan = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    plan = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     store = ScanStore.prepare(options.work / "store", cases, plan)
     out = options.work / "run"
     shutil.rmtree(out, ignore_errors=True)

@@ -119,7 +119,7 @@ class Work:
                 images=self._data.images,
                 labels=self._data.labels,
                 out=folder,
-                cases=self._data.labelled(0, 2),
+                cases=self._data.labeled(0, 2),
                 backbone="none",
                 steps=self._steps,
             )
@@ -140,7 +140,7 @@ class Work:
         if not path.exists():
             phantom = next(entry for entry in phantoms if entry.name == case)
             spacing = [side / phantom.finer for side in read_model(self.model).content["preprocessing"]["spacing"]]
-            names = self._data.labelled(0, 4) or ()
+            names = self._data.labeled(0, 4) or ()
             scans = [(self._data.image(name), self._data.labels / f"{name}.nii.gz") for name in names]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_phantom(path, scans, phantom.size, (spacing[0], spacing[1], spacing[2]))

@@ -61,7 +61,7 @@ def measure(asked: Measurement) -> dict[str, Any]:
     network, crop = model.network, model.config.crop
     if asked.method == "monai_unetr48":
         crop = UNETR_PATCH
-        network = _unetr(len(model.preparation.normalisation), asked.classes).to(device).eval()
+        network = _unetr(len(model.preparation.normalization), asked.classes).to(device).eval()
     grid = prepared_grid(sitk.ReadImage(asked.image), model.preparation)
     windows = len(dense_patch_slices([max(a, b) for a, b in zip(grid.size, crop, strict=True)], crop, _steps(crop)))
     counted = _Counted(network)
@@ -131,7 +131,7 @@ def _ours(asked: Measurement, model: Model, network: _Counted, windows: int) -> 
     device, crop = torch.device(asked.device), model.config.crop
     counting = Model(network, model.config, model.preparation, model.classes)  # type: ignore[arg-type]
     # MONAI's is warm, too, when its best batch has been found.
-    noise = np.random.default_rng(0).normal(size=(len(model.preparation.normalisation), *crop)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=(len(model.preparation.normalization), *crop)).astype(np.float32)
     for _ in range(2):
         list(class_slabs(network, scan_maps(network, noise, crop, device), device))
     network.each.clear()
@@ -146,7 +146,7 @@ def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) ->
     """MONAI's sliding window; reading, preparing, restoring and writing are ours, and so is their time."""
     device, crop = torch.device(asked.device), model.config.crop
     predict = _predictor(asked, network)
-    channels = len(model.preparation.normalisation)
+    channels = len(model.preparation.normalization)
     with torch.inference_mode():
         batch = _best_batch(predict, (channels, *crop), device)
         network.each.clear()
@@ -183,7 +183,7 @@ def _monai(asked: Measurement, model: Model, network: _Counted, windows: int) ->
 def _unetr_scaled(asked: Measurement, model: Model, network: _Counted, windows: int) -> float:
     """Some windows are timed, and their mean is multiplied by the number of windows; nothing else is counted."""
     device = torch.device(asked.device)
-    x = torch.randn(1, len(model.preparation.normalisation), *UNETR_PATCH)
+    x = torch.randn(1, len(model.preparation.normalization), *UNETR_PATCH)
     predict = _predictor(asked, network)
     with torch.inference_mode():
         batch = _best_batch(predict, x.shape[1:], device) if device.type != "cpu" else 1
@@ -243,7 +243,7 @@ def _floor(
     """The least seconds: MONAI runs the whole network on each window, ours the logits on each voxel once."""
     device = torch.device(asked.device)
     precision = getattr(torch, asked.precision)
-    x = torch.zeros(1, len(model.preparation.normalisation), *crop, device=device)
+    x = torch.zeros(1, len(model.preparation.normalization), *crop, device=device)
     peaks = measure_peaks(device, precision)
     if asked.method != "glmae":
         return windows * floor_seconds(layers(network, x), peaks, precision)

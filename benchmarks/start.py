@@ -95,7 +95,7 @@ def run(
     Raises:
         GLMAEError: a command failed; with what it said.
     """
-    labeled = data.labelled(row["seed"], row["labels"])
+    labeled = data.labeled(row["seed"], row["labels"])
     assert labeled is not None
     old = row["arm"] in BEFORE
     extra = [word for setting in settings for word in ("--setting", setting)]
@@ -141,7 +141,7 @@ def _planned(sets: Sequence[DataSet], options: argparse.Namespace) -> Iterator[t
                         # Before the first step there is one way only, from either backbone; an earlier model has
                         # seen at least one label.
                         some = (steps or arm in ("new", "scratch_new")) and (labels > 1 or arm != "from")
-                        if data.labelled(seed, labels) and some:
+                        if data.labeled(seed, labels) and some:
                             yield data, {"set": data.name, "labels": labels, "seed": seed, "steps": steps, "arm": arm}
 
 

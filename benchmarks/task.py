@@ -17,15 +17,15 @@ class Task:
 
     Attributes:
         set_folder: of the data set.
-        labels: how many scans are labelled.
+        labels: how many scans are labeled.
         seed: of the split and of everything random.
         method: a name in `methods.METHODS`.
         minutes: for training, reading and preparing included.
         device: cpu, cuda or mps.
         threads: that the method may compute with.
         cores: that its process is tied to; none: any.
-        labelled: the scans to train on.
-        pool: the scans whose images may be used, too; `labelled` among them.
+        labeled: the scans to train on.
+        pool: the scans whose images may be used, too; `labeled` among them.
         test: the scans to segment.
         work: an empty folder for whatever the method writes.
         settings: fields of the method's configuration to use instead of its own.
@@ -38,7 +38,7 @@ class Task:
     minutes: float
     device: str
     threads: int
-    labelled: tuple[str, ...]
+    labeled: tuple[str, ...]
     pool: tuple[str, ...]
     test: tuple[str, ...]
     work: str
@@ -64,7 +64,7 @@ class Task:
     @staticmethod
     def read(path: Path) -> Task:
         content = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("labelled", "pool", "test", "cores"):
+        for name in ("labeled", "pool", "test", "cores"):
             content[name] = tuple(content[name])
         return Task(**content)
 

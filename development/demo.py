@@ -23,7 +23,7 @@ from glmae.terminal import terminal
 ROOT = Path(__file__).resolve().parent.parent
 SCANS = ROOT / "GLMAESegmentation" / "Resources" / "SampleScans"
 OUT = ROOT / "demo-output"
-LABELLED = ("hippocampus_039", "hippocampus_207")
+LABELED = ("hippocampus_039", "hippocampus_207")
 MINUTES = 4.0
 
 
@@ -37,17 +37,17 @@ def main() -> int:
     try:
         remove_previous(model, segmentations, report, overview)
         scans = sorted((SCANS / "images").glob("*.nii.gz"))
-        others = [scan for scan in scans if scan.name.removesuffix(".nii.gz") not in LABELLED]
+        others = [scan for scan in scans if scan.name.removesuffix(".nii.gz") not in LABELED]
 
         print(
-            f"1/3  Fine-tuning the shipped backbone ({FinetuneConfig.preset}) on {len(LABELLED)} labeled scans "
+            f"1/3  Fine-tuning the shipped backbone ({FinetuneConfig.preset}) on {len(LABELED)} labeled scans "
             f"({MINUTES:g} minutes)",
             flush=True,
         )
         finetune(
             images=SCANS / "images",
             labels=SCANS / "labels",
-            cases=LABELLED,
+            cases=LABELED,
             backbone=FinetuneConfig.preset,
             out=model,
             minutes=MINUTES,
@@ -60,7 +60,7 @@ def main() -> int:
         print("3/3  Comparing with the labels drawn by hand", flush=True)
         failed += evaluate(predictions=segmentations, labels=SCANS / "labels", out=report, events=events)
         content = json.loads(report.read_text(encoding="utf-8"))
-        heading = f"Learned from {len(LABELLED)} labeled scans: mean Dice {content['mean_dice']:.2f} on the others"
+        heading = f"Learned from {len(LABELED)} labeled scans: mean Dice {content['mean_dice']:.2f} on the others"
         overview_of_folders(overview, heading, SCANS / "images", segmentations, SCANS / "labels", content)
     except GLMAEError as error:
         print(f"demo: {error}", file=sys.stderr)

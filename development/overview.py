@@ -46,13 +46,13 @@ class Panel:
 def write_overview(path: Path, heading: str, panels: Sequence[Panel], classes: ClassTable) -> None:
     """Write a PNG with one slice a scan: predictions as filled contours, labels as dashed white lines.
 
-    The slice is axial and the one with the most labelled or predicted voxels, seen from the feet, as in Slicer.
+    The slice is axial and the one with the most labeled or predicted voxels, seen from the feet, as in Slicer.
 
     Args:
         path: the PNG.
         heading: line at the top.
         panels: the scans, in reading order.
-        classes: names and colours.
+        classes: names and colors.
 
     Raises:
         StorageError: the file cannot be written.
@@ -87,9 +87,9 @@ def overview_of_folders(
         labels: folder of labels with the same names.
         scores: the content of their report.json.
     """
-    labelled, table = find_labels(labels)
+    labeled, table = find_labels(labels)
     scans = {case.name: case for case in find_images([images])}
-    truth = {case.name: case for case in labelled}
+    truth = {case.name: case for case in labeled}
     panels = []
     for case in find_labels(predictions)[0]:
         image = read_channels(scans[case.name].images)[0]

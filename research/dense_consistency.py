@@ -125,7 +125,7 @@ def dense_pair(
 
     Args:
         appearances: the scan pictured in two ways, if it is, [C, I, J, K] each.
-        image: the scan, [C, I, J, K], normalised.
+        image: the scan, [C, I, J, K], normalized.
         side: voxels of a view along each axis, S.
         places: how many, n.
         seed: of everything random.

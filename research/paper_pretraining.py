@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from glmae.pretraining.configuration import LossWeights
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 
 PRESET = "base"
@@ -20,7 +20,7 @@ SPACING = (1.5, 1.5, 1.5)
 
 def paper_preparation() -> Preparation:
     """Spacing, foreground and intensities of the paper's CT, whatever the scans are like."""
-    return Preparation(SPACING, (Normalisation.window(*WINDOW),), foreground=WINDOW[0])
+    return Preparation(SPACING, (Normalization.window(*WINDOW),), foreground=WINDOW[0])
 
 
 def paper_settings(preset: str = PRESET, batch: int = BATCH) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def paper_settings(preset: str = PRESET, batch: int = BATCH) -> dict[str, Any]:
         "global_views": 2,
         "local_views": 8,
         "mask_ratio": 0.6,
-        "normalise_patches": True,
+        "normalize_patches": True,
         "intensity_jitter": 0.0,
         "prototypes": 65536,
         "hidden": 2048,

@@ -43,7 +43,7 @@ class DecathlonFolder:
 
     Attributes:
         names: regular expression of the cases that belong to the set.
-        parts: the lists of the file that hold labelled scans of the set.
+        parts: the lists of the file that hold labeled scans of the set.
     """
 
     names: str = ".*"
@@ -96,13 +96,13 @@ LAYOUTS: dict[str, NamedFiles | DecathlonFolder] = {
     "brats21": NamedFiles(
         images=tuple(rf"(?P<case>BraTS2021_\d+)_{channel}" for channel in ("flair", "t1", "t1ce", "t2")),
         label=r"(?P<case>BraTS2021_\d+)_seg",
-        classes=((1, "necrotic tumour core"), (2, "peritumoural oedema"), (4, "enhancing tumour")),
+        classes=((1, "necrotic tumor core"), (2, "peritumoral edema"), (4, "enhancing tumor")),
     ),
 }
 
 
 def read_published(name: str, folder: Path) -> tuple[list[Case], ClassTable]:
-    """The labelled cases of a public data set, in the order of their names, and its classes.
+    """The labeled cases of a public data set, in the order of their names, and its classes.
 
     Every class was drawn in every case: one without voxels is absent there, not unknown.
 
@@ -126,7 +126,7 @@ def read_published(name: str, folder: Path) -> tuple[list[Case], ClassTable]:
     if not files:
         expected = layout.label if isinstance(layout, NamedFiles) else f"{layout.names} in {DATASET_FILE}"
         raise RequestError(
-            f"{folder} holds no labelled scans of the data set {name} (names like {expected}); check the path."
+            f"{folder} holds no labeled scans of the data set {name} (names like {expected}); check the path."
         )
     drawn = frozenset(classes.names)
     cases = [Case(case, *files[case], annotated=drawn, classes=classes) for case in sorted(files)]
@@ -134,7 +134,7 @@ def read_published(name: str, folder: Path) -> tuple[list[Case], ClassTable]:
 
 
 def read_decathlon(folder: Path, parts: Sequence[str] = ("training",)) -> tuple[Pairs, ClassTable]:
-    """The labelled scans that a dataset.json lists.
+    """The labeled scans that a dataset.json lists.
 
     Args:
         folder: with `dataset.json`; the paths in it start here.

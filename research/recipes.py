@@ -11,7 +11,7 @@ from glmae.errors import RequestError
 from glmae.events import Events, silent
 from glmae.scans.case import Case
 from glmae.scans.classes import ClassTable
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 
 from .published_layout import read_published
@@ -28,7 +28,7 @@ class Recipe:
 
     Attributes:
         name: of the recipe, and of the set in `published_layout`.
-        train: number of labelled scans to train on, the first in the order of their names.
+        train: number of labeled scans to train on, the first in the order of their names.
         validation: number of those to score on, the next ones.
         spacing: along R, A, S, mm.
         window: the HU that are scaled to [0, 1]; None: each channel's own mean and deviation.
@@ -49,7 +49,7 @@ class Recipe:
     @property
     def preparation(self) -> Preparation:
         """Spacing and intensities, whatever the scans are like."""
-        one = Normalisation("zscore") if self.window is None else Normalisation.window(*self.window)
+        one = Normalization("zscore") if self.window is None else Normalization.window(*self.window)
         return Preparation(self.spacing, (one,) * self.channels)
 
     @property
@@ -94,12 +94,12 @@ class Recipe:
         if len(found) < wanted:
             train = max(1, min(len(found) - 1, round(len(found) * self.train / wanted)))
             events.warning(
-                f"{folder} holds {len(found)} labelled scans where the paper had {wanted}; the first {train} are the "
+                f"{folder} holds {len(found)} labeled scans where the paper had {wanted}; the first {train} are the "
                 "training scans."
             )
         chosen = found[:train] if part == "train" else found[train:wanted]
         if not chosen:
-            raise RequestError(f"{folder} holds too few labelled scans to keep one for validation; complete the set.")
+            raise RequestError(f"{folder} holds too few labeled scans to keep one for validation; complete the set.")
         events.info(f"{self.name}, {part}: {len(chosen)} scans, {chosen[0].name} to {chosen[-1].name}.")
         return chosen, classes
 
@@ -128,7 +128,7 @@ RECIPES = {
             window=None,
             crop=(224, 224, 120),
             channels=4,
-            regions=(("whole tumour", (1, 2, 4)), ("tumour core", (1, 4)), ("enhancing tumour", (4,))),
+            regions=(("whole tumor", (1, 2, 4)), ("tumor core", (1, 4)), ("enhancing tumor", (4,))),
         ),
     )
 }

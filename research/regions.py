@@ -30,10 +30,10 @@ def evaluate_regions(predictions: Path, labels: Path, regions: Iterable[tuple[st
         RequestError: there is nothing to compare.
         ScanError: a file cannot be read.
     """
-    labelled, table = find_labels(labels)
+    labeled, table = find_labels(labels)
     predicted = {case.name: case for case in find_labels(predictions)[0]}
     scores = []
-    for case in labelled:
+    for case in labeled:
         if case.name not in predicted:
             continue
         grid = read_label_grid(case)

@@ -80,11 +80,11 @@ def _outline(label_map: LabelMap, third: float) -> Ellipsoid:
     random = label_map.random
     wide = random.uniform(0.33, 0.65)
     axes = np.array([wide, wide * random.uniform(0.65, 1), wide * third])
-    centre = random.uniform(-0.12, 0.12, 3)
+    center = random.uniform(-0.12, 0.12, 3)
     turn = np.eye(3)
     if random.random() < 0.25:  # limbs, and scans that are not axial
         turn = random_turn(random)
-    return Ellipsoid(centre, axes, turn, boxy=bool(third == np.inf and random.random() < 0.4))
+    return Ellipsoid(center, axes, turn, boxy=bool(third == np.inf and random.random() < 0.4))
 
 
 def _trunk(label_map: LabelMap) -> None:
@@ -100,13 +100,13 @@ def _trunk(label_map: LabelMap) -> None:
     if random.random() < 0.4:
         long = random.uniform(0.25, 0.8)
         for way in (-1, 1):
-            centre = body.centre + body.turn.T @ (free[0] * 0.5 * way, 0, random.uniform(-0.3, 0.3))
+            center = body.center + body.turn.T @ (free[0] * 0.5 * way, 0, random.uniform(-0.3, 0.3))
             axes = np.array([free[0] * random.uniform(0.3, 0.45), free[1] * random.uniform(0.55, 0.85), long])
-            label_map.paint([Ellipsoid(centre, axes, body.turn)], [(0.0, Tissue.LUNG)], roughness=0.02)
+            label_map.paint([Ellipsoid(center, axes, body.turn)], [(0.0, Tissue.LUNG)], roughness=0.02)
     if random.random() < 0.7:
-        centre = body.centre + body.turn.T @ (0, -free[1] * random.uniform(0.5, 0.8), 0)
+        center = body.center + body.turn.T @ (0, -free[1] * random.uniform(0.5, 0.8), 0)
         wide = random.uniform(0.04, 0.09)
-        column = Ellipsoid(centre, np.array([wide * 1.2, wide, np.inf]), body.turn)
+        column = Ellipsoid(center, np.array([wide * 1.2, wide, np.inf]), body.turn)
         label_map.paint(
             [column], [(0.0, Tissue.BONE), (wide * random.uniform(0.1, 0.4), Tissue.MARROW)], roughness=0.01
         )
@@ -154,7 +154,7 @@ _Kind = Callable[[np.random.Generator, np.ndarray, float], tuple[list[Piece], _L
 
 
 def _structure(label_map: LabelMap, kind: _Kind, size: float, pressed: float) -> None:
-    """Add a structure that reaches about `size` from its centre.
+    """Add a structure that reaches about `size` from its center.
 
     Args:
         label_map: where to.
@@ -166,8 +166,8 @@ def _structure(label_map: LabelMap, kind: _Kind, size: float, pressed: float) ->
     place = label_map.place()
     if place is None:
         return
-    centre, parent = place
-    pieces, layers = kind(random, centre, size)
+    center, parent = place
+    pieces, layers = kind(random, center, size)
     choice = random.random()
     if parent <= label_map.wall or choice >= 1 - NESTED:
         only = range(parent, parent + 1)
@@ -176,9 +176,9 @@ def _structure(label_map: LabelMap, kind: _Kind, size: float, pressed: float) ->
     label_map.paint(pieces, layers, roughness=random.uniform(0, 0.12) * min(size, 0.15), only=only)
 
 
-def _organ(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _organ(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """Solid or hollow, with up to three layers."""
-    pieces = (ellipsoid if random.random() < 0.5 else blob)(random, centre, size)
+    pieces = (ellipsoid if random.random() < 0.5 else blob)(random, center, size)
     layers: _Layers = [(0.0, _one(random, Tissue.SOFT, Tissue.SOFT, Tissue.SOFT, Tissue.FLUID))]
     if random.random() < 0.5:
         layers.append((size * random.uniform(0.06, 0.25), _one(random, Tissue.SOFT, Tissue.FLUID, Tissue.FAT)))
@@ -187,38 +187,38 @@ def _organ(random: np.random.Generator, centre: np.ndarray, size: float) -> tupl
     return pieces, layers
 
 
-def _bone(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _bone(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """A block or a long bone with marrow in it."""
     wide = size * random.uniform(0.15, 0.3)
-    pieces = blob(random, centre, size / 2) if random.random() < 0.4 else tube(random, centre, 2 * size, wide, 0.1)
+    pieces = blob(random, center, size / 2) if random.random() < 0.4 else tube(random, center, 2 * size, wide, 0.1)
     return pieces, [(0.0, Tissue.BONE), (wide * random.uniform(0.2, 0.6), Tissue.MARROW)]
 
 
-def _gut(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _gut(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """A winding tube with a wall and something in it."""
     wide = max(0.012, size * random.uniform(0.12, 0.25))
     inside = _one(random, Tissue.SOFT, Tissue.FLUID, Tissue.GAS)
-    pieces = tube(random, centre, size * random.uniform(2, 6), wide, random.uniform(0.3, 1))
+    pieces = tube(random, center, size * random.uniform(2, 6), wide, random.uniform(0.3, 1))
     return pieces, [(0.0, Tissue.SOFT), (wide * random.uniform(0.2, 0.5), inside)]
 
 
-def _vessels(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _vessels(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """A branching tree."""
-    return tree(random, centre, size, float(np.clip(size * random.uniform(0.06, 0.15), 0.009, 0.035))), [
+    return tree(random, center, size, float(np.clip(size * random.uniform(0.06, 0.15), 0.009, 0.035))), [
         (0.0, Tissue.VESSEL)
     ]
 
 
-def _fascia(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _fascia(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """A thin sheet: muscle, bone, fluid or fat."""
     tissue = _one(random, Tissue.SOFT, Tissue.SOFT, Tissue.BONE, Tissue.FLUID, Tissue.FAT)
-    return sheet(random, centre, size), [(0.0, tissue)]
+    return sheet(random, center, size), [(0.0, tissue)]
 
 
-def _nodules(random: np.random.Generator, centre: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
+def _nodules(random: np.random.Generator, center: np.ndarray, size: float) -> tuple[list[Piece], _Layers]:
     """Several small ones of one kind."""
     tissue = _one(random, Tissue.SOFT, Tissue.SOFT, Tissue.FLUID, Tissue.BONE, Tissue.GAS, Tissue.VESSEL)
-    return dots(random, centre, size, max(0.015, size * random.uniform(0.08, 0.2))), [(0.0, tissue)]
+    return dots(random, center, size, max(0.015, size * random.uniform(0.08, 0.2))), [(0.0, tissue)]
 
 
 _KINDS = (_organ, _bone, _gut, _vessels, _fascia, _nodules)

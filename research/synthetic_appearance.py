@@ -63,7 +63,7 @@ def render(anatomy: Anatomy, random: np.random.Generator) -> np.ndarray:
         low, high = random.uniform(-1000, -150), random.uniform(200, 1300)
     else:
         low, high = (float(edge) for edge in np.percentile(values[anatomy.body][::7], (0.5, 99.5)))
-    return _normalised(values, anatomy.body, low, high)
+    return _normalized(values, anatomy.body, low, high)
 
 
 def _hounsfield(tissues: tuple[Tissue, ...], random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ def _along(matrix: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis))
 
 
-def _normalised(values: np.ndarray, body: np.ndarray, low: float, high: float) -> np.ndarray:
+def _normalized(values: np.ndarray, body: np.ndarray, low: float, high: float) -> np.ndarray:
     """Clip to a window and scale, so that the body has mean 0 and deviation 1."""
     values = np.clip(values, low, high)
     picture = values[body]

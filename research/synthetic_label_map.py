@@ -116,7 +116,7 @@ class LabelMap:
         labels = self.labels[box]
         depth = np.full(labels.shape, -np.inf, dtype=np.float32)
         for piece in pieces:
-            part = self._box(piece.centre - piece.reach, piece.centre + piece.reach)
+            part = self._box(piece.center - piece.reach, piece.center + piece.reach)
             if part is not None:
                 place = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
                 inside = piece.depth(self.points[(slice(None), *part)])

@@ -18,7 +18,7 @@ class Piece(Protocol):
     """A convex part of a shape; a shape is the union of its pieces."""
 
     @property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         """Of a ball that holds the piece, [3]."""
 
     @property
@@ -34,13 +34,13 @@ class Ellipsoid:
     """An ellipsoid, or with `boxy` a rounded box; infinite half-axes make it a cylinder or a slab.
 
     Attributes:
-        centre: [3].
+        center: [3].
         axes: half-axes [3].
         turn: rotation matrix [3, 3] from space to the axes.
         boxy: fourth powers instead of squares.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     axes: np.ndarray
     turn: np.ndarray
     boxy: bool = False
@@ -52,7 +52,7 @@ class Ellipsoid:
 
     def depth(self, points: np.ndarray) -> np.ndarray:
         """See `Piece`."""
-        places = points - self.centre.astype(np.float32).reshape(3, *[1] * (points.ndim - 1))
+        places = points - self.center.astype(np.float32).reshape(3, *[1] * (points.ndim - 1))
         scaled = (self.turn / self.axes[:, None]).astype(np.float32)
         square = np.tensordot(scaled, places, 1) ** 2
         radius = np.sqrt(np.sqrt((square**2).sum(0))) if self.boxy else np.sqrt(square.sum(0))
@@ -74,7 +74,7 @@ class Segment:
     radii: tuple[float, float]
 
     @property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         """The middle, [3]."""
         return (self.start + self.end) / 2
 
@@ -98,14 +98,14 @@ class Sheet:
     """A thin disc, curved like a bowl or a saddle.
 
     Attributes:
-        centre: [3].
+        center: [3].
         turn: rotation matrix [3, 3]; the last row is the normal.
         radius: of the disc.
         thickness: of the sheet.
         bend: curvature along the two directions of the disc, [2], 1 / length.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     turn: np.ndarray
     radius: float
     thickness: float
@@ -118,7 +118,7 @@ class Sheet:
 
     def depth(self, points: np.ndarray) -> np.ndarray:
         """See `Piece`."""
-        places = points - self.centre.astype(np.float32).reshape(3, *[1] * (points.ndim - 1))
+        places = points - self.center.astype(np.float32).reshape(3, *[1] * (points.ndim - 1))
         first, second, height = np.tensordot(self.turn.astype(np.float32), places, 1)
         square = first**2, second**2
         height = height - np.float32(self.bend[0] / 2) * square[0] - np.float32(self.bend[1] / 2) * square[1]
@@ -130,34 +130,34 @@ def random_turn(random: np.random.Generator) -> np.ndarray:
     return np.asarray(Rotation.from_quat(random.normal(size=4)).as_matrix())
 
 
-def ellipsoid(random: np.random.Generator, centre: np.ndarray, size: float) -> list[Piece]:
+def ellipsoid(random: np.random.Generator, center: np.ndarray, size: float) -> list[Piece]:
     """One ellipsoid or rounded box whose longest half-axis is `size`."""
     axes = size * np.array([1, *random.uniform(0.4, 1, 2)])
-    return [Ellipsoid(centre, axes, random_turn(random), boxy=bool(random.random() < 0.3))]
+    return [Ellipsoid(center, axes, random_turn(random), boxy=bool(random.random() < 0.3))]
 
 
-def blob(random: np.random.Generator, centre: np.ndarray, size: float) -> list[Piece]:
-    """A lobed, branching blob within about `size` of its centre."""
-    pieces = ellipsoid(random, centre, 0.7 * size)
+def blob(random: np.random.Generator, center: np.ndarray, size: float) -> list[Piece]:
+    """A lobed, branching blob within about `size` of its center."""
+    pieces = ellipsoid(random, center, 0.7 * size)
     for _ in range(random.integers(2, 6)):
-        pieces += ellipsoid(random, centre + _direction(random) * size * 0.5, size * random.uniform(0.25, 0.5))
+        pieces += ellipsoid(random, center + _direction(random) * size * 0.5, size * random.uniform(0.25, 0.5))
     return pieces
 
 
-def sheet(random: np.random.Generator, centre: np.ndarray, size: float) -> list[Piece]:
+def sheet(random: np.random.Generator, center: np.ndarray, size: float) -> list[Piece]:
     """A curved sheet of radius `size`, a tenth as thick or less."""
     thickness = max(0.012, size * random.uniform(0.03, 0.12))
-    return [Sheet(centre, random_turn(random), size, thickness, random.uniform(-1, 1, 2) / size)]
+    return [Sheet(center, random_turn(random), size, thickness, random.uniform(-1, 1, 2) / size)]
 
 
 def tube(
-    random: np.random.Generator, centre: np.ndarray, length: float, radius: float, wriggle: float = 0.5
+    random: np.random.Generator, center: np.ndarray, length: float, radius: float, wriggle: float = 0.5
 ) -> list[Piece]:
-    """A winding tube through `centre`.
+    """A winding tube through `center`.
 
     Args:
         random: where the randomness comes from.
-        centre: [3].
+        center: [3].
         length: along its course.
         radius: varies by a fifth along the tube.
         wriggle: change of direction from one piece to the next.
@@ -165,14 +165,14 @@ def tube(
     direction = _direction(random)
     pieces: list[Piece] = []
     for way in (direction, -direction):
-        pieces += _course(random, centre, way, length / 2, radius, radius, wriggle)[0]
+        pieces += _course(random, center, way, length / 2, radius, radius, wriggle)[0]
     return pieces
 
 
-def tree(random: np.random.Generator, centre: np.ndarray, length: float, radius: float) -> list[Piece]:
-    """A branching tree of tubes with its root at `centre`; branches are thinner and shorter than their stem."""
+def tree(random: np.random.Generator, center: np.ndarray, length: float, radius: float) -> list[Piece]:
+    """A branching tree of tubes with its root at `center`; branches are thinner and shorter than their stem."""
     pieces: list[Piece] = []
-    growing = [(centre, _direction(random), length, radius, int(random.integers(2, 5)))]
+    growing = [(center, _direction(random), length, radius, int(random.integers(2, 5)))]
     while growing:
         start, direction, long, wide, generations = growing.pop()
         course, end, direction = _course(random, start, direction, long, wide, 0.8 * wide, 0.3)
@@ -186,16 +186,16 @@ def tree(random: np.random.Generator, centre: np.ndarray, length: float, radius:
     return pieces
 
 
-def dots(random: np.random.Generator, centre: np.ndarray, size: float, radius: float) -> list[Piece]:
-    """Several small ellipsoids, strewn within about `size` of `centre`."""
-    places = centre + random.normal(size=(int(random.integers(4, 15)), 3)) * size / 2
+def dots(random: np.random.Generator, center: np.ndarray, size: float, radius: float) -> list[Piece]:
+    """Several small ellipsoids, strewn within about `size` of `center`."""
+    places = center + random.normal(size=(int(random.integers(4, 15)), 3)) * size / 2
     return [piece for place in places for piece in ellipsoid(random, place, radius * random.uniform(0.6, 1.4))]
 
 
 def reach(pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
     """Two corners [3] of a box that holds all pieces."""
-    lows = np.min([piece.centre - piece.reach for piece in pieces], axis=0)
-    highs = np.max([piece.centre + piece.reach for piece in pieces], axis=0)
+    lows = np.min([piece.center - piece.reach for piece in pieces], axis=0)
+    highs = np.max([piece.center + piece.reach for piece in pieces], axis=0)
     return lows, highs
 
 

@@ -374,7 +374,7 @@ def _scan(model: _OpenModel, channels: list[Any]) -> tuple[Case, PreparedScan]:
         paths = [Path(channel) for channel in channels]
         case = find_images(paths)[0] if len(paths) == 1 else Case("scan", tuple(paths))
         return case, read_scan(model, case, silent())
-    wanted = len(model.preparation.normalisation)
+    wanted = len(model.preparation.normalization)
     if len(channels) != wanted or any(
         channel.GetDimension() != 3 or channel.GetNumberOfComponentsPerPixel() != 1 for channel in channels
     ):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .backbone.weights import write_weights
 from .errors import ModelError
 from .files import last_line
+from .json_record import FORMER_NAMES
 
 STATE = "state"
 OPTIMIZER = "optimizer."
@@ -66,11 +67,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             # Clones, because Windows does not let a file be replaced while tensors still look into it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {_name_of_today(name): file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         state = json.loads(header[STATE])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({last_line(error)}); delete it and start the run again") from error
     return Checkpoint(tensors, state)
+
+
+def _name_of_today(name: str) -> str:
+    *modules, own = name.split(".")
+    return ".".join([*modules, FORMER_NAMES.get(own, own)])
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

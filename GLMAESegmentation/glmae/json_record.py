@@ -14,6 +14,16 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from .errors import RequestError
 from .files import last_line
 
+# What fields and tensors were called in files that are still read.
+FORMER_NAMES = {
+    "centre": "center",
+    "centre_momentum": "center_momentum",
+    "labelled": "labeled",
+    "neighbourhood": "neighborhood",
+    "normalisation": "normalization",
+    "normalise_patches": "normalize_patches",
+}
+
 _Record = TypeVar("_Record", bound="JsonRecord")
 
 
@@ -46,6 +56,13 @@ class JsonRecord:
             return self.from_json(content)
         except (TypeError, ValueError) as error:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
+
+
+def with_names_of_today(content: Any) -> Any:
+    """JSON values of any version, with the keys of all objects in them as this version writes them."""
+    if isinstance(content, Mapping):
+        return {FORMER_NAMES.get(name, name): with_names_of_today(entry) for name, entry in content.items()}
+    return [with_names_of_today(entry) for entry in content] if isinstance(content, list) else content
 
 
 def in_json(name: str) -> Mapping[str, str]:
@@ -97,6 +114,7 @@ def _read(kind: Any, content: Any, name: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(content, Mapping):
             raise ValueError(f"`{name}` is no object")
+        content = {FORMER_NAMES.get(key, key): entry for key, entry in content.items()}
         found = {}
         for field in fields(kind):
             if (key := _name(field)) in content:

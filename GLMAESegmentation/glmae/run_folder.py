@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import RequestError, Stopped
 from .files import storage_error, write_json
+from .json_record import with_names_of_today
 
 UNFINISHED = "unfinished"
 MODEL = "model.json"
@@ -34,7 +35,7 @@ class RunFolder:
     def __init__(self, out: Path, request: Mapping[str, Any], resume: bool) -> None:
         self.out, self.unfinished = Path(out), Path(out) / UNFINISHED
         self.finished = False
-        self._request = json.loads(json.dumps(dict(request)))
+        self._request = with_names_of_today(json.loads(json.dumps(dict(request))))
         self._check(resume)
 
     @property
@@ -133,7 +134,7 @@ class RunFolder:
             # Somebody else's run could lead the files of this one anywhere.
             raise RequestError(f"{self.unfinished} holds links to other folders; choose another folder with --out")
         try:
-            stored = json.loads((self.unfinished / REQUEST).read_text(encoding="utf-8"))
+            stored = with_names_of_today(json.loads((self.unfinished / REQUEST).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:

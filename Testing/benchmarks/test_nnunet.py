@@ -25,7 +25,7 @@ def nnunet(monkeypatch):
 def test_the_raw_format(nnunet, tmp_path):
     from glmae.scans.cases import find_cases
 
-    # Values of the labels need not be consecutive, nnU-Net's must be; half of one scan is not labelled.
+    # Values of the labels need not be consecutive, nnU-Net's must be; half of one scan is not labeled.
     (tmp_path / "labels").mkdir()
     for name in NAMES:
         label = sitk.ReadImage(str(SAMPLES / "labels" / f"{name}.nii.gz"), sitk.sitkUInt16)
@@ -95,7 +95,7 @@ def test_a_step_of_it(nnunet, monkeypatch, tmp_path):
         minutes=0.02,
         device="cpu",
         threads=1,
-        labelled=NAMES[:1],
+        labeled=NAMES[:1],
         pool=NAMES[:1],
         test=NAMES[1:],
         work=str(tmp_path),

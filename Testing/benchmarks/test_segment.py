@@ -103,14 +103,14 @@ def test_variants_of_classes_divide_their_voxels(tmp_path: Path) -> None:
 
     from glmae.backbone.presets import preset
     from glmae.scans.classes import ClassTable, SegmentClass
-    from glmae.scans.normalisation import Normalisation
+    from glmae.scans.normalization import Normalization
     from glmae.scans.preparation import Preparation
     from glmae.segmentation.finetune_config import FinetuneConfig
     from glmae.segmentation.model import Model, load_model, save_model
     from glmae.segmentation.network import SegmentationNetwork
 
     table = ClassTable((SegmentClass(1, "a"), SegmentClass(2, "b")))
-    preparation = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    preparation = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     torch.manual_seed(0)
     network = SegmentationNetwork(preset("tiny"), 2).eval()
     with torch.no_grad():

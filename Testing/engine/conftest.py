@@ -20,7 +20,7 @@ def sample_scans() -> Path:
 
 @pytest.fixture
 def few_scans(tmp_path: Path) -> Path:
-    """Three labelled scans, coarser than they are, in a folder whose name has a space and other alphabets."""
+    """Three labeled scans, coarser than they are, in a folder whose name has a space and other alphabets."""
     folder = tmp_path / "Gehirn-Aufnahmen 海馬 №1"
     write_coarse_scans(folder, (*TRAINED_ON, "hippocampus_003"))
     return folder
@@ -41,7 +41,7 @@ def fine_scans(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model trained on two real scans for a few seconds, on voxels of their own size."""
-    from glmae.scans.normalisation import Normalisation
+    from glmae.scans.normalization import Normalization
     from glmae.scans.preparation import Preparation
     from glmae.segmentation.finetuning import finetune  # here, so that tests without torch start fast
 
@@ -53,7 +53,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         backbone="none",
         steps=10,
         device="cpu",
-        preparation=Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)),
+        preparation=Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),)),
         settings={"batch": 1, "start_steps": 100, "start_crops": 1},
         out=out,
     ).folder

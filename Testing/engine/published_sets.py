@@ -13,7 +13,7 @@ HEART = (205, 420, 500, 550, 600, 820, 850)
 
 
 def write_set(name: str, folder: Path, cases: int = 3) -> list[str]:
-    """Write a stand-in of the set; returns the names of its labelled cases."""
+    """Write a stand-in of the set; returns the names of its labeled cases."""
     return {
         "btcv": _btcv,
         "mmwhs": _mmwhs,

@@ -50,7 +50,7 @@ def as_four_dimensions(folder: Path) -> str:
     return path.name
 
 
-def as_colour_image(folder: Path) -> str:
+def as_color_image(folder: Path) -> str:
     path = next((folder / "images").glob("*039*"))
     image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkUInt8)
     path.unlink()

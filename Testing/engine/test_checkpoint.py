@@ -32,6 +32,11 @@ def test_a_prefix_is_put_on_and_taken_off(tmp_path):
     assert list(load_checkpoint(tmp_path / "c").under("net.")) == ["weight"]
 
 
+def test_tensors_of_earlier_versions_have_the_names_of_today(tmp_path):
+    save_checkpoint(tmp_path / "c", {"model.centre": torch.ones(2), "centre.weight": torch.zeros(1)}, {})
+    assert load_checkpoint(tmp_path / "c").tensors.keys() == {"model.center", "centre.weight"}
+
+
 def optimizer_after(steps, network, optimizer):
     for step in range(steps):
         optimizer.zero_grad()

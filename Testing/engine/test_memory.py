@@ -46,7 +46,7 @@ def test_errors_that_do_not(error):
     assert not devices.is_out_of_memory(error)
 
 
-def test_a_real_allocation_that_is_too_large_is_recognised():
+def test_a_real_allocation_that_is_too_large_is_recognized():
     with pytest.raises(Exception) as raised:  # noqa: PT011 which one depends on the system
         torch.empty(2**62, dtype=torch.uint8)
     assert devices.is_out_of_memory(raised.value)

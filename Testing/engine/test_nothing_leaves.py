@@ -67,7 +67,7 @@ run("evaluate", "--predictions", root / "results", "--labels", root / "truth", "
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two labelled NIfTI files and a DICOM series, all with patients' names wherever a scanner puts them."""
+    """Two labeled NIfTI files and a DICOM series, all with patients' names wherever a scanner puts them."""
     samples = ENGINE / "Resources" / "SampleScans"
     root = tmp_path_factory.mktemp("clinic").joinpath(*LONG)
     for folder in ("images", "labels", "more", "truth"):

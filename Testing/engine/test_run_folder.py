@@ -29,6 +29,16 @@ def test_a_failure_after_a_checkpoint_keeps_it(tmp_path):
     assert not RunFolder(tmp_path / "out", REQUEST, resume=True).finished
 
 
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    run = RunFolder(tmp_path, {"labelled": {"a": "0f"}}, resume=False)
+    run.begin()
+    stored = run.unfinished / "request.json"
+    stored.write_text(stored.read_text(encoding="utf-8").replace("labeled", "labelled"), encoding="utf-8")
+    RunFolder(tmp_path, {"labeled": {"a": "0f"}}, resume=True)
+    with pytest.raises(RequestError, match="labeled"):
+        RunFolder(tmp_path, {"labeled": {"a": "1f"}}, resume=True)
+
+
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RequestError, match="not empty"):

@@ -25,7 +25,7 @@ from glmae.errors import ModelError, RequestError
 from glmae.model_folder import CARD, WEIGHTS, read_model, write_model
 from glmae.run_folder import RunFolder
 from glmae.scans.classes import ClassTable, SegmentClass
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.model import Model, load_model, save_model
@@ -45,7 +45,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Model(
         SegmentationNetwork(backbone, 2).eval(),
         FinetuneConfig(crop=(16, 16, 16)),
-        Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)),
+        Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),)),
         classes,
     )
     folder = tmp_path_factory.mktemp("honest")

@@ -117,7 +117,7 @@ def options_of(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.stem)
-def test_what_is_not_run_is_spelt_as_the_programs_are(page: Path) -> None:
+def test_what_is_not_run_is_spelled_as_the_programs_are(page: Path) -> None:
     """Also in blocks that need a cluster, a GPU or a data set: commands, options, scripts and targets exist."""
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     scripts = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "benchmarks").glob("*.py"))

@@ -26,7 +26,7 @@ NOTICE, PAGE = "LICENSE.md", "README.md"
 # Section of the card's page: what its text must hold.
 SECTIONS = {
     "Data": r"https?://",
-    "Licence": r"Apache-2\.0|\bCC[ -]|\bMIT\b|\bBSD\b",
+    "License": r"Apache-2\.0|\bCC[ -]|\bMIT\b|\bBSD\b",
     "Recipe": r"(?m)^(glmae pretrain|python) ",
     "Curves": r"!\[[^\]]*\]\([^)]+\)|(?m:^\|.+\|$)",
     "Results": r"\d\.\d",
@@ -47,8 +47,8 @@ def complaints(folder: Path) -> list[str]:
     found += [f"{name} does not belong here" for name in sorted(others)]
     if NOTICE in names:
         notice = (folder / NOTICE).read_text(encoding="utf-8")
-        if not re.search(SECTIONS["Licence"], notice) or "https://" not in notice:
-            found.append(f"{NOTICE} names no licence with its address")
+        if not re.search(SECTIONS["License"], notice) or "https://" not in notice:
+            found.append(f"{NOTICE} names no license with its address")
     if PAGE in names:
         found += page_complaints(folder / PAGE)
     if {CARD, WEIGHTS} <= names:
@@ -117,7 +117,7 @@ TEXT = """# A backbone
 ## Data
 120 MR scans of https://example.org/set, of 120 people.
 
-## Licence
+## License
 The weights: Apache-2.0. The scans: CC BY-SA 4.0, see LICENSE.md.
 
 ## Recipe
@@ -170,7 +170,7 @@ def rewritten(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> N
     ("spoil", "complaint"),
     [
         (lambda folder: (folder / NOTICE).unlink(), "LICENSE.md is missing"),
-        (lambda folder: (folder / NOTICE).write_text("Ask us.", encoding="utf-8"), "LICENSE.md names no licence"),
+        (lambda folder: (folder / NOTICE).write_text("Ask us.", encoding="utf-8"), "LICENSE.md names no license"),
         (lambda folder: (folder / PAGE).unlink(), "README.md is missing"),
         (lambda folder: (folder / "losses.png").unlink(), "link to losses.png leads nowhere"),
         (lambda folder: (folder / "checkpoint.pth").touch(), "checkpoint.pth does not belong here"),

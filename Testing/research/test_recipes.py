@@ -67,7 +67,7 @@ def test_the_split_is_by_name_and_shrinks_with_the_set(tmp_path):
     assert [case.name for case in held_out] == names[4:]
     warnings = [event["message"] for event in heard if event["event"] == "warning"]
     assert len(warnings) == 1
-    assert "5 labelled scans where the paper had 20" in warnings[0]
+    assert "5 labeled scans where the paper had 20" in warnings[0]
 
 
 def test_of_a_larger_set_the_first_scans_are_taken(tmp_path):
@@ -92,7 +92,7 @@ def test_train_segment_and_score_a_published_set(tmp_path):
     card = json.loads((model / "model.json").read_text(encoding="utf-8"))
     assert len(card["training_cases"]) == 3
     assert len(card["classes"]) == 7
-    assert card["preprocessing"]["normalisation"] == [
+    assert card["preprocessing"]["normalization"] == [
         {"kind": "ct", "low": 0.0, "high": 1700.0, "mean": 0.0, "std": 1700.0}
     ]
     images, labels = (str(sets / "validation" / part) for part in ("images", "labels"))
@@ -115,7 +115,7 @@ def test_what_is_no_set_is_one_line(tmp_path, capsys):
 
 
 def test_brats_is_scored_by_its_regions(tmp_path):
-    """A prediction that takes the core for enhancing tumour: the core is whole all the same, its parts are not."""
+    """A prediction that takes the core for enhancing tumor: the core is whole all the same, its parts are not."""
     names = write_set("brats21", tmp_path / "set", cases=2)
     assert paper.main(["arrange", "brats21", str(tmp_path / "set"), str(tmp_path / "sets")]) == 0
     channels = tmp_path / "sets" / "validation" / "images" / names[1]
@@ -129,7 +129,7 @@ def test_brats_is_scored_by_its_regions(tmp_path):
     voxels = sitk.GetArrayFromImage(label)
     core, enhancing = np.isin(voxels, (1, 4)).sum(), (voxels == 4).sum()
     assert {row["class"]: row["dice"] for row in rows} == {
-        "whole tumour": 1.0,
-        "tumour core": 1.0,
-        "enhancing tumour": pytest.approx(2 * enhancing / (core + enhancing)),
+        "whole tumor": 1.0,
+        "tumor core": 1.0,
+        "enhancing tumor": pytest.approx(2 * enhancing / (core + enhancing)),
     }

@@ -61,7 +61,7 @@ def test_volumes_differ_by_index(anatomies, pairs):
         assert abs(correlation(pairs[first][0], pairs[second][0])) < 0.9
 
 
-def test_volumes_are_normalised_over_the_body_as_scans_are(anatomies, pairs):
+def test_volumes_are_normalized_over_the_body_as_scans_are(anatomies, pairs):
     for anatomy, pair in zip(anatomies, pairs, strict=True):
         assert anatomy.body.mean() >= LEAST_BODY, "never a volume of air"
         for image in pair:
@@ -180,7 +180,7 @@ def test_painting_in_boxes_equals_painting_at_once():
     for seed in range(6):
         random = np.random.default_rng(seed)
         label_map = LabelMap(random, 32, np.array([1.0, 1.0, 2.0]))
-        balls = [[Ellipsoid(centre, np.full(3, 0.12), np.eye(3))] for centre in random.uniform(-0.4, 0.4, (4, 3))]
+        balls = [[Ellipsoid(center, np.full(3, 0.12), np.eye(3))] for center in random.uniform(-0.4, 0.4, (4, 3))]
         for pieces in (*balls, tree(random, np.zeros(3), 0.3, 0.05)):
             label_map.paint(pieces, [(0.0, Tissue.VESSEL)], everywhere=True)
             expected = np.max([piece.depth(label_map.points) for piece in pieces], axis=0) > 0

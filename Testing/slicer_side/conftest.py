@@ -51,6 +51,6 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(Path(__file__).parent / "stand_in_engine.py", folder / "__main__.py")
     shutil.copy(Path(__file__).parent / "stand_in_live.py", folder)
     shutil.copy(engine_command.MODULE_FOLDER / "GLMAESegmentationLib" / "engine" / "child.py", library / "engine")
-    (folder / "behaviour").write_text("run", encoding="utf-8")
+    (folder / "behavior").write_text("run", encoding="utf-8")
     monkeypatch.setattr(engine_command, "MODULE_FOLDER", tmp_path / "engine")
-    return folder / "behaviour"
+    return folder / "behavior"

@@ -17,34 +17,34 @@ def say(event: str, **fields: Any) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def train(behaviour: str, out: Path) -> int:
+def train(behavior: str, out: Path) -> int:
     start = Path(sys.argv[sys.argv.index("--from") + 1]) if "--from" in sys.argv else None
-    if start is not None and (behaviour == "other version" or not (start / "model.json").exists()):
+    if start is not None and (behavior == "other version" or not (start / "model.json").exists()):
         message = f"{start} was made by another version of GLMAE, whose network this one does not know; train it again"
         say("failed", name="ModelError", message=message)
         return 2
-    if behaviour == "crash":
+    if behavior == "crash":
         print("Traceback: segmentation violation", file=sys.stderr)
         return 139
-    if behaviour == "gpu":
+    if behavior == "gpu":
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    if behaviour == "disk":
+    if behavior == "disk":
         say("failed", name="StorageError", message="out: the disk is full; free some space.")
         return 1
-    if behaviour == "deaf":
+    if behavior == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if behaviour == "finish":
+    if behavior == "finish":
         shutil.copytree(HERE / "model", out)
         say("finished", job="finetune", model=str(out))
         return 0
-    if behaviour == "long step":
+    if behavior == "long step":
         return long_step(out)
     if "--finish" in sys.argv:
         shutil.rmtree(out)
         shutil.copytree(HERE / "model", out)
         say("finished", job="finetune", model=str(out))
         return 0
-    if behaviour == "odd label":
+    if behavior == "odd label":
         say_what_is_odd()
     checkpoint = out / "unfinished" / "checkpoint.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -113,14 +113,14 @@ def preview(image: Path, folder: Path, step: int) -> None:
     say("preview", case=case, step=step, file=str(shutil.copy(HERE / "result.seg.nrrd", folder / "preview")))
 
 
-def check(behaviour: str, labels: Path) -> int:
-    if behaviour == "slow":
+def check(behavior: str, labels: Path) -> int:
+    if behavior == "slow":
         time.sleep(60)
-    if behaviour == "odd label":
+    if behavior == "odd label":
         say_what_is_odd()
-    if behaviour == "single slices":
+    if behavior == "single slices":
         say_what_part_was_labeled(labels)
-    if behaviour == "little memory":
+    if behavior == "little memory":
         needed = "training needs about 9.0 GB of memory and 1.0 GB are free on cpu; "
         remedy = "close other programs, or choose another --device"
         say("failed", name="RequestError", message=needed + remedy)
@@ -141,7 +141,7 @@ def looked_at(case: str) -> dict[str, Any]:
     return {"flags": flags if number > 1 else [], "uncertainty": {"Anterior": 0.1 * number, "Posterior": 0.05}}
 
 
-def segment(behaviour: str, images: Path, out: Path) -> int:
+def segment(behavior: str, images: Path, out: Path) -> int:
     """Every scan gets the same result; "fail NAME" fails one, "slow" waits between two."""
     failed = []
     out.mkdir(exist_ok=True)
@@ -152,9 +152,9 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
             say("case", case=case, state="skipped", file=str(target), message="is there already")
             continue
         say("case", case=case, state="running")
-        if behaviour == "slow":
+        if behavior == "slow":
             time.sleep(3.0)  # longer than a busy machine needs to notice the last one
-        if behaviour == f"fail {case}" or not image.exists():
+        if behavior == f"fail {case}" or not image.exists():
             failed.append(case)
             say(
                 "case",
@@ -165,19 +165,19 @@ def segment(behaviour: str, images: Path, out: Path) -> int:
             )
             continue
         shutil.copy(HERE / "result.seg.nrrd", target)
-        say("case", case=case, state="done", file=str(target), **(looked_at(case) if behaviour == "flags" else {}))
+        say("case", case=case, state="done", file=str(target), **(looked_at(case) if behavior == "flags" else {}))
     say("finished", job="segment", failed=failed, out=str(out))
     return 1 if failed else 0
 
 
 def main() -> int:
     words = sys.argv[1:]
-    behaviour = (HERE / "behaviour").read_text(encoding="utf-8")
+    behavior = (HERE / "behavior").read_text(encoding="utf-8")
     if words[0] != "live":
         say("started", job=words[0], cases=2, classes=[], device="cpu")
         say("info", message="Computing on the CPU.")
     if words[0] == "check":
-        return check(behaviour, Path(words[words.index("--labels") + 1]))
+        return check(behavior, Path(words[words.index("--labels") + 1]))
     if words[0] == "live":
         sys.path.insert(0, str(HERE))
         from stand_in_live import live
@@ -185,8 +185,8 @@ def main() -> int:
         return live(words)
     out = Path(words[words.index("--out") + 1])
     if words[0] == "finetune":
-        return train(behaviour, out)
-    return segment(behaviour, Path(words[words.index("--images") + 1]), out)
+        return train(behavior, out)
+    return segment(behavior, Path(words[words.index("--images") + 1]), out)
 
 
 if __name__ == "__main__":

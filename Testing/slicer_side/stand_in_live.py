@@ -25,8 +25,8 @@ def say(event: str, **fields: Any) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def behaviour() -> str:
-    return (HERE / "behaviour").read_text(encoding="utf-8")
+def behavior() -> str:
+    return (HERE / "behavior").read_text(encoding="utf-8")
 
 
 class Live:
@@ -56,9 +56,9 @@ class Live:
         if kind == "ahead":
             self.ahead = number, request["cases"]
             return True
-        if behaviour() == "slow":
+        if behavior() == "slow":
             time.sleep(0.5)
-        if behaviour() == "die":
+        if behavior() == "die":
             print("Killed", file=sys.stderr, flush=True)
             os._exit(137)
         try:
@@ -69,7 +69,7 @@ class Live:
 
     def fit(self, request: dict[str, Any]) -> None:
         say("progress", stage="fit", done=0, total=3, seconds_left=None, request="fit", id=request["id"])
-        if behaviour() == "gpu full":
+        if behavior() == "gpu full":
             raise MemoryError("there is not enough memory for this request; close other programs or use a smaller scan")
         assert request["cases"]
         for case in request["cases"]:
@@ -83,7 +83,7 @@ class Live:
         assert self.fitted
         assert case in self.names(), case
         assert out.parent.is_dir()
-        if behaviour() == f"fail {case}":
+        if behavior() == f"fail {case}":
             raise ValueError(f"cases/images/{case}.nrrd has the same value, 7, everywhere; export the scan again")
         shutil.copy(HERE / "result.seg.nrrd", out)
         flags = [{"class": "Anterior", "kind": "unsure", "message": "the model is unsure about Anterior"}]
@@ -96,14 +96,14 @@ class Live:
             file=str(out),
             volumes_ml={"Anterior": 1.0},
             uncertainty={"Anterior": 0.1, "Posterior": 0.2},
-            flags=flags if behaviour() == "flags" else [],
+            flags=flags if behavior() == "flags" else [],
         )
 
 
 def live(words: list[str]) -> int:
     """Answer until the input ends."""
     session = Live(words)
-    full = behaviour() == "gpu full"
+    full = behavior() == "gpu full"
     say("started", job="live", device="cuda:0" if full else "cpu")
     say("info", message="Computing on the GPU." if full else "Computing on the CPU.")
     lines: queue.Queue[str] = queue.Queue()
@@ -116,7 +116,7 @@ def live(words: list[str]) -> int:
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            line = lines.get(timeout=0.05 if session.ahead is not None and behaviour() != "never ahead" else None)
+            line = lines.get(timeout=0.05 if session.ahead is not None and behavior() != "never ahead" else None)
         except queue.Empty:
             assert session.ahead is not None
             number, cases = session.ahead

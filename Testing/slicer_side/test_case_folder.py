@@ -49,7 +49,7 @@ def test_which_cases_were_labeled_in_part_goes_with_them(scene: Any, labeled: An
     folder = export_cases(find_cases(scene), job_folder)
     assert [case.partly for case in folder.cases] == [False, True]
     assert json.loads((folder.labels / "classes.json").read_text(encoding="utf-8")) == {
-        "region": {"case-02": "labelled"}
+        "region": {"case-02": "labeled"}
     }
     assert CaseFolder.read(job_folder).cases == folder.cases
     cases, classes = find_engine_cases(folder.images, folder.labels)

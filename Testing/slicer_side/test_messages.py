@@ -66,12 +66,6 @@ def test_what_a_message_says_to_press_is_in_the_panel() -> None:
     assert {"Processor (CPU)", "Entire scan", "Own environment", "Use as training label"} <= strings
 
 
-def test_the_words_are_those_of_the_united_states() -> None:
-    texts = [str(table) for table in (MESSAGES, FAILURES, ENDINGS)] + [UI.read_text(encoding="utf-8")]
-    british = r"(?i)\w*(?:labell|colour|learnt|neighbour|centre|behaviour|licence|normalis|optimis|organis)\w*"
-    assert re.findall(british, " ".join(texts)) == []
-
-
 def test_one_and_many() -> None:
     assert (say("segment", n=1, scan="A"), say("segment", n=2, scan="A")) == ("Segments A.", "Segments 2 scans.")
 

@@ -140,9 +140,9 @@ def test_a_long_step_is_broken_off_and_what_was_learned_before_it_is_kept(panel:
     assert {action.CONTINUE, action.KEEP} <= panel.state.enabled
 
 
-@pytest.mark.parametrize(("behaviour", "key"), [("crash", "crashed"), ("gpu", "gpu memory"), ("disk", "disk full")])
-def test_failures_have_a_name_a_cause_and_a_remedy(panel: Panel, stand_in: Path, behaviour: str, key: str) -> None:
-    stand_in.write_text(behaviour, encoding="utf-8")
+@pytest.mark.parametrize(("behavior", "key"), [("crash", "crashed"), ("gpu", "gpu memory"), ("disk", "disk full")])
+def test_failures_have_a_name_a_cause_and_a_remedy(panel: Panel, stand_in: Path, behavior: str, key: str) -> None:
+    stand_in.write_text(behavior, encoding="utf-8")
     panel.do(action.START_TRAINING)
     follow(panel)
     assert panel.state.failure is not None

@@ -266,13 +266,13 @@ def test_the_process_is_killed(panel: Panel, stand_in: Path, moment: str) -> Non
 
 
 def test_the_log_is_that_of_the_failure_that_is_shown(panel: Panel, stand_in: Path) -> None:
-    for behaviour, do, key in (("die", action.SUGGEST, "killed"), ("crash", action.START_TRAINING, "crashed")):
-        stand_in.write_text(behaviour, encoding="utf-8")
+    for behavior, do, key in (("die", action.SUGGEST, "killed"), ("crash", action.START_TRAINING, "crashed")):
+        stand_in.write_text(behavior, encoding="utf-8")
         panel.do(do)
         tick(panel, lambda: panel.state.failure is not None)
         assert panel.state.failure is not None
         assert panel.state.failure.key == key
-        assert ("Killed" in panel.log) is (behaviour == "die")
+        assert ("Killed" in panel.log) is (behavior == "die")
 
 
 def test_a_gpu_that_another_program_fills(panel: Panel, stand_in: Path) -> None:

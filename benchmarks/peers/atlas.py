@@ -43,7 +43,7 @@ def run(task: Task) -> Outcome:
     began = time.monotonic()
     config = dataclasses.replace(AtlasConfig(), **task.settings)
     data = task.data
-    cases, table = find_cases(data.images, data.labels, task.labelled)
+    cases, table = find_cases(data.images, data.labels, task.labeled)
     atlases = [_read(case, table) for case in cases]
     ready = time.monotonic()
     for case in find_images(task.test_images):
@@ -93,7 +93,7 @@ def _moved(mask: sitk.Image, fixed: sitk.Image, transform: sitk.Transform, outsi
 
 def register(fixed: sitk.Image, moving: sitk.Image, config: AtlasConfig, seed: int) -> sitk.Transform:
     """The transform from the points of `fixed` to those of `moving`: affine, then a B-spline on top."""
-    centred = sitk.CenteredTransformInitializer(
+    centered = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.GEOMETRY
     )
     method = _method(fixed, config, seed)
@@ -104,7 +104,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, config: AtlasConfig, seed: i
     factors = [factor for factor in (4, 2, 1) if factor == 1 or min(fixed.GetSize()) >= 8 * factor]
     method.SetShrinkFactorsPerLevel(factors)
     method.SetSmoothingSigmasPerLevel([factor / 2 if factor > 1 else 0 for factor in factors])
-    method.SetInitialTransform(centred, inPlace=False)
+    method.SetInitialTransform(centered, inPlace=False)
     affine = method.Execute(fixed, moving)
 
     method = _method(fixed, config, seed)

@@ -64,7 +64,7 @@ def run(task: Task) -> Outcome:
     config = dataclasses.replace(NnunetConfig(), **task.settings)
     with tempfile.TemporaryDirectory(prefix="nnunet-", ignore_cleanup_errors=True) as folder:
         base = Path(folder)
-        cases, table = find_cases(task.data.images, task.data.labels, task.labelled)
+        cases, table = find_cases(task.data.images, task.data.labels, task.labeled)
         write_raw(base / "raw" / DATA_SET, cases, table)
         test = find_images(task.test_images)
         job = {
@@ -114,7 +114,7 @@ def write_raw(folder: Path, cases: Sequence[Case], table: ClassTable) -> None:
         sitk.WriteImage(label, str(folder / "labelsTr" / f"{name}.nii.gz"))
     labels = {"background": 0} | {f"class {number}": number for number in range(1, len(table) + 1)}
     content: dict[str, Any] = {
-        # Only a channel called CT is not normalised scan by scan.
+        # Only a channel called CT is not normalized scan by scan.
         "channel_names": {str(n): "CT" if c.modality == "ct" else f"MR {n}" for n, c in enumerate(channels)},
         "labels": labels | ({"ignore": ignored} if needs_ignore else {}),
         "numTraining": len(cases),

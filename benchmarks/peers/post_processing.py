@@ -23,7 +23,7 @@ class PostProcessing:
     Attributes:
         location: where the classes lie.
         atlases: the labels of the scans; None where too few classes have a place.
-        single: the classes that are one piece in all labelled scans.
+        single: the classes that are one piece in all labeled scans.
     """
 
     location: LocationPrior

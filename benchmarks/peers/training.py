@@ -54,7 +54,7 @@ class PeerConfig:
         weight_decay: None: 3e-5 for SGD, 0.01 for AdamW.
         warm_up: share of the run in which AdamW's rate rises.
         batch: crops in a step.
-        foreground: share of crops centred near a labelled voxel: one of nnU-Net's two.
+        foreground: share of crops centered near a labeled voxel: one of nnU-Net's two.
         clip: largest gradient norm.
         mirror: axes (0, 1, 2) of mirroring. None by default: left and right organs of our sets are other classes.
         features: channels of the first level, None: the network's own default.
@@ -132,16 +132,16 @@ def run_network(
     device = torch.device(task.device)
     config = dataclasses.replace(config, **task.settings)
     data = task.data
-    cases, table = find_cases(data.images, data.labels, task.labelled)
+    cases, table = find_cases(data.images, data.labels, task.labeled)
     measured = measure_each(cases, table)
     fingerprint = gather(measured, table)
-    plan = lasting_plan(measured, table, SCAN_VOXELS[device.type], task.labelled)
+    plan = lasting_plan(measured, table, SCAN_VOXELS[device.type], task.labeled)
     preparation = plan.preparation
     store = ScanStore.prepare(Path(task.work) / "scans", cases, preparation, table)
     scans = [_scan(store, index, preparation) for index in range(len(store))]
     voxels = config.voxels or CROP_VOXELS[device.type]
     crop = plan_crop([scan.label.shape for scan in scans], (config.token,) * 3, voxels)
-    shape = Shape(len(preparation.normalisation), len(table) + 1, crop, preparation.spacing)
+    shape = Shape(len(preparation.normalization), len(table) + 1, crop, preparation.spacing)
     if fit is not None:
         shape = dataclasses.replace(shape, crop=fit(shape))
     torch.manual_seed(task.seed)

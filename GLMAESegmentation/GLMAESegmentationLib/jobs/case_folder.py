@@ -22,7 +22,7 @@ from typing import Any
 from glmae.errors import RequestError
 from glmae.files import write_json
 from glmae.scans.class_file import CLASS_FILE
-from glmae.scans.region import LABELLED
+from glmae.scans.region import LABELED
 
 from ..engine.failures import for_the_panel
 from ..messages import say
@@ -140,7 +140,7 @@ class CaseFolder:
         """Write beside the cases what the engine and a later session must know of them."""
         partly = [case.name for case in cases if case.partly]
         if partly:
-            write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELLED)})
+            write_json(self.labels / CLASS_FILE, {"region": dict.fromkeys(partly, LABELED)})
         else:
             (self.labels / CLASS_FILE).unlink(missing_ok=True)
         write_json(self.folder / "nodes.json", {"cases": [asdict(case) for case in cases]})

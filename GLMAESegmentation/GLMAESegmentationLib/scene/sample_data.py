@@ -43,10 +43,10 @@ class SampleGroup:
 def sample_groups() -> tuple[SampleGroup, SampleGroup]:
     """Two labeled scans to train on, four others to segment."""
     return (
-        SampleGroup(say("samples labeled"), "SampleLabelled.png", ("hippocampus_039", "hippocampus_207"), labeled=True),
+        SampleGroup(say("samples labeled"), "SampleLabeled.png", ("hippocampus_039", "hippocampus_207"), labeled=True),
         SampleGroup(
             say("samples unlabeled"),
-            "SampleUnlabelled.png",
+            "SampleUnlabeled.png",
             tuple(f"hippocampus_{number}" for number in ("003", "057", "097", "230")),
             labeled=False,
         ),

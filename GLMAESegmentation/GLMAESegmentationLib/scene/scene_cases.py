@@ -17,6 +17,7 @@ from .segmentation_import import is_result
 # Set on what shows a training under way: it is no segmentation of anybody's.
 PREVIEW_ATTRIBUTE = "GLMAESegmentation.Preview"
 # Set on a segmentation when the user said that only the slices, or the box, that hold labels were looked at.
+# Scenes that were saved have it in this spelling.
 PARTLY_ATTRIBUTE = "GLMAESegmentation.PartlyLabelled"
 # What people and programs add to a scan's name to name its segmentation.
 _LABEL_WORDS = {"segmentation", "segmentations", "seg", "label", "labels", "labelmap", "mask", "glmae", "of"}

@@ -94,7 +94,7 @@ def _with_labelmaps(segmentation: Any, volume: Any) -> Any:
 
 
 def _set_reference_geometry(source: Any, segmentation: Any, volume: Any) -> None:
-    """Voxelise surfaces on the volume's grid, as seen from the segmentation (a warp between them is left out)."""
+    """Voxelize surfaces on the volume's grid, as seen from the segmentation (a warp between them is left out)."""
     grid = volume_grid(volume)
     to_segmentation = matrix_between(volume, segmentation)
     if to_segmentation is not None:

@@ -34,8 +34,8 @@ def sine_cosine_positions(width: int, grid: Sequence[int], patch_size: Sequence[
     unit = max(patch_size)
     axes = []
     for axis, (tokens, side) in enumerate(zip(grid, patch_size, strict=True)):
-        centres = (torch.arange(tokens, dtype=torch.float64) + 0.5) * (side / unit) - 0.5
-        angles = centres[:, None] * omega  # [tokens, frequencies]
+        centers = (torch.arange(tokens, dtype=torch.float64) + 0.5) * (side / unit) - 0.5
+        angles = centers[:, None] * omega  # [tokens, frequencies]
         shape = [1, 1, 1, 2 * frequencies]
         shape[axis] = tokens
         axes.append(torch.cat([angles.sin(), angles.cos()], dim=1).reshape(shape).expand(*grid, -1))

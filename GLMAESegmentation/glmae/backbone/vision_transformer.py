@@ -35,7 +35,7 @@ class VisionTransformer(nn.Module):
         self._tables: dict[tuple[tuple[int, int, int], torch.device], Tensor] = {}
         self.register_load_state_dict_post_hook(_forget_tables)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, cls_only: bool = False) -> Tensor:
         """Normalized tokens, CLS first.
@@ -223,7 +223,7 @@ def patches(x: Tensor, patch_size: Sequence[int], keep: Tensor | None = None) ->
     return visible.flatten(2)
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """MAE's initialization: Xavier uniform for linear layers and the patch projection, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv3d):

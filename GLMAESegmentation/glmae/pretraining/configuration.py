@@ -35,8 +35,8 @@ class PretrainConfig(JsonRecord):
         global_views: p, complete for the teacher and masked for the student. DINO's 2.
         local_views: q, masked. DINO's 8; each costs an eighth of a global one or less, so the small presets keep them.
         mask_ratio: share of the patches that is masked, in global and local views alike.
-        normalise_patches: whether the reconstruction target is normalized patch by patch, as in MAE (our choice).
-        neighbourhood: side of the region that all views of a volume come from, in sides of a global view (our choice).
+        normalize_patches: whether the reconstruction target is normalized patch by patch, as in MAE (our choice).
+        neighborhood: side of the region that all views of a volume come from, in sides of a global view (our choice).
         global_scale: range of the prepared voxels that one voxel of a global view spans (our choice): views stay near
             the resolution at which the backbone is used later.
         local_scale: the same for local views (our choice).
@@ -48,7 +48,7 @@ class PretrainConfig(JsonRecord):
         prototypes: DINO's 65,536 for base; fewer for the small presets, which see few volumes (our choice).
         student_temperature: DINO's.
         teacher_temperature: DINO's.
-        centre_momentum: DINO's.
+        center_momentum: DINO's.
         ema_start: momentum of the teacher in the first step; it rises to 1 by half a cosine. DINO's 0.996.
         learning_rate: AdamW's peak rate. For base the paper's lineage has 1.5e-4 x batch / 256, made for days of
             training; the small presets get the usual rate of small transformers, for minutes to hours (our choice).
@@ -68,8 +68,8 @@ class PretrainConfig(JsonRecord):
     global_views: int = 2
     local_views: int = 8
     mask_ratio: float = 0.6
-    normalise_patches: bool = True
-    neighbourhood: float = 1.25
+    normalize_patches: bool = True
+    neighborhood: float = 1.25
     global_scale: tuple[float, float] = (0.75, 1.25)
     local_scale: tuple[float, float] = (0.6, 1.5)
     stretch: float = 1.5
@@ -79,7 +79,7 @@ class PretrainConfig(JsonRecord):
     prototypes: int = 65536
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
-    centre_momentum: float = 0.9
+    center_momentum: float = 0.9
     ema_start: float = 0.996
     learning_rate: float = 1.5e-4
     betas: tuple[float, float] = (0.9, 0.95)

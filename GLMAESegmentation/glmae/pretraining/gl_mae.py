@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..backbone.positions import sine_cosine_positions
 from ..backbone.presets import BackboneConfig
-from ..backbone.vision_transformer import NORM_EPSILON, Block, VisionTransformer, initialise, patches, token_grid
+from ..backbone.vision_transformer import NORM_EPSILON, Block, VisionTransformer, initialize, patches, token_grid
 from .configuration import PretrainConfig
 from .further_term import MakeTerm
 
@@ -61,7 +61,7 @@ class MaskedPass:
 class GLMAE(nn.Module):
     """One student, one decoder, and a teacher that follows the student."""
 
-    centre: Tensor
+    center: Tensor
 
     def __init__(self, config: PretrainConfig, further: MakeTerm | None = None) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class GLMAE(nn.Module):
         self.student_projector: Projector | None = None  # P_s
         self.teacher: VisionTransformer | None = None
         self.teacher_projector: Projector | None = None  # P_m
-        self.register_buffer("centre", torch.zeros(config.prototypes if config.uses_teacher else 0))
+        self.register_buffer("center", torch.zeros(config.prototypes if config.uses_teacher else 0))
         if config.uses_teacher:
             self.student_projector = self._projector()
             self.teacher = VisionTransformer(config.backbone)
@@ -116,7 +116,7 @@ class GLMAE(nn.Module):
         if config.uses_teacher:
             seen = global_views if teacher_views is None else teacher_views
             similarities = self._teacher_pass(seen)  # [B, p, K]
-            anchor = teacher_distribution(similarities, self.centre, config.teacher_temperature)
+            anchor = teacher_distribution(similarities, self.center, config.teacher_temperature)
 
             # 3. Global-to-global consistency: the teacher's complete global views anchor the student's masked ones.
             if globals_.similarities is not None:
@@ -129,7 +129,7 @@ class GLMAE(nn.Module):
             # The center keeps the teacher from choosing one prototype for everything.
             if self.training:
                 with torch.no_grad():
-                    self.centre.copy_(updated_centre(self.centre, similarities, config.centre_momentum))
+                    self.center.copy_(updated_center(self.center, similarities, config.center_momentum))
 
         # Our extension: student and teacher could agree by telling no volume from another, so volumes are kept apart.
         spread = None
@@ -182,8 +182,8 @@ class GLMAE(nn.Module):
         reconstruction = similarities = None
         if reconstruct:
             target = patches(batch, backbone.patch_size, masked)  # [B * V, M, D]
-            if self.config.normalise_patches:
-                target = normalise_patches(target)
+            if self.config.normalize_patches:
+                target = normalize_patches(target)
             grid = token_grid(batch, backbone.channels, backbone.patch_size)
             reconstruction = reconstruction_loss(self.decoder(tokens, keep, grid, masked), target)
         if project and self.student_projector is not None:
@@ -259,7 +259,7 @@ class Decoder(nn.Module):
         self.decoder_pred = nn.Linear(width, config.patch_voxels)
         self._tables: dict[tuple[tuple[int, int, int], torch.device], Tensor] = {}
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        initialise(self)
+        initialize(self)
 
     def forward(self, tokens: Tensor, keep: Tensor, grid: tuple[int, int, int], asked: Tensor) -> Tensor:
         """Predict some patches from the visible ones.
@@ -330,24 +330,24 @@ def reconstruction_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(predicted.float(), target.float())
 
 
-def normalise_patches(patches: Tensor) -> Tensor:
+def normalize_patches(patches: Tensor) -> Tensor:
     """Each patch [..., D] with mean 0 and variance 1, as MAE's targets; a constant patch becomes zero."""
     variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
     return (patches - mean) / (variance + PATCH_EPSILON).sqrt()
 
 
-def teacher_distribution(similarities: Tensor, centre: Tensor, temperature: float) -> Tensor:
+def teacher_distribution(similarities: Tensor, center: Tensor, temperature: float) -> Tensor:
     """The teacher's centered and sharpened choice of prototypes.
 
     Args:
         similarities: [..., K], from the teacher's projector.
-        centre: [K], the running mean of such similarities.
+        center: [K], the running mean of such similarities.
         temperature: the lower, the sharper.
 
     Returns:
         Probabilities [..., K].
     """
-    return F.softmax((similarities.float() - centre) / temperature, dim=-1)
+    return F.softmax((similarities.float() - center) / temperature, dim=-1)
 
 
 def consistency_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -365,9 +365,9 @@ def consistency_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
     return -(mean_teacher * F.log_softmax(student.float() / temperature, dim=-1)).sum(dim=-1).mean()
 
 
-def updated_centre(centre: Tensor, similarities: Tensor, momentum: float) -> Tensor:
+def updated_center(center: Tensor, similarities: Tensor, momentum: float) -> Tensor:
     """The running mean [K] of the teacher's similarities [..., K] after one more batch."""
-    return centre * momentum + similarities.float().flatten(0, -2).mean(dim=0) * (1 - momentum)
+    return center * momentum + similarities.float().flatten(0, -2).mean(dim=0) * (1 - momentum)
 
 
 def spread_loss(cls: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def pretrain_images(
             run.scans, cases, preparation, events=events, read_failures="skip", should_stop=should_stop
         )
     pretrain(
-        config(channels=len(preparation.normalisation)),
+        config(channels=len(preparation.normalization)),
         store,
         run,
         steps=steps,

@@ -211,7 +211,7 @@ def _weights(places: Tensor, voxels: range) -> Tensor:
 
 def _neighborhood(config: PretrainConfig, image: np.ndarray, random: torch.Generator) -> tuple[slice, ...]:
     """Where in a scan [C, I, J, K] a region lies, as large as the scan allows and as the views can use."""
-    wanted = round(config.neighbourhood * config.backbone.global_view)
+    wanted = round(config.neighborhood * config.backbone.global_view)
     sides = [min(wanted, side) for side in image.shape[1:]]
     longest = max(1, math.floor(config.stretch * min(sides)))
     sides = [min(side, longest) for side in sides]

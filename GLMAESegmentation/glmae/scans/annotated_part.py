@@ -31,7 +31,7 @@ _FEWEST_SCANS = 3
 
 
 def known_part(region: Region, case: str, grid: Geometry) -> np.ndarray:
-    """Where the label was drawn: bool [K, J, I]. Not for a region that is `labelled`: its label tells.
+    """Where the label was drawn: bool [K, J, I]. Not for a region that is `labeled`: its label tells.
 
     Raises:
         ScanError: the region lies outside the image, or the mask cannot be used.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .normalisation import own_scale, sampled
+from .normalization import own_scale, sampled
 
 # Hounsfield units: air is -1000, and scanners pad with that or less.
 _AIR = -500.0

@@ -15,7 +15,7 @@ from .case import Case
 from .classes import IGNORE, ClassTable
 from .common_axes import CommonAxes
 from .geometry import Geometry
-from .normalisation import sampled
+from .normalization import sampled
 from .parts import voxel_counts
 from .structures import Spread, Structure, StructureSpread, measure_structures
 
@@ -74,7 +74,7 @@ class Fingerprint(JsonRecord):
         spacings: mm along these, of each scan.
         channels: intensities of each channel.
         classes: sizes of the classes that some case holds.
-        labelled: number of scans with a label.
+        labeled: number of scans with a label.
         axes: the order of axes that is common to the scans.
     """
 
@@ -82,7 +82,7 @@ class Fingerprint(JsonRecord):
     spacings: tuple[tuple[float, float, float], ...] = ()
     channels: tuple[Intensity, ...] = ()
     classes: tuple[ClassSize, ...] = ()
-    labelled: int = 0
+    labeled: int = 0
     axes: CommonAxes = CommonAxes()
 
 
@@ -172,7 +172,7 @@ def gather(each: Sequence[Measured], classes: ClassTable | None = None) -> Finge
         spacings=tuple(grid.spacing for grid in natives),
         channels=channels,
         classes=tuple(sizes),
-        labelled=sum(one.counts is not None for one in each),
+        labeled=sum(one.counts is not None for one in each),
         axes=axes,
     )
 

@@ -167,8 +167,8 @@ def _check_case(case: Case, classes: ClassTable, kept: int) -> tuple[list[Findin
     if is_segmentation(case.label):
         names = tuple(segment.meaning.name for segment in read_segments(case.label))
         findings += _empty_segments(case, names, classes, shapes)
-    region = guess_region(label) if case.region is None or case.region.labelled else None
-    if case.region is not None and case.region.labelled:
+    region = guess_region(label) if case.region is None or case.region.labeled else None
+    if case.region is not None and case.region.labeled:
         findings.append(_confirmed(case.name, region))
         region = None
     volumes = {number: shape.voxels * grid.voxel_volume for number, shape in shapes.items()}

@@ -66,7 +66,7 @@ def read_label(
     if case.annotated is not None:
         _forget_unannotated(case, path, numbers, classes, events)
     region = case.region
-    if region is not None and region.labelled:
+    if region is not None and region.labeled:
         region = guess_region(grid.image(numbers))  # None: complete
     if region is not None:
         _forget_outside(case, path, numbers, known_part(region, case.name, grid), events)

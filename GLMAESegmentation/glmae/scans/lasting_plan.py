@@ -13,7 +13,7 @@ import numpy as np
 
 from .classes import ClassTable
 from .fingerprint import Measured, gather
-from .normalisation import Normalisation
+from .normalization import Normalization
 from .preparation import Preparation, plan_preparation
 
 # So many first scans are looked at one by one: a single unlike one among them counts for little in the median.
@@ -66,11 +66,11 @@ def _near(plan: Preparation, new: Preparation, each: Sequence[Measured]) -> bool
     return (
         bool(np.all(np.maximum(ratios, 1 / ratios) <= SPACING))
         and all(np.array_equal(plan.axes.order(one.grid), new.axes.order(one.grid)) for one in each)
-        and all(map(_covers, plan.normalisation, new.normalisation))
+        and all(map(_covers, plan.normalization, new.normalization))
     )
 
 
-def _covers(plan: Normalisation, new: Normalisation) -> bool:
+def _covers(plan: Normalization, new: Normalization) -> bool:
     if plan.kind != new.kind or plan.kind != "ct":
         return plan.kind == new.kind
     return (

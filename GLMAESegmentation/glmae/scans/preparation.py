@@ -20,7 +20,7 @@ from .classes import IGNORE
 from .common_axes import CommonAxes
 from .fingerprint import Fingerprint, Intensity
 from .geometry import Geometry, reordered, slices
-from .normalisation import Normalisation, normalise
+from .normalization import Normalization, normalize
 from .parts import voxel_counts
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
 
@@ -41,20 +41,20 @@ class Preparation(JsonRecord):
 
     Attributes:
         spacing: along the common axes, mm.
-        normalisation: one a channel.
+        normalization: one a channel.
         foreground: the scan is cropped to the box of the voxels above this value (of the first channel, before it is
             normalized); None: it is kept whole.
         axes: the order of axes to which each scan is brought.
     """
 
     spacing: tuple[float, float, float]
-    normalisation: tuple[Normalisation, ...]
+    normalization: tuple[Normalization, ...]
     foreground: float | None = None
     axes: CommonAxes = CommonAxes()
 
 
 def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
-    """Spacing and normalisation for a set of scans.
+    """Spacing and normalization for a set of scans.
 
     Where classes are to be found, the voxels of the median scan are to be as near to cubes as `max_voxels` of them
     allow: all axes get the spacing t, but none less than a third of its median spacing over the scans, and none less
@@ -91,7 +91,7 @@ def plan_preparation(fingerprint: Fingerprint, max_voxels: int) -> Preparation:
     return Preparation(
         (first, second, third),
         tuple(
-            Normalisation("ct", *_hounsfield(channel)) if channel.modality == "ct" else Normalisation("zscore")
+            Normalization("ct", *_hounsfield(channel)) if channel.modality == "ct" else Normalization("zscore")
             for channel in fingerprint.channels
         ),
         axes=fingerprint.axes,
@@ -130,15 +130,15 @@ def prepare_image(
     Raises:
         ScanError: another number of channels than the preparation has.
     """
-    present = [channel for channel in range(len(preparation.normalisation)) if channel not in missing]
+    present = [channel for channel in range(len(preparation.normalization)) if channel not in missing]
     if len(images) != len(present):
         raise ScanError(
-            f"the scan has {len(images)} channels and the model was trained with {len(preparation.normalisation)}; "
+            f"the scan has {len(images)} channels and the model was trained with {len(preparation.normalization)}; "
             "give the same channels in the same order."
         )
     native = preparation.axes.native(Geometry.of(images[0]))
     grid = prepared_grid(images[0], preparation)
-    prepared = np.zeros((len(preparation.normalisation), *grid.size), dtype=np.float32)
+    prepared = np.zeros((len(preparation.normalization), *grid.size), dtype=np.float32)
     box = None
     for channel, image in zip(present, images, strict=True):
         moved = reordered(image, native)
@@ -148,7 +148,7 @@ def prepare_image(
             prepared[channel] = np.transpose(resample_smoothly(moved, grid))
         if channel == present[0] and preparation.foreground is not None:
             box = bounding_box(prepared[channel] > preparation.foreground, margin=0)
-        normalise(prepared[channel], preparation.normalisation[channel])
+        normalize(prepared[channel], preparation.normalization[channel])
     if box is not None:
         prepared, grid = prepared[(slice(None), *slices(box))], grid.within(box)
     return prepared, grid

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..json_record import FORMER_NAMES
 from .geometry import Box
 
 _AXES = "ijk"
-LABELLED = "labelled"
+LABELED = "labeled"
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class Region:
         slices: indices of the labeled slices along `axis`.
         box: first and one past the last voxel along I, J, K.
         mask: an image that is not zero where the label was drawn.
-        labelled: the slices, or the box, in which labels lie, as `annotated_part` finds them.
+        labeled: the slices, or the box, in which labels lie, as `annotated_part` finds them.
     """
 
     axis: int | None = None
     slices: tuple[int, ...] = ()
     box: Box | None = None
     mask: Path | None = None
-    labelled: bool = False
+    labeled: bool = False
 
     @staticmethod
     def from_json(content: Any, case: str, folder: Path) -> Region:
@@ -37,10 +38,10 @@ class Region:
         Raises:
             ValueError: with the reason, in words.
         """
-        if content == LABELLED:
-            return Region(labelled=True)
+        if isinstance(content, str) and FORMER_NAMES.get(content, content) == LABELED:
+            return Region(labeled=True)
         if not isinstance(content, dict) or len(content) != 1 or next(iter(content)) not in ("slices", "box", "mask"):
-            raise ValueError(f'`region` of {case!r} is not one of slices, box, mask and "labelled"')
+            raise ValueError(f'`region` of {case!r} is not one of slices, box, mask and "labeled"')
         kind, entry = next(iter(content.items()))
         if kind == "mask":
             if not isinstance(entry, str) or not entry:
@@ -60,8 +61,8 @@ class Region:
 
     def to_json(self) -> dict[str, Any] | str:
         """The entry of `region` in a class file that says this; a mask by its full path."""
-        if self.labelled:
-            return LABELLED
+        if self.labeled:
+            return LABELED
         if self.mask is not None:
             return {"mask": str(self.mask)}
         if self.box is not None:

@@ -184,7 +184,7 @@ def _request(
         "preparation": None if preparation is None else preparation.to_json(),
         "cases": None if cases is None else list(cases),
         "classes": table.to_json(),
-        "labelled": {case.name: sha256(case.label) for case in labeled if case.label is not None},
+        "labeled": {case.name: sha256(case.label) for case in labeled if case.label is not None},
         "backbone": backbone,
         "from": None if start is None else sha256(start / WEIGHTS),
         "steps": plan.steps,

@@ -71,7 +71,7 @@ def find_flags(
     for entry in classes:
         found, size = structures.get(entry.value), known.get(entry.name)
         if found is None:
-            often = f"; {size.cases} of {fingerprint.labelled} labels hold it" if size else ""
+            often = f"; {size.cases} of {fingerprint.labeled} labels hold it" if size else ""
             flags.append(Flag("empty", f"{entry.name} was not found in this scan{often}", entry.name))
             continue
         flags += _structure(entry.name, found, None if size is None else size.spread, brightness, channels)

@@ -18,7 +18,7 @@ from ..scans.case import Case
 from ..scans.cases import find_images
 from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
-from ..scans.normalisation import air
+from ..scans.normalization import air
 from ..scans.restoring import interpolated_classes, restore_classes
 from .batch import BatchRun
 from .class_slabs import Prior, Slab, class_slabs
@@ -161,7 +161,7 @@ def segment_case(
             image,
             model.config.crop,
             device,
-            air=[air(entry) for entry in model.preparation.normalisation],
+            air=[air(entry) for entry in model.preparation.normalization],
             windows=windows,
             on_window=check,
         )

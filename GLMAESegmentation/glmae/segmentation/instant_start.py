@@ -79,7 +79,7 @@ class InstantStart:
         self.build, self.config, self._preparation = build, config, preparation
         self.scans = labeled_scans(store, preparation)
         self._store, self._device, self._events, self._crops = store, device, events, crops
-        self._maker = MapMaker(config.crop, preparation.normalisation, maps, device)
+        self._maker = MapMaker(config.crop, preparation.normalization, maps, device)
 
     def begin(
         self, indices: Sequence[int], on_step: Callable[[], None] = lambda: None, folder: Path | None = None
@@ -233,7 +233,7 @@ def plan_start(
         settings: fields of the configuration to use instead of the planned ones.
     """
     events, preparation = events or silent(), plan.preparation
-    channels = len(preparation.normalisation)
+    channels = len(preparation.normalization)
     pretrained: VisionTransformer | None = None
     weights: Mapping[str, Tensor] = {}
     crop: tuple[int, int, int] | None = None

@@ -17,7 +17,7 @@ from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
 from ..scans.last_read import case_label
-from ..scans.normalisation import air
+from ..scans.normalization import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .evaluation import Score, score_case
@@ -75,7 +75,7 @@ class LabeledCases:
             UInt8 with 0..n, on the grid of the case's first channel.
         """
         model, image = self.model(training.averaged_network(), training), self.store.image(index)
-        empty = [air(entry) for entry in self.preparation.normalisation]
+        empty = [air(entry) for entry in self.preparation.normalization]
         maps = scan_maps(model.network, image, model.config.crop, training.device, air=empty, on_window=check)
         grids = self.store.grid(index), self.store.source(index)
         numbers = range(1, len(self.classes) + 1)

@@ -209,7 +209,7 @@ class _Session:
         """Segment with this model from now on; what is computed ahead begins anew where the features are others."""
         before, self._model = self._model, model
         if before is None or (before.preparation, before.config) != (model.preparation, model.config):
-            channels = model.preparation.normalisation
+            channels = model.preparation.normalization
             self._maker = MapMaker(model.config.crop, channels, self._maps, self._job.device)
             if self._ahead is not None:
                 self._begin_ahead(self._ahead.request, self._ahead.began)

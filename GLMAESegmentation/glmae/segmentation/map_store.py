@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..backbone.weights import write_weights
 from ..devices import precision
 from ..errors import StorageError
-from ..scans.normalisation import Normalisation, air
+from ..scans.normalization import Normalization, air
 from .network import SegmentationNetwork
 from .scan_maps import ScanMaps, Size, maps_by_window
 
@@ -103,7 +103,7 @@ class MapMaker:
     """Makes the maps of prepared scans, each once."""
 
     def __init__(
-        self, crop: Size, normalization: Sequence[Normalisation], store: MapStore, device: torch.device
+        self, crop: Size, normalization: Sequence[Normalization], store: MapStore, device: torch.device
     ) -> None:
         self._crop, self._store, self._device = crop, store, device
         self._air = [air(entry) for entry in normalization]

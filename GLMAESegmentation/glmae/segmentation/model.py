@@ -105,9 +105,9 @@ def _check_plausible(config: FinetuneConfig, backbone: BackboneConfig, preparati
         raise ValueError(f"a window of {list(sides)} voxels is too large")
     if not all(FINEST_MM <= side <= COARSEST_MM for side in preparation.spacing):
         raise ValueError(f"{list(preparation.spacing)} is no spacing in mm")
-    if len(preparation.normalisation) != backbone.channels:
+    if len(preparation.normalization) != backbone.channels:
         raise ValueError("its channels do not fit each other")
-    for channel in preparation.normalisation:
+    for channel in preparation.normalization:
         if not all(math.isfinite(value) for value in (channel.low, channel.high, channel.mean, channel.std)):
             raise ValueError("a normalization holds a value that is no number")
 

@@ -53,7 +53,7 @@ def check_scan(model: Model, case: Case, share: float = 1.0) -> None:
     Raises:
         ScanError: it does not fit into memory, or has another number of channels than the model.
     """
-    channels = len(model.preparation.normalisation)
+    channels = len(model.preparation.normalization)
     if len(case.images) != channels:
         raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
     check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.crop[2], share)

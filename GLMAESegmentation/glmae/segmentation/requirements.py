@@ -47,7 +47,7 @@ def check(
     if not found.errors:
         plan = lasting_plan(found.measured, found.classes, SCAN_VOXELS[job.device.type], cases)
         shapes = [prepared_grid(one.grid, plan.preparation).size for one in found.measured if one.name in plan.names]
-        backbone = preset(FinetuneConfig.preset, channels=len(plan.preparation.normalisation))
+        backbone = preset(FinetuneConfig.preset, channels=len(plan.preparation.normalization))
         crop = plan_crop(shapes, backbone.patch_size, CROP_VOXELS[job.device.type])
         config = FinetuneConfig(crop=crop)
         network = SegmentationNetwork(backbone, len(found.classes))

@@ -11,7 +11,7 @@ from scipy import ndimage
 from ..files import itk_path, writing
 from ..scans.classes import ClassTable
 from ..scans.geometry import Geometry, reordered
-from ..scans.normalisation import sampled
+from ..scans.normalization import sampled
 from ..scans.resampling import resample, smoothed
 
 SIDE = 220  # pixels of the square that a slice fits in

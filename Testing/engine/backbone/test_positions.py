@@ -16,9 +16,9 @@ def plain_table(width, grid, patch):
             for k in range(grid[2]):
                 row = np.zeros(width)
                 for axis, index in enumerate((i, j, k)):
-                    centre = ((index + 0.5) * patch[axis]) / max(patch) - 0.5
+                    center = ((index + 0.5) * patch[axis]) / max(patch) - 0.5
                     for f in range(per_axis):
-                        angle = centre / 30 ** (f / per_axis)
+                        angle = center / 30 ** (f / per_axis)
                         row[axis * 2 * per_axis + f] = math.sin(angle)
                         row[axis * 2 * per_axis + per_axis + f] = math.cos(angle)
                 rows.append(row)
@@ -48,7 +48,7 @@ def test_cubic_patches_count_tokens():
 def test_thin_patches_agree_with_thick_ones_on_where_a_voxel_is():
     thick = sine_cosine_positions(12, (1, 1, 4), (8, 8, 8))[0, 1:]
     thinner = sine_cosine_positions(12, (1, 1, 12), (8, 8, 8 // 2))[0, 1:]
-    # Patch 1 of 8 voxels is centred on voxel face 12; so is the middle between patches 2 and 3 of 4 voxels.
+    # Patch 1 of 8 voxels is centered on voxel face 12; so is the middle between patches 2 and 3 of 4 voxels.
     angle = torch.atan2(thinner[:, 8], thinner[:, 10])
     assert (angle[2] + angle[3]) / 2 == pytest.approx(float(torch.atan2(thick[1, 8], thick[1, 10])), abs=1e-6)
 

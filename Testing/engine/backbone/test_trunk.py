@@ -46,7 +46,7 @@ def test_weights_of_the_same_shape_are_taken():
         torch.testing.assert_close(target.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
 
 
-def test_more_channels_share_what_one_has_learnt():
+def test_more_channels_share_what_one_has_learned():
     source, target = trunk(), trunk(channels=3)
     target.load_state_dict(fitting_trunk(stored(source), target))
     x = torch.randn(1, 1, 16, 16, 16)

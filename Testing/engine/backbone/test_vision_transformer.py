@@ -95,8 +95,8 @@ def plain_encoder(model, x):
     tokens = np.concatenate([cls, tokens], axis=1)
 
     def norm(values, name):
-        centred = values - values.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        centered = values - values.mean(-1, keepdims=True)
+        scaled = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-6)
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def linear(values, name):

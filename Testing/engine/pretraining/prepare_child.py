@@ -7,7 +7,7 @@ from pathlib import Path
 from glmae.events import json_lines
 from glmae.scans import store
 from glmae.scans.cases import find_images
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 
 if __name__ == "__main__":
@@ -19,5 +19,5 @@ if __name__ == "__main__":
         return prepare(*arguments)
 
     store.prepare_image = waiting
-    plan = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    plan = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     store.ScanStore.prepare(Path(sys.argv[2]), find_images([Path(sys.argv[1])]), plan, events=json_lines())

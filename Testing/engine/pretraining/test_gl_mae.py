@@ -28,10 +28,10 @@ def views():
 def model():
     torch.manual_seed(0)
     model = GLMAE(small_config(weights=LossWeights(global_global=0.5, global_local=0.25)))
-    with torch.no_grad():  # teacher and student must differ, the centre must not be zero
+    with torch.no_grad():  # teacher and student must differ, the center must not be zero
         for parameter in (*model.teacher.parameters(), *model.teacher_projector.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
-        model.centre.normal_(std=0.05)
+        model.center.normal_(std=0.05)
     return model
 
 
@@ -41,7 +41,7 @@ def log_softmax(values):
 
 def test_the_four_terms_equal_their_formulas(model, views):
     global_views, local_views = views
-    centre = model.centre.clone().double().numpy()
+    center = model.center.clone().double().numpy()
     losses = model(global_views, local_views, masks())
 
     # The masks, drawn again in the order of the algorithm: global views, then local ones.
@@ -64,7 +64,7 @@ def test_the_four_terms_equal_their_formulas(model, views):
             expected[f"{name}_reconstruction"] = np.mean(errors)
             student[name] = model.student_projector(tokens[:, 0]).double().numpy().reshape(2, batch.shape[1], -1)
         teacher = model.teacher_projector(model.teacher(global_views.flatten(0, 1))[:, 0]).double().numpy()
-    anchor = np.exp(log_softmax((teacher - centre) / 0.04)).reshape(2, 2, -1)
+    anchor = np.exp(log_softmax((teacher - center) / 0.04)).reshape(2, 2, -1)
     for name in ("global", "local"):
         pairs = [
             -(anchor[volume, a] * log_softmax(student[name][volume, v] / 0.1)).sum()
@@ -82,7 +82,7 @@ def test_the_four_terms_equal_their_formulas(model, views):
         + 0.25 * expected["global_local"]
     )
     assert float(losses.total.detach()) == pytest.approx(total, rel=1e-4)
-    np.testing.assert_allclose(model.centre.numpy(), 0.9 * centre + 0.1 * teacher.mean(0), atol=1e-6)
+    np.testing.assert_allclose(model.center.numpy(), 0.9 * center + 0.1 * teacher.mean(0), atol=1e-6)
 
 
 def test_teacher_gets_no_gradients_and_everything_else_does(model, views):
@@ -110,10 +110,10 @@ def test_a_new_teacher_is_the_student():
         assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True))
 
 
-def test_centre_stands_still_in_evaluation(model, views):
-    before = model.centre.clone()
+def test_center_stands_still_in_evaluation(model, views):
+    before = model.center.clone()
     model.eval()(*views, masks())
-    assert torch.equal(model.centre, before)
+    assert torch.equal(model.center, before)
 
 
 def test_plain_mae_has_no_teacher_and_needs_no_local_views(views):
@@ -121,7 +121,7 @@ def test_plain_mae_has_no_teacher_and_needs_no_local_views(views):
     losses = model(views[0], None, masks())
     assert model.teacher is None
     assert model.student_projector is None
-    assert model.centre.numel() == 0
+    assert model.center.numel() == 0
     assert set(losses.terms()) == {"total", "global_reconstruction"}
     assert torch.equal(losses.total, losses.global_reconstruction)
     model.update_teacher(0.5)

@@ -8,11 +8,11 @@ import torch
 
 from glmae.pretraining.gl_mae import (
     consistency_loss,
-    normalise_patches,
+    normalize_patches,
     reconstruction_loss,
     spread_loss,
     teacher_distribution,
-    updated_centre,
+    updated_center,
 )
 
 
@@ -34,7 +34,7 @@ def test_reconstruction_is_the_mean_squared_error():
     np.testing.assert_allclose(float(reconstruction_loss(predicted, target)), total / 120, rtol=1e-6)
 
 
-def test_patches_are_normalised_one_by_one():
+def test_patches_are_normalized_one_by_one():
     patches = 40 + 7 * random(2, 3, 64)
     values = patches.double().numpy()
     expected = np.empty_like(values)
@@ -42,15 +42,15 @@ def test_patches_are_normalised_one_by_one():
         for n in range(3):
             deviation = np.sqrt(values[b, n].var(ddof=1) + 1e-6)
             expected[b, n] = (values[b, n] - values[b, n].mean()) / deviation
-    np.testing.assert_allclose(normalise_patches(patches).numpy(), expected, atol=1e-4)
-    assert normalise_patches(torch.full((1, 1, 8), 5.0)).abs().max() == 0
+    np.testing.assert_allclose(normalize_patches(patches).numpy(), expected, atol=1e-4)
+    assert normalize_patches(torch.full((1, 1, 8), 5.0)).abs().max() == 0
 
 
-def test_teacher_is_centred_and_sharpened():
-    similarities, centre = random(2, 2, 6), random(6)
-    exponents = np.exp((similarities.double().numpy() - centre.double().numpy()) / 0.04)
+def test_teacher_is_centered_and_sharpened():
+    similarities, center = random(2, 2, 6), random(6)
+    exponents = np.exp((similarities.double().numpy() - center.double().numpy()) / 0.04)
     expected = exponents / exponents.sum(-1, keepdims=True)
-    np.testing.assert_allclose(teacher_distribution(similarities, centre, 0.04).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(teacher_distribution(similarities, center, 0.04).numpy(), expected, atol=1e-5)
 
 
 def test_consistency_is_the_mean_cross_entropy_of_all_pairs():
@@ -67,10 +67,10 @@ def test_consistency_is_the_mean_cross_entropy_of_all_pairs():
     np.testing.assert_allclose(float(consistency_loss(student, teacher, 0.1)), np.mean(pairs), rtol=1e-5)
 
 
-def test_centre_is_a_running_mean():
-    centre, similarities = random(6), random(4, 2, 6)
-    expected = 0.9 * centre.double().numpy() + 0.1 * similarities.double().numpy().reshape(8, 6).mean(0)
-    np.testing.assert_allclose(updated_centre(centre, similarities, 0.9).numpy(), expected, atol=1e-6)
+def test_center_is_a_running_mean():
+    center, similarities = random(6), random(4, 2, 6)
+    expected = 0.9 * center.double().numpy() + 0.1 * similarities.double().numpy().reshape(8, 6).mean(0)
+    np.testing.assert_allclose(updated_center(center, similarities, 0.9).numpy(), expected, atol=1e-6)
 
 
 def test_the_spread_is_koleo_between_volumes_and_not_between_views():

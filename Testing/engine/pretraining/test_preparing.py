@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from sample_scans import FOLDER
 
 from glmae.scans.cases import find_images
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
 
@@ -42,7 +42,7 @@ def test_what_was_prepared_before_a_kill_stays(tmp_path):
     for name in done:
         assert np.isfinite(np.load(store / name.replace(".json", ".npy"))).all(), "it is whole"
 
-    prepared = ScanStore.prepare(store, cases, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),)))
+    prepared = ScanStore.prepare(store, cases, Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),)))
     assert len(prepared) == len(cases)
     assert all((store / name).stat().st_mtime_ns == written for name, written in done.items())
 

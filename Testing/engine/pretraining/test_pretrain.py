@@ -71,9 +71,9 @@ def test_a_seed_decides_the_weights(tmp_path):
 
 
 def test_the_loss_falls_on_a_real_scan(tmp_path):
-    """Targets are not normalised here: with them, 30 steps only reach the loss of predicting nothing."""
+    """Targets are not normalized here: with them, 30 steps only reach the loss of predicting nothing."""
     backbone = small_backbone(width=96, decoder_width=48)
-    config = small_config(backbone=backbone, batch=4, learning_rate=3e-3, normalise_patches=False)
+    config = small_config(backbone=backbone, batch=4, learning_rate=3e-3, normalize_patches=False)
     out = pretrain(config, sample_scans(1), tmp_path / "run", steps=30, device="cpu")
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))
     for term in ("global_reconstruction", "local_reconstruction"):

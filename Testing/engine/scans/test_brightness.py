@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from glmae.scans.brightness import Brightness
-from glmae.scans.normalisation import Normalisation, normalise, sampled
+from glmae.scans.normalization import Normalization, normalize, sampled
 
 
 def test_rows_as_long_as_the_share_of_voxels_that_is_kept():
@@ -26,7 +26,7 @@ def test_each_slice_has_a_say_in_the_scale_of_a_scan():
     """[1, I, J, K]: every second voxel would leave out half of the slices."""
     values = np.random.default_rng(1).normal(100, 20, (1, 160, 200, 32)).astype(np.float32)
     values[..., 1::2] += 200
-    normalise(values, Normalisation("zscore"))
+    normalize(values, Normalization("zscore"))
     assert abs(float(values.mean())) < 0.01
     assert float(values.std()) == pytest.approx(1, abs=0.01)
 

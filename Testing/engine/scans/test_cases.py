@@ -47,7 +47,7 @@ def test_bundled_scans(samples):
     assert table.values == (1, 2)
 
 
-def test_image_without_label_is_unlabelled(images, labels):
+def test_image_without_label_is_unlabeled(images, labels):
     cases, table = find_cases(images, labels)
     assert [(case.name, case.label is not None) for case in cases] == [(A, True), (B, True), (C, False)]
     assert table.names == ("label 1", "label 2")

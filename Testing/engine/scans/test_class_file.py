@@ -90,15 +90,16 @@ def test_malformed(written, said, content, reason):
     assert reason in said(caught, path)
 
 
-def test_without_classes_it_says_which_part_was_labelled(written):
-    file = read_class_file(written({"region": {"a": "labelled"}}))
+def test_without_classes_it_says_which_part_was_labeled(written):
+    file = read_class_file(written({"region": {"a": "labeled"}}))
     assert file.classes is None
-    assert file.region["a"].labelled
-    assert file.region["a"].to_json() == "labelled"
+    assert file.region["a"].labeled
+    assert file.region["a"].to_json() == "labeled"
+    assert read_class_file(written({"region": {"a": "labelled"}})) == file, "its former name"
 
 
 def test_values_without_classes_mean_nothing(written, said):
-    path = written({"annotated": {"a": [1]}, "region": {"a": "labelled"}})
+    path = written({"annotated": {"a": [1]}, "region": {"a": "labeled"}})
     with pytest.raises(RequestError) as caught:
         read_class_file(path)
     assert "`classes`" in said(caught, path)

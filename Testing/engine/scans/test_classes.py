@@ -93,7 +93,7 @@ def test_json_round_trip():
     assert ClassTable.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 
-def test_colours_differ():
+def test_colors_differ():
     colors = default_colors(254)
     assert len(colors) == len(set(colors)) == 254
     assert all(0 <= part <= 1 for color in colors for part in color)

@@ -75,7 +75,7 @@ def test_one_order_for_all_and_for_the_next(hearts, samples):
     assert fingerprint.axes.thick == thick
     preparation = Preparation.from_json(json.loads(json.dumps(plan_preparation(fingerprint, 10**9).to_json())))
     assert preparation.axes == fingerprint.axes
-    native = Preparation(fingerprint.spacings[0], preparation.normalisation, axes=preparation.axes)
+    native = Preparation(fingerprint.spacings[0], preparation.normalization, axes=preparation.axes)
     order = None
     names = sorted(path.name for path in (samples / "images").iterdir())
     for seed in range(40):
@@ -151,9 +151,9 @@ def test_there_and_back_is_exact(samples, save, ending, seed):
     source = Geometry.of(image)
     assert source.same_grid(Geometry.of(label))
     preparation = Preparation(
-        axes.native(source).spacing, plan_preparation(measure_of(save, image), 10**9).normalisation
+        axes.native(source).spacing, plan_preparation(measure_of(save, image), 10**9).normalization
     )
-    prepared, grid = prepare_image([image], Preparation(preparation.spacing, preparation.normalisation, axes=axes))
+    prepared, grid = prepare_image([image], Preparation(preparation.spacing, preparation.normalization, axes=axes))
     numbers = prepare_label(sitk.Cast(label, sitk.sitkUInt8), grid)
     voxels = sitk.GetArrayFromImage(label)
     for number in (1, 2):
@@ -199,7 +199,7 @@ def test_scans_that_lie_straight_come_to_right_front_top(samples, save):
     axes = CommonAxes.of(grids)
     for grid in grids:
         assert axes.native(grid) == CommonAxes().native(grid)
-    old = Preparation.from_json({"spacing": [1, 1, 1], "normalisation": [{"kind": "zscore"}]})
+    old = Preparation.from_json({"spacing": [1, 1, 1], "normalization": [{"kind": "zscore"}]})
     assert old.axes == CommonAxes()
     for seed in range(6):
         grid = Geometry((9, 9, 9), SPACING, direction=short_axis(15, seed))

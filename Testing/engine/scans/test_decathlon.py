@@ -14,11 +14,11 @@ from research.published_layout import read_decathlon
 
 
 @pytest.mark.parametrize(
-    "labels", [{"0": "background", "2": "tumour", "1": "liver"}, {"background": 0, "tumour": 2, "liver": 1}]
+    "labels", [{"0": "background", "2": "tumor", "1": "liver"}, {"background": 0, "tumor": 2, "liver": 1}]
 )
 def test_names_in_both_notations(labels):
     classes = decathlon_classes({"labels": labels})
-    assert (classes.values, classes.names) == ((1, 2), ("liver", "tumour"))
+    assert (classes.values, classes.names) == ((1, 2), ("liver", "tumor"))
 
 
 def test_it_names_the_classes_of_an_ordinary_run(folder):

@@ -38,7 +38,7 @@ def test_real_scans(samples):
     assert found.spacings[0] == (1.0, 1.0, 1.0)
     assert [channel.modality for channel in found.channels] == ["mr"]
     assert [size.name for size in found.classes] == list(table.names)
-    assert found.labelled == 2
+    assert found.labeled == 2
     label = sitk.ReadImage(str(cases[0].label))
     other = sitk.ReadImage(str(cases[1].label))
     counts = [int((sitk.GetArrayViewFromImage(image) == 1).sum()) for image in (label, other)]
@@ -52,7 +52,7 @@ def test_hounsfield_units(ct, save):
     found = measure([case], TABLE)
     (channel,) = found.channels
     assert channel.modality == "ct"
-    assert channel.mean == pytest.approx(700, abs=2), "of the labelled voxels"
+    assert channel.mean == pytest.approx(700, abs=2), "of the labeled voxels"
     assert channel.std == pytest.approx(15, abs=2)
     assert 650 < channel.low < channel.mean < channel.high < 750
     (ball,) = found.classes
@@ -66,7 +66,7 @@ def test_hounsfield_units(ct, save):
     [Region(axis=2, slices=(9, 12, 15, 18, 21)), Region(axis=0, slices=tuple(range(19, 32, 3)))],
     ids=["every third slice", "every third sagittal"],
 )
-def test_size_of_a_class_that_was_labelled_in_a_few_slices(ct, region):
+def test_size_of_a_class_that_was_labeled_in_a_few_slices(ct, region):
     """The spacing of the network follows from it: a ball drawn in every third slice is no small one."""
     case, voxels = ct
     (drawn,) = measure([dataclasses.replace(case, region=region)], TABLE).classes
@@ -74,14 +74,14 @@ def test_size_of_a_class_that_was_labelled_in_a_few_slices(ct, region):
     assert drawn.diameter == pytest.approx(whole.diameter, rel=0.1)
     assert drawn.voxels == pytest.approx(voxels, rel=0.3)
     other = dataclasses.replace(case, name="b", region=region)
-    assert measure([case, other], TABLE).classes[0].volume == whole.volume, "what was labelled all over is believed"
+    assert measure([case, other], TABLE).classes[0].volume == whole.volume, "what was labeled all over is believed"
 
 
 def test_hounsfield_units_without_label(ct):
     found = measure([Case("a", ct[0].images)])
     assert found.channels[0].modality == "ct"
     assert found.channels[0].low > -500, "the body, not the air around it"
-    assert found.labelled == 0
+    assert found.labeled == 0
     assert not found.classes
 
 

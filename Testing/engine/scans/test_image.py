@@ -120,8 +120,8 @@ def test_4d_with_one_volume_is_3d(save, name):
 
 
 def test_rgb(save, said):
-    grey = sitk.GetImageFromArray((NOISE % 255).astype(np.uint8))
-    path = save(sitk.Compose(grey, grey, grey), "photo.nrrd")
+    gray = sitk.GetImageFromArray((NOISE % 255).astype(np.uint8))
+    path = save(sitk.Compose(gray, gray, gray), "photo.nrrd")
     with pytest.raises(ScanError, match="color") as caught:
         read_image(path)
     said(caught, path)

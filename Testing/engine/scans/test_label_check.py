@@ -59,7 +59,7 @@ def edit(data, name, change, kind="labels"):
 
 
 def say(data, region):
-    """A class file that says nothing but which part was labelled."""
+    """A class file that says nothing but which part was labeled."""
     (data / "labels" / "classes.json").write_text(json.dumps({"region": region}), encoding="utf-8")
 
 
@@ -223,7 +223,7 @@ def test_every_third_slice_is_guessed_and_not_applied(data, names):
 
 
 def test_a_guess_is_confirmed_with_one_word_and_follows_the_labels(data, names):
-    """`"labelled"` gives what the guessed entry gives, and goes on doing so when more slices are drawn."""
+    """`"labeled"` gives what the guessed entry gives, and goes on doing so when more slices are drawn."""
 
     def read() -> np.ndarray:
         cases, classes = find_cases(data / "images", data / "labels")
@@ -236,7 +236,7 @@ def test_a_guess_is_confirmed_with_one_word_and_follows_the_labels(data, names):
         region = only(check(data), "region").region
         say(data, {names[0]: region.to_json()})
         in_numbers = read()
-        say(data, {names[0]: "labelled"})
+        say(data, {names[0]: "labeled"})
         np.testing.assert_array_equal(read(), in_numbers)
         known = (read() != IGNORE).any(axis=(1, 2))
         assert np.flatnonzero(known).tolist() == list(region.slices)
@@ -248,14 +248,14 @@ def test_a_guess_is_confirmed_with_one_word_and_follows_the_labels(data, names):
 
 
 def test_complete_labels_that_are_said_to_be_partial_stay_complete(data, names):
-    say(data, {names[0]: "labelled"})
+    say(data, {names[0]: "labeled"})
     cases, classes = find_cases(data / "images", data / "labels")
     assert not (sitk.GetArrayFromImage(read_label(cases[0], None, classes)) == IGNORE).any()
     assert "look complete" in only(check(data), "region").message
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_single_labelled_slice_is_guessed(data, names, axis):
+def test_single_labeled_slice_is_guessed(data, names, axis):
     def one_slice(voxels):
         middle = int(np.argwhere(voxels)[:, 2 - axis].mean())
         return np.where(np.indices(voxels.shape)[2 - axis] != middle, 0, voxels)

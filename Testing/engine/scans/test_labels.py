@@ -152,7 +152,7 @@ def test_values_that_are_no_labels(case, scan, label, said, name):
         said(caught, wrong.label)
 
 
-def test_colour_picture_as_label(case, scan, label, said):
+def test_color_picture_as_label(case, scan, label, said):
     wrong = case(sitk.Compose(label, label, label), "a.nrrd")
     with pytest.raises(ScanError, match="several values") as caught:
         read_label(wrong, scan, TABLE)
@@ -266,8 +266,8 @@ def test_a_value_that_no_segment_has_is_said(segments, scan, label, events, hear
 
 
 def test_unknown_segment(segments, scan, label, said):
-    case = segments(Geometry.of(scan), {"tumour": array(label) == 1})
-    with pytest.raises(ScanError, match="'tumour'") as caught:
+    case = segments(Geometry.of(scan), {"tumor": array(label) == 1})
+    with pytest.raises(ScanError, match="'tumor'") as caught:
         read_label(case, scan, TABLE)
     said(caught, case.label)
 

@@ -68,8 +68,8 @@ def test_scans_that_are_unlike_are_planned_for_together(save, tmp_path):
 def test_a_new_class_is_planned_for_at_once(save, tmp_path):
     for name, brightness, value in (("a", 60.0, 1), ("b", 60.0, 1), ("c", 900.0, 2)):
         save(name, 1.0, brightness, value)
-    (narrow,) = plan_of(tmp_path, "a", "b").preparation.normalisation
-    (wide,) = plan_of(tmp_path, "a", "b", "c").preparation.normalisation
+    (narrow,) = plan_of(tmp_path, "a", "b").preparation.normalization
+    (wide,) = plan_of(tmp_path, "a", "b", "c").preparation.normalization
     assert narrow.kind == wide.kind == "ct"
     assert narrow.high < 300 < 900 < wide.high, "its values would have been clipped"
 

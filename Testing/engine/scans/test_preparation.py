@@ -17,7 +17,7 @@ from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
 from glmae.scans.labels import read_label
 from glmae.scans.preparation import (
-    Normalisation,
+    Normalization,
     Preparation,
     plan_preparation,
     prepare_image,
@@ -26,7 +26,7 @@ from glmae.scans.preparation import (
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR")
 TURNED = tuple(sitk.VersorTransform((0.1, 1.0, 0.4), 0.35).GetMatrix())
-ZSCORE = (Normalisation("zscore"),)
+ZSCORE = (Normalization("zscore"),)
 
 
 def array(image):
@@ -129,7 +129,7 @@ def test_nine_orientations_in_two_formats_are_one_scan(placed, save):
 
 
 @pytest.mark.parametrize("own", [0.5, 0.7, 1.0, 2.0, 3.0, 5.0])
-def test_spacings_from_half_to_five_millimetres(save, own):
+def test_spacings_from_half_to_five_millimeters(save, own):
     """A ball of 30 mm in scans of different spacing, all brought to 1.5 mm."""
     size = int(60 / own)
     k, j, i = np.indices((size,) * 3)
@@ -162,8 +162,8 @@ def test_thin_structure_survives_coarsening():
 
 
 @pytest.mark.parametrize(("own", "axis"), [(1.0, 0), (1.0, 1), (1.0, 2), (4.0, 2)])
-def test_single_labelled_slices_are_not_outvoted(own, axis):
-    """Every fifth slice is labelled; on a coarser and on a finer grid these still say what they said."""
+def test_single_labeled_slices_are_not_outvoted(own, axis):
+    """Every fifth slice is labeled; on a coarser and on a finer grid these still say what they said."""
     label = np.full((40, 40, 40), IGNORE, dtype=np.uint8)
     slices = np.moveaxis(label, axis, 0)
     slices[::5], slices[::5, 10:30, 10:30] = 0, 1
@@ -197,7 +197,7 @@ def test_zscore_is_of_the_scan_itself(scan):
 
 
 def test_zscore_does_not_mind_constant_air(scan):
-    """The same anatomy in a wide frame of air is normalised the same way."""
+    """The same anatomy in a wide frame of air is normalized the same way."""
     bright = sitk.Cast(scan, sitk.sitkFloat32) + 10
     tight, _ = prepare_image([bright], Preparation((1.0, 1.0, 1.0), ZSCORE))
     for air in (0.0, 5.0):
@@ -216,7 +216,7 @@ def test_ct_keeps_hounsfield_units_comparable(scan):
     values = sitk.Cast(scan * 0 - 1000, sitk.sitkInt16)
     values[5:9, 5:9, 5:9] = 140
     values[20:22, 20:22, 20:22] = 3000
-    prepared, _ = prepare_image([values], Preparation((1.0, 1.0, 1.0), (Normalisation("ct", -200, 300, 40, 50),)))
+    prepared, _ = prepare_image([values], Preparation((1.0, 1.0, 1.0), (Normalization("ct", -200, 300, 40, 50),)))
     assert set(np.unique(prepared)) == {np.float32(-4.8), np.float32(2.0), np.float32(5.2)}
 
 
@@ -246,7 +246,7 @@ def test_plan_is_the_median_spacing():
     found = fingerprint([(100, 100, 40)] * 3, [(0.7, 0.7, 5.0), (0.8, 0.8, 2.0), (1.5, 1.5, 3.0)])
     plan = plan_preparation(found, 10**9)
     assert plan.spacing == (0.8, 0.8, 3.0)
-    assert plan.normalisation == ZSCORE
+    assert plan.normalization == ZSCORE
 
 
 def test_plan_coarsens_the_finest_axis_first():
@@ -298,8 +298,8 @@ def test_a_scan_that_is_smaller_than_a_crop_fills_one():
 
 
 def test_plan_for_ct():
-    (normalisation,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalisation
-    assert normalisation == Normalisation("ct", -160.0, 260.0, 50.0, 70.0), "a deviation of next to nothing is no scale"
+    (normalization,) = plan_preparation(fingerprint([(9, 9, 9)], [(1.0, 1.0, 1.0)], modality="ct"), 10**6).normalization
+    assert normalization == Normalization("ct", -160.0, 260.0, 50.0, 70.0), "a deviation of next to nothing is no scale"
 
 
 def test_around_a_soft_organ_fat_muscle_and_bone_stay_apart():
@@ -313,13 +313,13 @@ def test_around_a_soft_organ_fat_muscle_and_bone_stay_apart():
     assert cortical - air < 8, "as wide as the brightness of other scans"
     assert plan_preparation(
         Fingerprint(((9, 9, 9),), ((1.0, 1.0, 1.0),), (Intensity("ct", -950.0, 1500.0, 100.0, 380.0),), (), 1), 10**6
-    ).normalisation == (Normalisation("ct", -960.0, 1500.0, 100.0, 410.0),)
+    ).normalization == (Normalization("ct", -960.0, 1500.0, 100.0, 410.0),)
 
 
 def test_json_round_trip():
     preparation = Preparation(
-        (0.7, 0.7, 3.27), (Normalisation("ct", -100.0, 250.5, 40.0, 33.3), Normalisation("zscore"))
+        (0.7, 0.7, 3.27), (Normalization("ct", -100.0, 250.5, 40.0, 33.3), Normalization("zscore"))
     )
     assert Preparation.from_json(json.loads(json.dumps(preparation.to_json()))) == preparation
     with pytest.raises(ValueError, match="sepia"):
-        Normalisation("sepia")
+        Normalization("sepia")

@@ -14,7 +14,7 @@ from research.published_layout import LAYOUTS, read_published
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_labelled_case_is_found_with_its_own_label(name, folder):
+def test_every_labeled_case_is_found_with_its_own_label(name, folder):
     names = write_set(name, folder)
     cases, classes = read_published(name, folder)
     assert [case.name for case in cases] == sorted(names)
@@ -36,7 +36,7 @@ def test_classes_have_their_names_and_values(folder):
         "spleen": (1, {1: "spleen"}),
         "amos22": (2, {2: "right kidney"}),
         "mmwhs": (7, {205: "left ventricular myocardium", 850: "pulmonary artery"}),
-        "brats21": (3, {4: "enhancing tumour"}),
+        "brats21": (3, {4: "enhancing tumor"}),
         "covid19": (1, {1: "COVID-19 lesion"}),
     }
     for name, (count, some) in wanted.items():

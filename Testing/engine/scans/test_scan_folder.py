@@ -31,8 +31,8 @@ def test_a_series_with_its_label_beside_it_is_the_scan(folder, save, ct, label, 
     beside = save(label[:, :, :9], "images/p1/Segmentation-label.nii.gz")
     save(label[:, :, :9], "labels/p1.nii.gz")
     save(ct, "images/p2.nii.gz")
-    labelled, _ = find_cases(folder / "images", folder / "labels", events=events)
-    for cases in (find_images([folder / "images"], events=events), labelled):
+    labeled, _ = find_cases(folder / "images", folder / "labels", events=events)
+    for cases in (find_images([folder / "images"], events=events), labeled):
         assert [case.name for case in cases] == ["p1", "p2"]
         image = read_image(cases[0].images[0])
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(ct))

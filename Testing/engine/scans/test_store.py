@@ -8,10 +8,10 @@ from glmae.errors import RequestError, ScanError, Stopped, StorageError
 from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import IGNORE
-from glmae.scans.preparation import Normalisation, Preparation, prepare_image, prepare_label
+from glmae.scans.preparation import Normalization, Preparation, prepare_image, prepare_label
 from glmae.scans.store import MappedArray, ScanStore
 
-PREPARATION = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+PREPARATION = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_057")
 
 
@@ -90,7 +90,7 @@ def test_changes_are_noticed(folder, job, save, scan, label):
     second = ScanStore.prepare(there, [case], PREPARATION, table)
     assert second.label(0).sum() < before
     assert second.annotated(0) == (True, False), "the second class is absent here, so it was not annotated"
-    coarse = Preparation((2.0, 2.0, 2.0), PREPARATION.normalisation)
+    coarse = Preparation((2.0, 2.0, 2.0), PREPARATION.normalization)
     assert ScanStore.prepare(there, [case], coarse, table).image(0).shape == (1, 17, 26, 18)
 
 
@@ -145,7 +145,7 @@ def test_folder_that_cannot_be_written(folder, job):
 
 def test_wrong_number_of_channels_names_the_case(folder, job):
     cases, table = job
-    two = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),) * 2)
+    two = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),) * 2)
     with pytest.raises(ScanError, match=f"case {NAMES[0]}: the scan has 1 channels"):
         ScanStore.prepare(folder, cases, two, table)
 

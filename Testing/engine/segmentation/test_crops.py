@@ -73,15 +73,15 @@ def test_image_and_target_move_together():
 def test_the_box_that_is_read_holds_a_crop_and_hardly_more(seed, elastic):
     config = AugmentationConfig(spatial=1, elastic=elastic)
     change = random_spatial_change(config, PATCH, (1.0, 1.0, 2.0), np.random.default_rng(seed))
-    centre = torch.tensor([15.0, 14.0, 9.0])
-    coordinates = source_coordinates(change, centre, PATCH)
-    lowest, highest = source_box(change, centre, PATCH)
+    center = torch.tensor([15.0, 14.0, 9.0])
+    coordinates = source_coordinates(change, center, PATCH)
+    lowest, highest = source_box(change, center, PATCH)
     assert (lowest <= coordinates.amin(dim=(0, 1, 2)) + 1e-4).all()
     assert (highest >= coordinates.amax(dim=(0, 1, 2)) - 1e-4).all()
     assert (highest - lowest < (coordinates.amax(dim=(0, 1, 2)) - coordinates.amin(dim=(0, 1, 2))) + 2).all()
 
 
-def test_rotation_is_rigid_in_millimetres():
+def test_rotation_is_rigid_in_millimeters():
     config = AugmentationConfig(spatial=1, scale=0, elastic=0)
     spacing = np.array([1.0, 1.0, 4.0])
     matrix = random_spatial_change(config, PATCH, tuple(spacing), np.random.default_rng(0)).matrix.numpy()
@@ -184,8 +184,8 @@ def test_scans_without_a_class_still_give_crops():
     assert batch.annotated.tolist() == [[True, False]] * 2
 
 
-def test_crops_of_a_partly_labelled_scan_hold_something_known():
-    """A box in a corner of one scan is labelled, and another scan not at all: no crop is drawn in vain."""
+def test_crops_of_a_partly_labeled_scan_hold_something_known():
+    """A box in a corner of one scan is labeled, and another scan not at all: no crop is drawn in vain."""
     boxed, blank = coordinate_scan(shape=(64, 64, 64)), coordinate_scan(shape=(64, 64, 64))
     boxed.label[:], blank.label[:] = IGNORE, IGNORE
     boxed.label[40:48, 40:48, 40:48] = 0

@@ -34,7 +34,7 @@ STEPS, FOLDS = 4, 2
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> Path:
-    """Three labelled scans."""
+    """Three labeled scans."""
     folder = tmp_path_factory.mktemp("three scans")
     write_coarse_scans(folder, ("hippocampus_003", "hippocampus_039", "hippocampus_207"))
     return folder
@@ -231,7 +231,7 @@ def test_minutes_are_divided_between_the_model_and_the_folds(scans, tmp_path, mo
         taken(self, *arguments, **fields)
 
     monkeypatch.setattr(Training, "run", brief)
-    monkeypatch.setattr(scored_training, "_scan_seconds", lambda labelled, training: 2.0)
+    monkeypatch.setattr(scored_training, "_scan_seconds", lambda labeled, training: 2.0)
     began = time.monotonic()
     out = finetune(**arguments(scans, tmp_path / "model") | UNFITTED, minutes=2).folder
     assert len(given) == 3

@@ -13,8 +13,8 @@ from glmae.scans.classes import IGNORE
 from glmae.segmentation.evaluation import evaluate, report, score_case, score_masks
 
 
-def ball(shape, centre, radius) -> np.ndarray:
-    return ((np.moveaxis(np.indices(shape), 0, -1) - centre) ** 2).sum(axis=-1) <= radius**2
+def ball(shape, center, radius) -> np.ndarray:
+    return ((np.moveaxis(np.indices(shape), 0, -1) - center) ** 2).sum(axis=-1) <= radius**2
 
 
 def surface_distances(a: np.ndarray, b: np.ndarray, spacing) -> np.ndarray:

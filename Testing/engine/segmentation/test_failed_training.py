@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def labelled(sample_scans, tmp_path):
+def labeled(sample_scans, tmp_path):
     names = ["hippocampus_039", "hippocampus_207"]
     cases, table = find_cases(sample_scans / "images", sample_scans / "labels", names)
     preparation = plan_preparation(measure(cases, table), 128**3)
@@ -30,8 +30,8 @@ def labelled(sample_scans, tmp_path):
 
 
 @pytest.fixture
-def training(labelled, trained_model):
-    store, model = labelled.store, load_model(trained_model, CPU)
+def training(labeled, trained_model):
+    store, model = labeled.store, load_model(trained_model, CPU)
     label = store.label(0)
     assert label is not None
     scan = LabeledScan(store.image(0), label, store.annotated(0), (1.0, 1.0, 1.0))
@@ -51,9 +51,9 @@ def no_deadline() -> None:
     pass
 
 
-def test_a_model_that_works_is_not_called_failed(labelled, training):
-    assert check_training(labelled, training, 0, no_deadline) == TrainingCheck()
-    scores = labelled.score([0, 1], training, [True, True], no_deadline)
+def test_a_model_that_works_is_not_called_failed(labeled, training):
+    assert check_training(labeled, training, 0, no_deadline) == TrainingCheck()
+    scores = labeled.score([0, 1], training, [True, True], no_deadline)
     assert [score.case for score in scores] == ["0", "0", "1", "1"]
     assert all(score.dice is not None and score.dice > 0.2 for score in scores)
     assert all(score.hd95_mm is None for score in scores), "of a whole large scan they need gigabytes"
@@ -67,8 +67,8 @@ def test_a_model_that_works_is_not_called_failed(labelled, training):
         ({2: -100.0}, "failed for 'hippocampus posterior': not found"),
     ],
 )
-def test_constant_output_is_named_with_a_remedy(biases, said, labelled, training):
-    failure = check_training(labelled, biased(training, biases), 0, no_deadline).failure
+def test_constant_output_is_named_with_a_remedy(biases, said, labeled, training):
+    failure = check_training(labeled, biased(training, biases), 0, no_deadline).failure
     assert failure is not None
     assert failure.startswith("training failed")
     assert said in failure
@@ -78,19 +78,19 @@ def test_constant_output_is_named_with_a_remedy(biases, said, labelled, training
 @pytest.mark.parametrize(
     ("error", "said"), [(TimeoutError(), "time was too short"), (MemoryError(), "not enough memory")]
 )
-def test_without_time_or_memory_nothing_is_claimed_and_that_is_said(error, said, labelled, training):
+def test_without_time_or_memory_nothing_is_claimed_and_that_is_said(error, said, labeled, training):
     def late() -> None:
         raise error
 
-    check = check_training(labelled, biased(training, {0: 100.0}), 0, late)
+    check = check_training(labeled, biased(training, {0: 100.0}), 0, late)
     assert check.failure is None
     assert check.not_checked is not None
     assert said in check.not_checked
 
 
-def test_stopping_is_passed_on(labelled, training):
+def test_stopping_is_passed_on(labeled, training):
     def stop() -> None:
         raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        check_training(labelled, training, 0, stop)
+        check_training(labeled, training, 0, stop)

@@ -25,7 +25,7 @@ from glmae.errors import RequestError, Stopped
 from glmae.events import recorded
 from glmae.model_folder import read_model, write_model
 from glmae.scans import image, labels
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment
@@ -128,13 +128,13 @@ def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp
     untouched = label.read_bytes()
     sitk.WriteImage(sitk.ReadImage(str(label), sitk.sitkInt32), str(label))
     assert label.read_bytes() != untouched
-    with pytest.raises(RequestError, match="labelled"):
+    with pytest.raises(RequestError, match="labeled"):
         finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
     label.write_bytes(untouched)
     finetune(**arguments(few_scans, tmp_path / "model"), steps=5, resume=True)
 
 
-def test_a_stopped_run_is_finished_early_with_what_it_has_learnt(few_scans, tmp_path):
+def test_a_stopped_run_is_finished_early_with_what_it_has_learned(few_scans, tmp_path):
     events: list[dict] = []
     words = arguments(few_scans, tmp_path / "model") | {"settings": SMALL | {"keep": 0.0}}
 
@@ -150,9 +150,9 @@ def test_a_stopped_run_is_finished_early_with_what_it_has_learnt(few_scans, tmp_
     card = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     assert card["schedule"]["done"] == 3
     written = load_file(tmp_path / "model" / "weights.safetensors")
-    learnt = {name: tensor for name, tensor in written.items() if not name.startswith("location.")}
-    assert learnt
-    assert all(torch.equal(tensor, kept[f"network.{name}"]) for name, tensor in learnt.items())
+    learned = {name: tensor for name, tensor in written.items() if not name.startswith("location.")}
+    assert learned
+    assert all(torch.equal(tensor, kept[f"network.{name}"]) for name, tensor in learned.items())
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "weights.safetensors"]
 
 
@@ -188,7 +188,7 @@ def test_each_image_is_read_once_and_each_label_twice(few_scans, tmp_path, monke
 
 
 def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):
-    """One labelled scan, the second class is a ball of 25 voxels without a border of its own; both must be found."""
+    """One labeled scan, the second class is a ball of 25 voxels without a border of its own; both must be found."""
     name = "hippocampus_097.nii.gz"
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
@@ -205,7 +205,7 @@ def test_one_scan_with_a_tiny_class_loses_no_class(sample_scans, tmp_path):
     sitk.WriteImage(image, str(tmp_path / "labels" / name))
 
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
-    settings, fine = {"crop": (32, 40, 32), "start_crops": 4}, Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    settings, fine = {"crop": (32, 40, 32), "start_crops": 4}, Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     model = finetune(**common, out=tmp_path / "model", steps=50, settings=settings, preparation=fine).folder
     segment(model=model, images=[tmp_path / "images"], out=tmp_path / "out", file_format="nii.gz", device="cpu")
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / name)))

@@ -12,7 +12,7 @@ from coarse_scans import write_coarse_scans
 
 from glmae.cli import main
 from glmae.errors import RequestError
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.model import Model, load_model
@@ -40,7 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def earlier(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of one scan, prepared as no plan would, after a step that moves every weight."""
-    own = Preparation((2.5, 2.5, 2.5), (Normalisation("zscore"),))
+    own = Preparation((2.5, 2.5, 2.5), (Normalization("zscore"),))
     out = tmp_path_factory.mktemp("earlier") / "model"
     settings = SMALL | {"fits": 2.0}
     finetune(**folders, out=out, cases=["hippocampus_039"], steps=1, settings=settings, seed=5, preparation=own)

@@ -18,7 +18,7 @@ from glmae.errors import RequestError, Stopped
 from glmae.events import recorded, silent
 from glmae.scans.cases import find_images
 from glmae.scans.geometry import Geometry
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.segmentation import inference
 from glmae.segmentation.atlas_fusion import Atlas, AtlasFusion
@@ -78,7 +78,7 @@ def test_scans_on_both_sides_of_45_degrees_are_seen_alike(untrained_model, sampl
     assert np.mean(results[40] != results[50]) < 0.02
 
 
-def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
+def test_left_and_right_are_learned_as_such(sample_scans, tmp_path):
     """One structure on each side, told apart by place alone; trained in two orientations, found in four."""
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
@@ -96,7 +96,7 @@ def test_left_and_right_are_learnt_as_such(sample_scans, tmp_path):
         '{"classes": [{"value": 1, "name": "left part"}, {"value": 2, "name": "right part"}]}', encoding="utf-8"
     )
     common = {"images": tmp_path / "images", "labels": tmp_path / "labels", "backbone": "none", "device": "cpu"}
-    coarse = Preparation((1.5, 1.5, 1.5), (Normalisation("zscore"),))
+    coarse = Preparation((1.5, 1.5, 1.5), (Normalization("zscore"),))
     model = finetune(**common, out=tmp_path / "model", steps=20, preparation=coarse, settings={"start_crops": 1}).folder
     scan = sitk.ReadImage(str(sample_scans / "images" / f"{NAME}.nii.gz"))
     label = sitk.ReadImage(str(sample_scans / "labels" / f"{NAME}.nii.gz"))

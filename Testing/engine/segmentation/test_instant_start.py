@@ -22,7 +22,7 @@ from glmae.errors import Stopped
 from glmae.events import recorded, silent
 from glmae.scans.cases import find_cases
 from glmae.scans.measurement import measure
-from glmae.scans.normalisation import Normalisation
+from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation, plan_preparation
 from glmae.scans.store import ScanStore
 from glmae.schedule import Schedule
@@ -254,7 +254,7 @@ def test_each_scan_is_learned_from_with_its_own_label(tmp_path):
         for kind, array in (("images", noise + 100 * label), ("labels", label)):
             sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / kind / f"scan {number}.nrrd"))
     cases, table = find_cases(tmp_path / "images", tmp_path / "labels")
-    preparation = Preparation((1.0, 1.0, 1.0), (Normalisation("zscore"),))
+    preparation = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
     for scan in labeled_scans(store, preparation):
         image, drawn = np.asarray(scan.image)[0], np.asarray(scan.label) == 1

@@ -102,7 +102,7 @@ def test_coarser_resolutions_count_half(example):
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_single_labelled_slices_reach_the_coarser_resolution(axis):
+def test_single_labeled_slices_reach_the_coarser_resolution(axis):
     """Only the even slices are known, which every second voxel would miss: coarse logits learn from all of them."""
     known = torch.full((8, 8, 8), IGNORE, dtype=torch.uint8)
     known[::2] = 0

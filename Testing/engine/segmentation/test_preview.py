@@ -36,8 +36,8 @@ def run(folder: Path, out: Path, *asked: Any, should_stop: Callable[[], bool] = 
             parts = [sitk.GetArrayFromImage(sitk.ConnectedComponent(labels == value, True)).max() for value in (1, 2)]
             event["pieces"] = max(parts)
 
-    labelled = {"images": folder / "images", "labels": folder / "labels", "out": out, "backbone": "none"}
-    finetune(**labelled, device="cpu", settings=SMALL, steps=STEPS, events=Events(relay), should_stop=should_stop)
+    labeled = {"images": folder / "images", "labels": folder / "labels", "out": out, "backbone": "none"}
+    finetune(**labeled, device="cpu", settings=SMALL, steps=STEPS, events=Events(relay), should_stop=should_stop)
     return events
 
 
@@ -76,7 +76,7 @@ def test_one_that_takes_too_long_is_given_up(few_scans, sample_scans, tmp_path, 
     assert "takes too long" in answer["message"]
 
 
-def test_stopping_in_a_preview_keeps_what_was_learnt(few_scans, sample_scans, tmp_path, monkeypatch):
+def test_stopping_in_a_preview_keeps_what_was_learned(few_scans, sample_scans, tmp_path, monkeypatch):
     image, out = sample_scans / "images" / "hippocampus_097.nii.gz", tmp_path / "out"
     taken = preview.find_images
 

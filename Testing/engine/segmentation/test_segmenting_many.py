@@ -45,7 +45,7 @@ def test_the_report_tells_model_and_doubts(untrained_model, scan, tmp_path):
     assert len(row["model"]["sha256"]) == 64
     found = [name for name, ml in row["volumes_ml"].items() if ml]
     assert set(row["uncertainty"]) == set(found)
-    # A network that has learnt nothing is unsure, and what it finds looks like no training case.
+    # A network that has learned nothing is unsure, and what it finds looks like no training case.
     assert {"uncertain", "volume"} <= {flag["kind"] for flag in row["flags"]}
     (done,) = [event for event in events if event.get("state") == "done"]
     assert done["flags"] == row["flags"]

@@ -147,7 +147,7 @@ def test_results_reports_and_held_out_scores_are_of_the_largest_parts(model, unt
     scan = LabeledScan(store.image(1), label, store.annotated(1), model.preparation.spacing)
     config = FinetuneConfig(crop=model.config.crop, location=False)  # as the model
     training = Training(model.network, config, [scan], Schedule(1), CPU)
-    labelled = LabeledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
-    scored = labelled.segment(1, training, lambda: None)
+    labeled = LabeledCases(cases, store, table, model.preparation, fingerprint=model.fingerprint)
+    scored = labeled.segment(1, training, lambda: None)
     assert [pieces(scored, value) for value in kept.left_out] == [1] * len(kept.left_out)
     assert np.mean(sitk.GetArrayFromImage(scored) == after) > 0.98

@@ -1,4 +1,4 @@
-"""Data as they come: partly labelled, overlapping, one class, fifty, a missing channel, a coarse scan among fine ones.
+"""Data as they come: partly labeled, overlapping, one class, fifty, a missing channel, a coarse scan among fine ones.
 
 Each goes the whole way through fine-tuning in a step or two, or is refused in a clear sentence.
 """
@@ -70,7 +70,7 @@ def seen_by_training(folder: Path, store: Path, spacing: float) -> list[object]:
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.3])
-def test_what_was_not_labelled_reaches_no_part_of_training(few_scans, tmp_path, spacing):
+def test_what_was_not_labeled_reaches_no_part_of_training(few_scans, tmp_path, spacing):
     """Outside of slices, box or mask, and in classes that were not drawn, the label files may hold anything."""
     slices = list(range(5, 30, 5))
     scan = sitk.ReadImage(str(few_scans / "images" / f"{NAMES[2]}.nii.gz"))
@@ -112,7 +112,7 @@ def test_what_was_not_labelled_reaches_no_part_of_training(few_scans, tmp_path, 
     for name in known:
         edit(few_scans / "labels" / f"{name}.nii.gz", lambda v: np.where(v == 1, 0, 1).astype(v.dtype))
     after = seen_by_training(few_scans, tmp_path / "third", spacing)
-    assert all(one != other for one, other in zip(before[2:], after[2:], strict=True)), "what was labelled does matter"
+    assert all(one != other for one, other in zip(before[2:], after[2:], strict=True)), "what was labeled does matter"
 
 
 def test_region_without_a_voxel_is_refused(few_scans, tmp_path):
@@ -125,7 +125,7 @@ def test_region_without_a_voxel_is_refused(few_scans, tmp_path):
 
 
 def test_training_names_entries_of_the_class_file_that_belong_to_no_case(few_scans, tmp_path):
-    """A misspelt case would be trained on as if it had been labelled all over."""
+    """A misspelled case would be trained on as if it had been labeled all over."""
     region = {NAMES[0].upper(): {"box": [[0, 9], [0, 9], [0, 9]]}}
     say(few_scans, region=region, annotated={NAMES[1]: [1, 2], "hippocampus_2077": [1]})
     events: list[dict] = []
@@ -166,7 +166,7 @@ def test_overlapping_segments_are_named_and_trained_on(few_scans, tmp_path):
     masks[5:25, 5:25, 5:25, 0] = masks[10:15, 10:15, 10:15, 1] = 1
     voxels = sitk.GetImageFromArray(masks, isVector=True)
     Geometry.of(image).place(voxels)
-    for number, title in enumerate(("organ", "tumour")):
+    for number, title in enumerate(("organ", "tumor")):
         for key, text in {"Name": title, "LabelValue": "1", "Layer": str(number)}.items():
             voxels.SetMetaData(f"Segment{number}_{key}", text)
     shutil.rmtree(few_scans / "labels")
@@ -175,7 +175,7 @@ def test_overlapping_segments_are_named_and_trained_on(few_scans, tmp_path):
     events: list[dict] = []
     train(few_scans, tmp_path / "model", events)
     said = [event["message"] for event in events if event["event"] == "warning"]
-    assert sum("'organ' and 'tumour' overlap" in message for message in said) == 1, said
+    assert sum("'organ' and 'tumor' overlap" in message for message in said) == 1, said
 
 
 def test_a_case_that_lacks_a_channel_is_trained_on_and_named(few_scans, tmp_path):
@@ -213,7 +213,7 @@ def test_a_case_of_other_channels_is_refused(few_scans, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_one_scan_of_five_millimetres_among_fine_ones(few_scans, tmp_path):
+def test_one_scan_of_five_millimeters_among_fine_ones(few_scans, tmp_path):
     for kind, interpolator in (("images", sitk.sitkLinear), ("labels", sitk.sitkNearestNeighbor)):
         path = few_scans / kind / f"{NAMES[0]}.nii.gz"
         image = sitk.ReadImage(str(path))

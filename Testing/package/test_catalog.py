@@ -1,4 +1,4 @@
-"""The catalogue entry, the older .s4ext and the root CMakeLists.txt agree, and keep the index's own rules."""
+"""The catalog entry, the older .s4ext and the root CMakeLists.txt agree, and keep the index's own rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ S4EXT = dict(
 NAME = "GLMAE"
 
 
-def test_the_schema_of_catalogue_entries() -> None:
+def test_the_schema_of_catalog_entries() -> None:
     """slicer-extension-catalog-entry-schema-v1.0.1: these keys, these types, no others."""
     types = {
         "$schema": str,
@@ -175,7 +175,7 @@ def test_the_icon() -> None:
     with Image.open(MODULE / "Resources/Icons/GLMAESegmentation.png") as image:
         assert (image.format, image.size) == ("PNG", (128, 128))
         pixels = np.asarray(image.convert("RGBA").resize((16, 16))).reshape(-1, 4)
-    # Recognisable at 16 px: the structure (orange), shown and masked patches are still told apart.
+    # Recognizable at 16 px: the structure (orange), shown and masked patches are still told apart.
     red, _, blue = pixels[pixels[:, 3] > 200, :3].T
     orange = ((red > 200) & (blue < 110)).sum()
     light = ((blue > 150) & (red < 160)).sum()
@@ -195,7 +195,7 @@ def test_line_endings(path: str) -> None:
     assert content.endswith(b"\n")
 
 
-def test_licence_is_the_whole_apache_licence() -> None:
+def test_license_is_the_whole_apache_license() -> None:
     text = " ".join((REPOSITORY / "LICENSE.txt").read_text(encoding="utf-8").split())
     assert text.startswith("Apache License Version 2.0, January 2004 http://www.apache.org/licenses/")
     for number, heading in enumerate(

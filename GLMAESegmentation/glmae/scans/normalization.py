@@ -14,7 +14,7 @@ _SAMPLES = 500_000
 
 
 @dataclass(frozen=True)
-class Normalisation(JsonRecord):
+class Normalization(JsonRecord):
     """How the values of one channel are brought to the network.
 
     Attributes:
@@ -34,9 +34,9 @@ class Normalisation(JsonRecord):
             raise ValueError(f"the normalization {self.kind!r} is not known")
 
     @staticmethod
-    def window(low: float, high: float) -> Normalisation:
+    def window(low: float, high: float) -> Normalization:
         """Clip to [low, high] (HU) and scale that to [0, 1]."""
-        return Normalisation("ct", low, high, mean=low, std=high - low)
+        return Normalization("ct", low, high, mean=low, std=high - low)
 
 
 def sampled(values: np.ndarray, most: int) -> np.ndarray:
@@ -67,25 +67,25 @@ def own_scale(values: np.ndarray) -> tuple[float, float, float, float]:
     return low, high, float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
 
 
-def normalise(values: np.ndarray, normalisation: Normalisation) -> None:
+def normalize(values: np.ndarray, normalization: Normalization) -> None:
     """Bring the values of one channel to mean 0 and standard deviation 1, in place.
 
     Args:
         values: float32, any shape.
     """
-    low, high, mean, std = normalisation.low, normalisation.high, normalisation.mean, normalisation.std
-    if normalisation.kind == "zscore":
+    low, high, mean, std = normalization.low, normalization.high, normalization.mean, normalization.std
+    if normalization.kind == "zscore":
         low, high, mean, std = own_scale(sampled(values, _SAMPLES))
     np.clip(values, low, high, out=values)
     values -= mean
     values /= std if std > 0 else 1.0
 
 
-def air(normalisation: Normalisation) -> float | None:
+def air(normalization: Normalization) -> float | None:
     """The normalized value up to which a voxel of a CT is certainly air; None for other scans, whose air is unknown."""
-    if normalisation.kind != "ct":
+    if normalization.kind != "ct":
         return None
-    return (max(normalisation.low, min(AIR_HU, normalisation.high)) - normalisation.mean) / normalisation.std
+    return (max(normalization.low, min(AIR_HU, normalization.high)) - normalization.mean) / normalization.std
 
 
 def _background(values: np.ndarray) -> float:

@@ -307,7 +307,6 @@ def segment(
     out: PathLike,
     *,
     file_format: str = "seg.nrrd",
-    uncertainty: bool = False,
     device: str = "auto",
     on_event: Listener | None = None,
 ) -> Batch:
@@ -318,7 +317,6 @@ def segment(
         images: scans, folders of scans or DICOM files, text files with one path a line.
         out: folder of the results.
         file_format: seg.nrrd, nii.gz or dcm.
-        uncertainty: write 1 - (largest probability) of each voxel in percent, too.
         device: auto, cpu, cuda or mps.
         on_event: called with each event.
     """
@@ -327,7 +325,6 @@ def segment(
         images=[Path(images)] if isinstance(images, str | os.PathLike) else [Path(path) for path in images],
         out=Path(out),
         file_format=file_format,
-        uncertainty=uncertainty,
         device=device,
         events=_events(on_event),
     )

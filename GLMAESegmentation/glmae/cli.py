@@ -130,7 +130,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     part = "every N-th scan from the I-th on, for N processes"
     segment.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help=part)
-    segment.add_argument("--uncertainty", action="store_true", help="write uncertainty/NAME.nii.gz (percent), too")
     _device_option(segment)
 
     live = _command(commands, "live", _live, "answer a front end: fit to its labels, segment, compute ahead while idle")

@@ -17,7 +17,7 @@ from .unread import warn_passed_over, why_unread
 # The channels of a scan.
 Files = tuple[Path | DicomSeries, ...]
 _BESIDE = "it lies beside a DICOM series, which is the scan"
-_OF_RESULTS = ("report", "uncertainty")  # what `glmae segment` writes beside its results
+_OF_RESULTS = ("report",)  # what `glmae segment` writes beside its results
 _DEEP = 3  # folders below a case in which its files are looked for, to say where they are
 
 

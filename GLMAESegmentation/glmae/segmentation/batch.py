@@ -22,7 +22,6 @@ from ..scans.classes import ClassTable
 from ..scans.dicom import DicomSeries
 from ..scans.fingerprint import Fingerprint
 from ..scans.structures import measure_structures
-from ..scans.written_image import write_image
 from .flags import find_flags
 from .report import CaseRecord, Description, ModelMark, Report
 from .report_page import write_page
@@ -36,7 +35,7 @@ class BatchRun:
     """The scans that one command segments.
 
     Args:
-        out: folder of the results, the report in `report` and the uncertainty in `uncertainty`.
+        out: folder of the results, the report in `report`.
         model: tells its results from those of other models.
         job: asked before every case whether to stop.
     """
@@ -161,8 +160,6 @@ class BatchRun:
             spacing_mm=tuple(round(side, 4) for side in result.labels.GetSpacing()),
             **vars(found),
         )
-        if result.uncertainty_map is not None:
-            write_image(self._out / "uncertainty" / f"{case.name}.nii.gz", result.uncertainty_map)
         self._report.add(record)
         try:
             draw_thumbnail(self._report.thumbnail(target.name), result.images[0], result.labels, self._classes)

@@ -29,7 +29,6 @@ from .report import ModelMark
 from .result import FORMATS, Result
 from .scan_maps import ScanMaps, scan_maps
 from .single_piece import keep_largest_parts, single_pieces
-from .uncertainty import Uncertainty
 
 # A first result is kept up to so many bytes; a larger one is made again.
 KEPT_BYTES = 300_000_000
@@ -43,7 +42,6 @@ def segment(
     file_format: str = "seg.nrrd",
     part: tuple[int, int] = (1, 1),
     device: str = "auto",
-    uncertainty: bool = False,
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -104,9 +102,7 @@ def segment(
                 events.warning(f"{case.name} does not fit into the GPU's memory; {remark}.", case=case.name)
             opened.network.to(device)
             try:
-                return segment_case(
-                    opened, case, device, events, should_stop, uncertainty=uncertainty, scan=scan, windows=windows
-                )
+                return segment_case(opened, case, device, events, should_stop, scan=scan, windows=windows)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -131,7 +127,6 @@ def segment_case(
     events: Events | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     *,
-    uncertainty: bool = False,
     scan: PreparedScan | None = None,
     maps: ScanMaps | None = None,
     windows: int | None = None,
@@ -141,7 +136,6 @@ def segment_case(
 
     Args:
         model: opened on `device`.
-        uncertainty: give the uncertainty of each voxel, too.
 
     Raises:
         ScanError: the scan cannot be read, or has another number of channels than the model.
@@ -165,12 +159,8 @@ def segment_case(
             windows=windows,
             on_window=check,
         )
-    return replace(
-        classify_scan(
-            model, maps, image, grid, source, device, uncertainty=uncertainty, on_block=check, on_slab=on_slab
-        ),
-        images=scan.images,
-    )
+    result = classify_scan(model, maps, image, grid, source, device, on_block=check, on_slab=on_slab)
+    return replace(result, images=scan.images)
 
 
 def classify_scan(
@@ -182,7 +172,6 @@ def classify_scan(
     device: torch.device,
     *,
     values: Sequence[int] | None = None,
-    uncertainty: bool = False,
     on_block: Callable[[], None] | None = None,
     on_slab: Callable[[Slab], None] | None = None,
 ) -> Result:
@@ -196,7 +185,7 @@ def classify_scan(
         values: of the classes 1..n in the result; None: those of the model.
         on_slab: called with each slab of final probabilities on `grid`, from the first to the last.
     """
-    doubt = Uncertainty(grid, len(model.classes), keep=uncertainty)
+    voxels, doubts = np.zeros(len(model.classes) + 1), np.zeros(len(model.classes) + 1)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
 
     def slabs() -> Iterator[tuple[Slab, np.ndarray]]:
@@ -204,7 +193,9 @@ def classify_scan(
             if on_slab is not None:
                 on_slab(slab)
             winners, largest = slab.winners()
-            doubt.add(slab.start, winners, largest)
+            doubt = 1 - largest.reshape(-1).astype(np.float32)
+            voxels[:] += np.bincount(winners.reshape(-1), minlength=len(voxels))
+            doubts[:] += np.bincount(winners.reshape(-1), doubt, minlength=len(voxels))
             yield slab, winners
 
     native = source.along(grid.direction)
@@ -218,7 +209,8 @@ def classify_scan(
     shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
     labels = restore_classes(numbers, native, source, values)
     left_out = {values[number - 1]: share for number, share in shares.items()}
-    return Result((), labels, doubt.means(values), doubt.on(source), left_out)
+    uncertainty = {value: float(doubts[n] / voxels[n]) for n, value in enumerate(values, 1) if voxels[n]}
+    return Result((), labels, uncertainty, left_out)
 
 
 @torch.inference_mode()

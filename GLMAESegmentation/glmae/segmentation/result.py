@@ -24,7 +24,6 @@ class Result:
         images: the channels of the scan; the first gives the grid. Empty if they were not read for it.
         labels: label map with the training values of the classes, on the grid of the scan.
         uncertainty: mean of 1 - (largest probability) over each class that was found, by its value.
-        uncertainty_map: the same for each voxel, in percent, on the grid of the scan; None if it was not asked for.
         left_out: share of what was found of a class that lay outside its largest part and is not in `labels`, by its
             value; see `single_piece`.
     """
@@ -32,7 +31,6 @@ class Result:
     images: tuple[sitk.Image, ...]
     labels: sitk.Image
     uncertainty: dict[int, float] = field(default_factory=dict)
-    uncertainty_map: sitk.Image | None = None
     left_out: dict[int, float] = field(default_factory=dict)
 
 

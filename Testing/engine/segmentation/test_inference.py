@@ -26,6 +26,7 @@ from glmae.segmentation.finetuning import finetune
 from glmae.segmentation.inference import segment, segment_case
 from glmae.segmentation.model import load_model
 from glmae.segmentation.prepared_scan import read_scan
+from glmae.segmentation.result import Result
 
 NAME = "hippocampus_057"
 
@@ -189,20 +190,28 @@ def test_the_overview_is_a_picture(sample_scans, tmp_path):
         assert (np.abs(rgb - color).max(axis=1) < 12).sum() > 300
 
 
+def probabilities(model, case) -> tuple[np.ndarray, Result]:
+    slabs: list[np.ndarray] = []
+    result = segment_case(model, case, torch.device("cpu"), on_slab=lambda slab: slabs.append(slab.probabilities()))
+    return np.concatenate(slabs, axis=3), result
+
+
 def test_a_first_result_that_is_kept_gives_what_one_made_again_gives(untrained_model, sample_scans, monkeypatch):
     """The labels move to the first result and shape it: whether its probabilities are kept must not show."""
     cpu = torch.device("cpu")
     model = load_model(untrained_model, cpu)
     (case,) = find_images([sample_scans / "images" / f"{NAME}.nii.gz"])
-    plain = segment_case(model, case, cpu, uncertainty=True)
+    plain, result = probabilities(model, case)
+    numbers = plain.argmax(axis=0)
+    doubts = {value: (1 - plain[value].astype(float))[numbers == value].mean() for value in np.unique(numbers) if value}
+    assert result.uncertainty == pytest.approx(doubts, abs=1e-3)
     scan = read_scan(model, case, silent())
     first = class_probabilities(model.network, scan.image, model.config.crop, cpu).argmax(axis=0).astype(np.uint8)
     atlas = Atlas(np.ascontiguousarray(first[::3, ::3, ::3]), (3.0, 3.0, 3.0), (True, True))
     fused = replace(model, atlases=AtlasFusion((atlas,)))
-    kept = segment_case(fused, case, cpu, uncertainty=True)
+    kept, of_kept = probabilities(fused, case)
     monkeypatch.setattr(inference, "KEPT_BYTES", 0)
-    again = segment_case(fused, case, cpu, uncertainty=True)
-    voxels = [sitk.GetArrayFromImage(result.uncertainty_map) for result in (plain, kept, again)]
-    assert not np.array_equal(voxels[0], voxels[1]), "the labels do shape the result"
-    np.testing.assert_array_equal(voxels[1], voxels[2])
-    assert kept.uncertainty == again.uncertainty
+    again, of_again = probabilities(fused, case)
+    assert not np.array_equal(plain, kept), "the labels do shape the result"
+    np.testing.assert_array_equal(kept, again)
+    assert of_kept.uncertainty == of_again.uncertainty

@@ -19,7 +19,6 @@ from dicom_series import write_series
 from glmae.cli import main
 from glmae.errors import RequestError
 from glmae.events import recorded
-from glmae.scans.geometry import Geometry
 from glmae.segmentation import inference, prepared_scan
 from glmae.segmentation.inference import segment, segment_case
 from glmae.segmentation.model import load_model
@@ -105,20 +104,6 @@ def test_a_part_that_cannot_be_is_refused(part, tmp_path, capsys):
     words = ["--model", str(tmp_path), "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(["segment", *words, "--part", part]) == 2
     assert f"{part} is no part, like 2/8" in capsys.readouterr().err
-
-
-def test_uncertainty_on_request(untrained_model, scan, tmp_path):
-    words = ["--model", str(untrained_model), "--images", str(scan), "--out", str(tmp_path), "--device", "cpu"]
-    assert main(["segment", *words, "--uncertainty"]) == 0
-    image = sitk.ReadImage(str(tmp_path / "uncertainty" / f"{NAME}.nii.gz"))
-    assert Geometry.of(image).same_grid(Geometry.of(sitk.ReadImage(str(scan))))
-    label = sitk.ReadImage(str(tmp_path / f"{NAME}.seg.nrrd"))
-    values, numbers = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(label)
-    assert 0 < values.max() <= 67, "three classes: the largest probability is a third at least"
-    (row,) = report_of(tmp_path)["cases"]
-    for value, name in ((1, "hippocampus anterior"), (2, "hippocampus posterior")):
-        if name in row["uncertainty"]:
-            assert values[numbers == value].mean() / 100 == pytest.approx(row["uncertainty"][name], abs=0.02)
 
 
 def test_a_gpu_without_enough_memory_steps_down(untrained_model, scan, sample_scans, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -52,3 +53,23 @@ def test_a_broken_rule_is_noticed(tmp_path: Path, file: str, line: str, rule: st
     assert result.returncode != 0
     broken = [text for text in result.stdout.splitlines() if " BROKEN" in text]
     assert any(rule in text for text in broken), result.stdout
+
+
+def floors(folder: Path) -> int:
+    """How many files of a folder stand on each other, at most."""
+    files = {file.stem: file for file in folder.glob("*.py")}
+    heights: dict[str, int] = {}
+
+    def height(name: str) -> int:
+        if name not in heights:
+            tree = ast.walk(ast.parse(files[name].read_text(encoding="utf-8")))
+            below = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level == 1}
+            heights[name] = 1 + max((height(other) for other in below if other in files), default=0)
+        return heights[name]
+
+    return max(map(height, files))
+
+
+@pytest.mark.parametrize(("folder", "most"), [("scans", 6), ("backbone", 4), ("pretraining", 5), ("segmentation", 9)])
+def test_no_folder_is_a_tower(folder: str, most: int) -> None:
+    assert floors(MODULE / "glmae" / folder) <= most

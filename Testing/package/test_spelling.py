@@ -18,7 +18,7 @@ FORMER = {
     *("centre", "labelled", "unlabelled", "neighbourhood", "normalisation", "normalise", "millimetre", "millimetres"),
 }
 READERS = {
-    *("CHANGELOG.md", "json_record.py", "scene_cases.py", "file_header.py", "test_json_record.py"),
+    *("CHANGELOG.md", "json_record.py", "scene_cases.py", "file_content.py", "test_json_record.py"),
     *("test_checkpoint.py", "test_run_folder.py", "test_class_file.py", "test_label_check_panel.py"),
 }
 

@@ -100,7 +100,7 @@ def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | 
     """Scans without labels.
 
     Args:
-        paths: image files, folders of scans, DICOM trees (every series in them is a scan, see `dicom_tree`), or text
+        paths: image files, folders of scans, DICOM trees (every series in them is a scan, see `find_series`), or text
             files (`.txt`) with one path a line, taken from the folder of the text file, else from the current one.
         unique: two scans of one name are an error, because their results would be called the same; otherwise the later
             ones get a number.

@@ -1,29 +1,29 @@
-"""A folder with one DICOM series in, an image out. Only the geometry and the voxels are taken from the files."""
+"""Which DICOM series lie in a folder or a tree, told apart by what their files say, whatever these are called."""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from ..files import check_name, decoded, has_utf8_name, itk_path, last_line, may_read, shown
-from .multi_frame import read_frames, stack_order, unreadable
+from ..files import check_name, decoded, has_utf8_name, itk_path, last_line, shown
 
-_POSITION, _ORIENTATION, _NUMBER, _MODALITY = "0020|0032", "0020|0037", "0020|0011", "0008|0060"
-_SPACING, _SLOPE, _INTERCEPT, _INSTANCE = "0028|0030", "0028|1053", "0028|1052", "0008|0018"
-_WANTED = {
-    _POSITION: "the three numbers of a position",
-    _ORIENTATION: "the six numbers of an orientation",
-    _SPACING: "the two numbers of the pixel spacing",
-    _SLOPE: "the slope of the gray values",
-    _INTERCEPT: "the intercept of the gray values",
-}
+POSITION = "0020|0032"
+_STUDY, _SERIES, _NUMBER, _MODALITY, _KIND = "0020|000d", "0020|000e", "0020|0011", "0008|0060", "0008|0008"
 # What a reader takes for images, but is made from them, or is a plan or a report.
 NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTIMAGE", "SR", "PR", "KO", "REG", "DOC"})
+
+
+# What holds labels, but is no scan.
+LABELS = frozenset({"SEG", "RTSTRUCT"})
+_Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,111 @@ class DicomSeries:
         return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
 
 
-def series_in(folder: Path) -> dict[str, list[Path]]:
-    """The image series in a folder (not in folders below it): unique series ID -> files in slice order."""
-    reader = sitk.ImageSeriesReader()
-    if not has_utf8_name(folder):
-        return {}
-    try:
-        found = reader.GetGDCMSeriesIDs(str(folder))
-        return {name: [Path(file) for file in reader.GetGDCMSeriesFileNames(str(folder), name)] for name in found}
-    except RuntimeError:
-        return {}
+@dataclass(frozen=True)
+class DicomTree:
+    """What a folder and the folders below it hold.
+
+    Attributes:
+        series: name -> series, in the order of the names.
+        passed_over: sentences about what is no scan.
+        unreadable: sentences about what may be one, but cannot be read.
+        labels: segmentations and contours.
+        others: files that are no DICOM, and dead links.
+    """
+
+    series: dict[str, DicomSeries]
+    passed_over: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    labels: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ()) -> DicomTree:
+    """All series in some folders (and the folders below them) and among some files.
+
+    A series is what has one study, series and series number, and one size of its slices: identifiers alone do not tell,
+    as some programs give one to several series. Its files may lie in several folders; where these hold slices of one
+    place, they are several series all the same. It is called after its files' folder, seen from `root`, and where
+    several lie in one, by its number, too; one of a single file after that.
+
+    Args:
+        root: the names are relative to it; files that lie directly in it are called like it.
+        folders: below it.
+        files: in it.
+    """
+    groups: dict[_Key, list[tuple[Path, str]]] = defaultdict(list)
+    headers: dict[_Key, sitk.ImageFileReader] = {}
+    passed_over, unreadable, misnamed = [], 0, 0
+    labels: list[Path] = []
+    others: list[Path] = []
+    for file in (*files, *(file for folder in folders for file in _files_below(folder))):
+        if not is_dicom(file):
+            others.append(file)
+            continue
+        if file.name.upper() == "DICOMDIR":  # the list of an archive
+            continue
+        if not has_utf8_name(file):
+            misnamed += 1
+            continue
+        try:
+            header = read_dicom_header(file)
+        except ScanError:  # contours, a report, or damaged; a gap in its series will be found when that is read
+            modality = modality_of(file)
+            if modality in NO_SCANS:
+                passed_over.append(f"{file} ({modality}): no scan by its modality")
+                labels += [file] if modality in LABELS else []
+            else:
+                unreadable += 1
+            continue
+        key = _key(header)
+        groups[key].append((file, tag(header, POSITION)))
+        headers.setdefault(key, header)
+    lost = []
+    if unreadable:
+        lost.append(f"{shown(root)}: no picture, or damaged: {unreadable} of its DICOM files")
+    if misnamed:
+        lost.append(f"{shown(root)}: the names of {misnamed} of its DICOM files are not UTF-8; rename them")
+    found: dict[str, list[tuple[_Key, DicomSeries]]] = defaultdict(list)
+    for key, members in groups.items():
+        header = headers[key]
+        for together in _apart(members):
+            series = DicomSeries(
+                folder=Path(os.path.commonpath([file.parent for file in together])),
+                files=tuple(sorted(together)),
+                number=tag(header, _NUMBER) or "?",
+                modality=tag(header, _MODALITY) or "?",
+            )
+            reason = _no_scan(header, series)
+            if reason:
+                passed_over.append(f"{series}: {reason}")
+                labels += together if series.modality in LABELS else []
+            else:
+                found[_base(series.folder, root)].append((key, series))
+    named: dict[str, DicomSeries] = {}
+    for base, members_here in found.items():
+        numbers = [series.number for _, series in members_here]
+        for key, series in members_here:
+            name = base
+            if len(members_here) > 1 and len(series.files) == 1:
+                folder = series.folder.relative_to(root)
+                name = shown("_".join([*folder.parts, file_stem(series.files[0])]))
+            elif len(members_here) > 1:
+                name += f" series {re.sub('[^0-9]', '', series.number) or 'x'}"
+            if name in named or (numbers.count(series.number) > 1 and len(series.files) > 1):
+                # Not the identifier itself, which leads to the patient.
+                name += " " + hashlib.sha256("\n".join(key).encode()).hexdigest()[:6]
+            named[name] = series
+    return DicomTree(dict(sorted(named.items())), tuple(passed_over), tuple(lost), tuple(labels), tuple(others))
+
+
+def file_stem(file: Path) -> str:
+    """The name of a DICOM file without its ending; a number is none."""
+    return file.stem if file.suffix.lower() in (".dcm", ".dicom", ".ima") else file.name
+
+
+def series_in(folder: Path) -> list[DicomSeries]:
+    """The series in a folder (not in folders below it) that may be scans."""
+    return list(find_series(folder, [], sorted(file for file in folder.iterdir() if file.is_file())).series.values())
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -72,126 +167,19 @@ def modality_of(file: Path) -> str:
         return ""
 
 
-def series_files(source: Path | DicomSeries) -> list[Path]:
-    """The files of a series, along the normal of its slices; in no order where they hold frames.
-
-    Messages name series by number, modality and count only: descriptions and identifiers may tell who the patient is.
-
-    Args:
-        source: a series, or a folder with one. Segmentations, plans and reports that lie there, too, are no scans.
-
-    Raises:
-        ScanError: there is no series or more than one, or its slices make no even stack (see `stack_order`).
-    """
-    return _slices(source).files
-
-
-@dataclass(frozen=True)
-class _Slices:
-    """The files of a series along the normal; `framed`: in no order, because each tells by frames where it lies."""
-
-    files: list[Path]
-    one_type: bool = True
-    framed: bool = False
-
-
-def _slices(source: Path | DicomSeries) -> _Slices:
-    if isinstance(source, DicomSeries):
-        return _ordered_slices(str(source), list(source.files))
-    folder = source
-    if not folder.is_dir():
-        raise ScanError(f"{shown(folder)} does not exist; check the path.")
-    check_name(folder)
-    if not may_read(folder):
-        raise ScanError(f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
-    series = [files for files in series_in(folder).values() if modality_of(files[0]) not in NO_SCANS]
-    if not series and holds_dicom(folder):
-        raise ScanError(
-            f"{folder} holds DICOM files, but none with a picture that is a scan and can be read; export the series "
-            "again as CT or MR images."
-        )
-    if not series:
-        raise ScanError(f"{folder} holds no DICOM series; give a folder with one series, or an image file.")
-    if len(series) > 1:
-        names = ", ".join(sorted(_describe(files) for files in series))
-        raise ScanError(f"{folder} holds {len(series)} DICOM series ({names}); move the wanted one to its own folder.")
-    return _ordered_slices(str(folder), series[0])
-
-
-def read_series(source: Path | DicomSeries) -> sitk.Image:
-    """Read a DICOM series, or the only one in a folder.
-
-    Raises:
-        ScanError: see `series_files`; or a file cannot be read.
-    """
-    slices = _slices(source)
-    for file in slices.files:
-        _check_pixels(file)
-    if slices.framed:
-        return read_frames(str(source), slices.files)
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([itk_path(file) for file in slices.files])
-    if not slices.one_type:
-        # The reader gives all slices the type of the first, which need not hold what the others' slopes make of them.
-        reader.SetOutputPixelType(sitk.sitkFloat32)
+def is_dicom(file: Path) -> bool:
+    """Whether it has the mark `DICM` after the 128-byte preamble, or begins, as old archives do, with what follows it:
+    an element of the groups 2 or 8, with a type in two letters or a small length."""
     try:
-        image = reader.Execute()
-    except (RuntimeError, MemoryError) as error:
-        raise unreadable(str(source), slices.files[0], error) from error
-    for key in image.GetMetaDataKeys():
-        image.EraseMetaData(key)
-    return image
-
-
-def _check_pixels(file: Path) -> None:
-    """Refuse a picture that ends too soon: its reader takes for the rest whatever lies in memory.
-
-    Raises:
-        ScanError: it has fewer bytes than its size says.
-    """
-    import pydicom
-
-    wanted = ["PixelData", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"]
-    try:
-        data = pydicom.dcmread(file, specific_tags=wanted, defer_size=256, force=True)
-        pixels = data.get_item("PixelData", keep_deferred=True)
-        size = data.Rows * data.Columns * int(data.get("NumberOfFrames") or 1) * data.BitsAllocated // 8
-        short = data.get("SamplesPerPixel", 1) == 1 and pixels.length < size
-    except Exception:  # its reader knows better what is wrong
-        return
-    if short:
-        raise ScanError(f"{file} is incomplete, the end of its picture is missing; copy or export it again.")
-
-
-def _ordered_slices(name: str, files: list[Path]) -> _Slices:
-    """The files along the normal of the slices, after checking that they make up a regular grid."""
-    headers = [read_dicom_header(file) for file in files]
-    placed = [bool(tag(header, _POSITION) and tag(header, _ORIENTATION)) for header in headers]
-    if not any(placed) or any(math.prod(header.GetSize()[2:]) > 1 for header in headers):
-        return _Slices(files, framed=True)
-    if not all(placed):
-        raise ScanError(f"{name} has slices without a position in space; export the series again as CT or MR images.")
-    for header in headers:
-        for key in (_SLOPE, _INTERCEPT):
-            if tag(header, key):
-                _numbers(header, key, 1)
-    order = stack_order(
-        name,
-        np.array([_numbers(header, _POSITION, 3) for header in headers]),
-        np.array([_numbers(header, _ORIENTATION, 6) for header in headers]),
-        np.array([_numbers(header, _SPACING, 2) if tag(header, _SPACING) else [0.0, 0.0] for header in headers]),
-        [(tag(header, _INSTANCE), file.name) for header, file in zip(headers, files, strict=True)],
-    )
-    return _Slices([files[index] for index in order], len({header.GetPixelID() for header in headers}) == 1)
-
-
-def _describe(files: list[Path]) -> str:
-    try:
-        header = read_dicom_header(files[0])
-    except ScanError:
-        return f"unreadable, {len(files)} files"
-    return f"series {tag(header, _NUMBER) or '?'}: {tag(header, _MODALITY) or '?'}, {len(files)} files"
+        with file.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return False
+    if start[128:] == b"DICM":
+        return True
+    if len(start) < 132 or start[:2] not in (b"\x02\0", b"\x08\0") or start[3:4] not in (b"\0", b"\x01"):
+        return False
+    return start[4:6] in (b"UL", b"UI", b"CS", b"OB", b"SH", b"DA") or 0 < int.from_bytes(start[4:8], "little") < 128
 
 
 def read_dicom_header(file: Path) -> sitk.ImageFileReader:
@@ -216,33 +204,39 @@ def tag(header: sitk.ImageFileReader, key: str) -> str:
     return decoded(header.GetMetaData(key)).strip(" \0") if header.HasMetaDataKey(key) else ""
 
 
-def _numbers(header: sitk.ImageFileReader, key: str, count: int) -> list[float]:
-    """The numbers of a tag.
-
-    Raises:
-        ScanError: they are not `count` numbers.
-    """
-    text = tag(header, key)
-    try:
-        numbers = [float(part) for part in text.split("\\")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        name = shown(header.GetFileName())
-        raise ScanError(f"{name} has {text!r} where DICOM wants {_WANTED[key]}; export the series again.")
-    return numbers
+def _apart(members: Sequence[tuple[Path, str]]) -> list[list[Path]]:
+    """Files of one key with their places; by folder where two have the same one."""
+    folders = {file.parent for file, _ in members}
+    if len({place for _, place in members}) == len(members) or len(folders) == 1:
+        return [[file for file, _ in members]]
+    return [[file for file, _ in members if file.parent == folder] for folder in sorted(folders)]
 
 
-def is_dicom(file: Path) -> bool:
-    """Whether it has the mark `DICM` after the 128-byte preamble, or begins, as old archives do, with what follows it:
-    an element of the groups 2 or 8, with a type in two letters or a small length."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError:
-        return False
-    if start[128:] == b"DICM":
-        return True
-    if len(start) < 132 or start[:2] not in (b"\x02\0", b"\x08\0") or start[3:4] not in (b"\0", b"\x01"):
-        return False
-    return start[4:6] in (b"UL", b"UI", b"CS", b"OB", b"SH", b"DA") or 0 < int.from_bytes(start[4:8], "little") < 128
+def _files_below(folder: Path) -> list[Path]:
+    found = []
+    for here, below, files in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += [Path(here) / name for name in sorted(files) if not name.startswith(".")]
+    return found
+
+
+def _key(header: sitk.ImageFileReader) -> _Key:
+    width, height = header.GetSize()[:2]
+    return (*(tag(header, key) for key in (_STUDY, _SERIES, _NUMBER)), f"{width}x{height}")
+
+
+def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
+    """Why a series is no scan; None if it may be one."""
+    if series.modality in NO_SCANS:
+        return "no scan by its modality"
+    if "LOCALIZER" in tag(header, _KIND).upper():
+        return "a localizer"
+    size = header.GetSize()
+    if len(series.files) == 1 and (len(size) < 3 or size[2] == 1):
+        return "a single picture"
+    return None
+
+
+def _base(folder: Path, root: Path) -> str:
+    parts = folder.relative_to(root).parts
+    return shown("_".join(parts) if parts else root.resolve().name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,13 @@ class Finding:
     cases: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     region: Region | None = None
+
+    @staticmethod
+    def heard(event: Mapping[str, Any], case: str | None = None) -> Finding:
+        """A warning of the reader, as a finding."""
+        name = event.get("case", case)
+        cases, check = () if name is None else (name,), event.get("check", "reading")
+        return Finding(check, "warning", event["message"], cases, tuple(event.get("classes", ())))
 
     def report(self, events: Events) -> None:
         """Send it as an event: a note as `info`, anything else as `warning`."""

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .file_header import content_under_name
+from .file_content import content_under_name
 from .geometry import Geometry
 
 FREESURFER_ENDINGS = (".mgz", ".mgh")

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..events import Events, silent
 from ..files import check_name, has_utf8_name, itk_path, last_line, may_read
-from .dicom import DicomSeries, read_series
-from .file_header import check_stated_size, check_voxels, content_under_name, is_metaimage, missing_data_file
+from .dicom import DicomSeries
+from .dicom_volume import read_series
+from .file_content import check_stated_size, check_voxels, content_under_name, is_metaimage, missing_data_file
 from .freesurfer import FREESURFER_ENDINGS, is_freesurfer, read_freesurfer
 from .geometry import Geometry
 from .nifti import check_complete, check_header, non_finite, two_places

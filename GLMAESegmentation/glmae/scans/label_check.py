@@ -9,27 +9,24 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..errors import RequestError, ScanError
+from ..errors import ScanError
 from ..events import Events, recorded, silent
 from ..prefetch import in_parallel
 from .annotated_part import guess_region, without_usual_ends
 from .case import Case, content_hash
-from .cases import find_cases
 from .channels import compare_channels
 from .classes import IGNORE, ClassTable, plain_name
 from .finding import SEVERITIES, Finding
 from .fingerprint import Measured, measure_case, samples_kept
 from .geometry import Geometry
 from .label_comparison import CheckedLabel, compare_labels
-from .labels import check_inputs
-from .last_read import case_images, case_label
+from .labels import case_images, case_label, check_inputs
 from .parts import connected_parts
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments
@@ -63,27 +60,6 @@ class Inspection:
     def errors(self) -> list[Finding]:
         """The findings with which a job does not begin."""
         return [finding for finding in self.findings if finding.severity == "error"]
-
-
-def inspect_folders(
-    images: Path,
-    labels: Path,
-    names: Sequence[str] | None = None,
-    classes: Path | None = None,
-    events: Events | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> Inspection:
-    """Inspect the labeled cases of two folders, given as to `find_cases`; what it would refuse is a finding too.
-
-    `events` and `check` are those of `inspect_labels`.
-    """
-    heard: list[dict[str, Any]] = []
-    try:
-        cases, table = find_cases(images, labels, names, classes, recorded(heard))
-    except (RequestError, ScanError) as error:
-        return Inspection(ClassTable(()), [Finding("request", "error", str(error)), *map(_heard, heard)], [], {})
-    found = inspect_labels(cases, table, events, check)
-    return replace(found, findings=[*map(_heard, heard), *found.findings])
 
 
 def warn_of_labels(
@@ -159,7 +135,7 @@ def _check_case(case: Case, classes: ClassTable, kept: int) -> tuple[list[Findin
     check_inputs(case, images, label)
     measured = measure_case(case, images, label, classes, kept)
     del images
-    findings = [_heard(event, case.name) for event in heard]
+    findings = [Finding.heard(event, case.name) for event in heard]
     shapes = class_shapes(label)
     for number, shape in shapes.items():
         findings += _check_class(case.name, classes.names[number - 1], shape, grid)
@@ -227,18 +203,6 @@ def _guess(case: str, region: Region) -> Finding:
         what = "labels end abruptly inside the scan, as if a box of it had been labeled"
     message = f"case {case}: {what}; the rest counts as background, unless classes.json says what was labeled: {entry}."
     return Finding("region", "guess", message, (case,), region=region)
-
-
-def _heard(event: Mapping[str, Any], case: str | None = None) -> Finding:
-    """A warning of the reader, as a finding."""
-    name = event.get("case", case)
-    return Finding(
-        event.get("check", "reading"),
-        "warning",
-        event["message"],
-        () if name is None else (name,),
-        tuple(event.get("classes", ())),
-    )
 
 
 @dataclass(frozen=True)

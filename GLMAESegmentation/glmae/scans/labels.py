@@ -12,10 +12,11 @@ import SimpleITK as sitk
 from ..errors import ScanError
 from ..events import Events, silent
 from .annotated_part import guess_region, known_part
-from .case import Case
+from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, LARGEST_VALUE, MOST_CLASSES, ClassTable
 from .geometry import Geometry, reordered
-from .image import load
+from .image import load, read_channels
+from .last_read import read_once
 from .nifti import non_finite
 from .resampling import resample
 from .segmentation_file import SegmentationFile, is_segmentation, read_segmentation
@@ -71,6 +72,17 @@ def read_label(
     if region is not None:
         _forget_outside(case, path, numbers, known_part(region, case.name, grid), events)
     return grid.image(numbers)
+
+
+def case_images(case: Case, events: Events) -> list[sitk.Image]:
+    """`read_channels` of a case; not read again if it was a moment ago. Not to be changed."""
+    return read_once(state_key(image_state(case)), lambda told: read_channels(case.images, told), events)
+
+
+def case_label(case: Case, grid: Geometry, classes: ClassTable, events: Events) -> sitk.Image:
+    """`read_label` of a case on the grid of its scan; otherwise as `case_images`."""
+    key = state_key([case.name, grid.to_json(), *label_state(case, classes)])
+    return read_once(key, lambda told: [read_label(case, grid, classes, told)], events)[0]
 
 
 def read_label_grid(case: Case) -> Geometry:

@@ -12,7 +12,7 @@ from .case import Case, image_state, label_state, state_key
 from .classes import ClassTable
 from .fingerprint import Fingerprint, Measured, gather, measure_case, samples_kept
 from .geometry import Geometry
-from .last_read import case_images, case_label
+from .labels import case_images, case_label
 
 
 def measure(

@@ -83,10 +83,10 @@ def _header(image: Path | DicomSeries) -> tuple[Geometry, int]:
     if isinstance(image, Path) and not image.is_dir():
         header, files = read_header(image), 1
     else:
-        found = [image.files] if isinstance(image, DicomSeries) else list(series_in(image).values())
+        found = [image] if isinstance(image, DicomSeries) else series_in(image)
         if len(found) != 1:
             return Geometry((1, 1, 1), (1.0, 1.0, 1.0)), 2  # reading it says what is wrong
-        header, files = read_dicom_header(found[0][0]), len(found[0])
+        header, files = read_dicom_header(found[0].files[0]), len(found[0].files)
     size, spacing = [*header.GetSize(), 1, 1][:3], [*header.GetSpacing(), 1.0, 1.0][:3]
     grid = Geometry((size[0], size[1], size[2] * files), (spacing[0], spacing[1], spacing[2]))
     if header.GetDimension() == 3:

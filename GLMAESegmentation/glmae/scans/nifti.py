@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .packed import beginning, size_in, unpacked
+from .file_content import beginning, size_in, unpacked
 
 _FLOATS = {16: "f4", 64: "f8"}
 # The numbers of types of voxels that the library knows.

@@ -8,9 +8,8 @@ from pathlib import Path
 from ..errors import RequestError
 from ..events import Events
 from ..files import has_utf8_name, may_read, shown
-from .dicom import DicomSeries, holds_dicom, is_dicom
+from .dicom import DicomSeries, file_stem, find_series, holds_dicom, is_dicom
 from .dicom_segmentation import is_dicom_segmentation
-from .dicom_tree import file_stem, find_series
 from .image import SEGMENTATION_ENDINGS, image_ending
 from .unread import warn_passed_over, why_unread
 

@@ -19,7 +19,7 @@ from ..prefetch import in_parallel
 from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
 from .geometry import Geometry
-from .last_read import case_images, case_label
+from .labels import case_images, case_label
 from .preparation import Preparation, prepare_image, prepare_label
 
 # Raised whenever the same scan would be prepared differently.

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from ..files import itk_path, writing
 from .classes import ClassTable
-from .packed import size_in
+from .file_content import size_in
 
 
 def plain_labels(image: sitk.Image, classes: ClassTable) -> sitk.Image:

@@ -16,8 +16,8 @@ from ..errors import RequestError, ScanError
 from ..files import last_line, writing
 from ..scans.case import Case
 from ..scans.classes import ClassTable, SegmentClass
-from ..scans.dicom import DicomSeries, series_files
-from ..scans.multi_frame import frame_order
+from ..scans.dicom import DicomSeries
+from ..scans.dicom_volume import frame_order, series_files
 
 # Where a class has no terminology: Slicer's default, "Tissue".
 _TISSUE = ("85756007", "SCT", "Tissue")

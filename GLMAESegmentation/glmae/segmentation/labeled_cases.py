@@ -16,7 +16,7 @@ from ..scans.case import Case
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.geometry import Geometry
-from ..scans.last_read import case_label
+from ..scans.labels import case_label
 from ..scans.normalization import air
 from ..scans.preparation import Preparation
 from ..scans.store import ScanStore

@@ -28,7 +28,7 @@ from ..ram import free_ram
 from ..scans.case import Case
 from ..scans.cases import find_cases
 from ..scans.fingerprint import Measured, gather
-from ..scans.last_read import case_images
+from ..scans.labels import case_images
 from ..scans.lasting_plan import lasting_plan
 from ..scans.measurement import measure_each
 from ..scans.preparation import Preparation

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..backbone.presets import preset
-from ..events import Events, silent
+from ..errors import RequestError, ScanError
+from ..events import Events, recorded, silent
 from ..job import begin
+from ..scans.cases import find_cases
+from ..scans.classes import ClassTable
 from ..scans.finding import Finding
-from ..scans.label_check import inspect_folders
+from ..scans.label_check import Inspection, inspect_labels
 from ..scans.lasting_plan import lasting_plan
 from ..scans.preparation import prepared_grid
 from .finetune_config import CROP_VOXELS, SCAN_VOXELS, FinetuneConfig, plan_crop
@@ -55,3 +60,24 @@ def check(
     count = len(found.findings) or "No"
     events.finished("check", findings=len(found.findings), message=f"{count} finding{'' if count == 1 else 's'}.")
     return found.findings
+
+
+def inspect_folders(
+    images: Path,
+    labels: Path,
+    names: Sequence[str] | None = None,
+    classes: Path | None = None,
+    events: Events | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Inspection:
+    """Inspect the labeled cases of two folders, given as to `find_cases`; what it would refuse is a finding too.
+
+    `events` and `check` are those of `inspect_labels`.
+    """
+    heard: list[dict[str, Any]] = []
+    try:
+        cases, table = find_cases(images, labels, names, classes, recorded(heard))
+    except (RequestError, ScanError) as error:
+        return Inspection(ClassTable(()), [Finding("request", "error", str(error)), *map(Finding.heard, heard)], [], {})
+    found = inspect_labels(cases, table, events, check)
+    return replace(found, findings=[*map(Finding.heard, heard), *found.findings])

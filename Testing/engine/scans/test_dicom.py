@@ -12,7 +12,8 @@ from dicom_series import write_series
 from glmae.errors import ScanError
 from glmae.scans.cases import find_images
 from glmae.scans.classes import ClassTable
-from glmae.scans.dicom import holds_dicom, read_series
+from glmae.scans.dicom import holds_dicom
+from glmae.scans.dicom_volume import read_series
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
 from glmae.scans.segmentation_file import write_segmentation

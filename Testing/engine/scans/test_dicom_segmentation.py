@@ -64,7 +64,7 @@ def test_segments_that_overlap(series, drawn):
     highdicom = pytest.importorskip("highdicom")
     import pydicom
 
-    from glmae.scans.dicom import series_files
+    from glmae.scans.dicom_volume import series_files
     from glmae.segmentation.dicom_seg import _described
 
     slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in series_files(series / "images" / "p1")]

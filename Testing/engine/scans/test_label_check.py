@@ -16,11 +16,12 @@ from glmae.scans.cases import find_cases
 from glmae.scans.channels import compare_channels
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.label_check import inspect_folders, warn_of_labels
+from glmae.scans.label_check import warn_of_labels
 from glmae.scans.label_comparison import similar
 from glmae.scans.labels import read_label
 from glmae.scans.region import Region
 from glmae.scans.segmentation_file import write_segmentation
+from glmae.segmentation.requirements import inspect_folders
 
 CASES = 5
 

@@ -12,7 +12,7 @@ from glmae.scans.case import Case
 from glmae.scans.cases import find_cases
 from glmae.scans.classes import ClassTable
 from glmae.scans.geometry import Geometry
-from glmae.scans.last_read import case_images, case_label
+from glmae.scans.labels import case_images, case_label
 
 TABLE = ClassTable.from_labels((1, 2))
 

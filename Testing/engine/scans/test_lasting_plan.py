@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from glmae.errors import ScanError
 from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import gather
-from glmae.scans.last_read import case_images
+from glmae.scans.labels import case_images
 from glmae.scans.lasting_plan import lasting_plan
 from glmae.scans.measurement import measure, measure_each
 from glmae.scans.preparation import plan_preparation

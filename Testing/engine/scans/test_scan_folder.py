@@ -14,7 +14,7 @@ from dicom_series import write_series
 from glmae.errors import RequestError, ScanError
 from glmae.scans.cases import find_cases, find_images, find_labels
 from glmae.scans.image import read_image
-from glmae.scans.label_check import inspect_folders
+from glmae.segmentation.requirements import inspect_folders
 
 
 @pytest.fixture

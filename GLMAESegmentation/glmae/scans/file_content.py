@@ -1,14 +1,20 @@
-"""What the libraries of images pass over in a header: missing voxel sizes, units, and what a file really is."""
+"""What is in a file: its bytes, unpacked, and whether all are there; what it really is; what its header leaves out.
+
+The readers of NRRD and MetaImage do not verify checksums, and take 1 mm where a header gives no voxel size.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ScanError
-from .packed import beginning, size_in
 
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 22
 _MILLIMETERS = frozenset({"mm", "millimeter", "millimeters", "millimetre", "millimetres", "???", ""})
 # What says in a MetaImage how large its voxels are and where they lie.
 _PLACE = (
@@ -30,6 +36,59 @@ _CONTENT = (
     (rb"(ObjectType|NDims)\s*=", "is MetaImage under another name; give it the ending .mha"),
     (rb"\x89PNG|\xff\xd8\xff|II\*\0|MM\0\*|GIF8|BM", "is a picture; give a 3D scan"),
 )
+
+
+def unpacked(path: Path, start: int = 0, packed: bool | None = None) -> Iterator[bytes]:
+    """What a file holds, unpacked; what lies behind the last packed part is none of it.
+
+    Args:
+        start: its first byte that counts.
+        packed: from there on it is gzip or zlib; None: if it begins as gzip does.
+
+    Raises:
+        EOFError: its end is missing.
+        zlib.error: it is damaged.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        rest = file.read(_BLOCK)
+        if not (rest[:2] == _GZIP if packed is None else packed):
+            while rest:
+                yield rest
+                rest = file.read(_BLOCK)
+            return
+        unpacker = zlib.decompressobj(wbits=47)  # by the first bytes: gzip or zlib
+        while True:
+            block = unpacker.decompress(rest, _BLOCK)
+            if block:
+                yield block
+            if unpacker.eof:
+                rest = unpacker.unused_data + file.read(_BLOCK)
+                if rest[:2] != _GZIP:
+                    return
+                unpacker = zlib.decompressobj(wbits=47)
+                continue
+            rest = unpacker.unconsumed_tail
+            if not rest and len(block) < _BLOCK:
+                rest = file.read(_BLOCK)
+                if not rest:
+                    raise EOFError
+
+
+def size_in(path: Path, start: int, packed: bool) -> int:
+    """Bytes that a file holds from `start` on, unpacked; -1 if it is damaged or its end is missing."""
+    try:
+        return sum(map(len, unpacked(path, start, True))) if packed else path.stat().st_size - start
+    except (EOFError, zlib.error):
+        return -1
+
+
+def beginning(path: Path, length: int) -> bytes:
+    """The first bytes of a file, unpacked where it begins as gzip does; none where that is damaged."""
+    try:
+        return next(unpacked(path), b"")[:length]
+    except (EOFError, zlib.error):
+        return b""
 
 
 def content_under_name(path: Path, readers: str) -> str | None:

@@ -28,7 +28,7 @@ from typing import Any
 from data_set import DataSet, find_data_sets
 from methods import METHODS, applies, check_method
 from nnunet_environment import interpreter
-from results_file import ResultsFile, markdown
+from results_file import ResultsFile, markdown, mean_of_sets, seeds_and_mean
 from task import Task
 
 from glmae.errors import GLMAEError, RequestError
@@ -180,23 +180,17 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cell = cells.setdefault((row["labels"], row["minutes"], name == "mean", name), {})
             cell.setdefault(row["method"], []).append(row)
     lines = [
-        [name, str(labels), f"{minutes:g}", *(_spread(found.get(method, []), over_sets) for method in methods)]
+        [name, str(labels), f"{minutes:g}", *(_cell(found.get(method, []), over_sets) for method in methods)]
         for (labels, minutes, over_sets, name), found in sorted(cells.items())
     ]
     return markdown(["set", "labels", "minutes", *methods], lines)
 
 
-def _spread(rows: Sequence[dict[str, Any]], over_sets: bool) -> str:
-    sets: dict[str, list[float]] = {}
-    for row in rows:
-        sets.setdefault(row["set"], []).append(row["dice"])
+def _cell(rows: Sequence[dict[str, Any]], over_sets: bool) -> str:
     if over_sets:
-        return f"{statistics.mean(map(statistics.mean, sets.values())):.3f} ({len(sets)} of the sets)" if rows else ""
-    found = next(iter(sets.values()), [])
-    text = ", ".join(f"{dice:.3f}" for dice in found)
-    if len(found) > 1:
-        text += f": {statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"
-    if found and rows[0]["method"] == "glmae_instant":
+        return mean_of_sets(rows)
+    text = seeds_and_mean([row["dice"] for row in rows])
+    if rows and rows[0]["method"] == "glmae_instant":
         text += f" ({statistics.mean(row['seconds'] for row in rows):.0f} s)"
     return text
 

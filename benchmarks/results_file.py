@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,20 @@ def machine_key(device: str, threads: int) -> str:
 def markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines))
+
+
+def seeds_and_mean(values: Sequence[float]) -> str:
+    """Dice of each seed, then, of several, mean and standard deviation."""
+    text = ", ".join(f"{value:.3f}" for value in values)
+    return text if len(values) < 2 else f"{text}: {statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def mean_of_sets(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The mean Dice of the sets' means, and of how many sets."""
+    sets: dict[str, list[float]] = {}
+    for row in rows:
+        sets.setdefault(row["set"], []).append(row["dice"])
+    return f"{statistics.mean(map(statistics.mean, sets.values())):.3f} ({len(sets)} of the sets)" if sets else ""
 
 
 class ResultsFile:

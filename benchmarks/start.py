@@ -2,6 +2,7 @@
 
     python benchmarks/start.py --data DIR [--sets ...] [--labels 1 2] [--seeds 0 1 2] [--steps 0 120] [--arms new ...]
                                [--before CHECKOUT] [--threads 1] [--coarse] [--tuning --out FILE]
+    python benchmarks/start.py --table                           # the rows as they stand in docs/benchmarks.md
 
 Arms: `new` is what `glmae finetune` does (with 0 steps the instant model); `new_high` the same with full rates;
 `low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `from` goes on
@@ -27,7 +28,7 @@ from typing import Any
 from data_set import DataSet, find_data_sets
 from few_label import validation
 from machine import describe_machine, use
-from results_file import ResultsFile
+from results_file import ResultsFile, markdown, mean_of_sets, seeds_and_mean
 
 from glmae.errors import GLMAEError, RequestError
 
@@ -59,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: every row is there; 1: some failed, each named; 2: the request is wrong."""
     options = _parser().parse_args(arguments)
     try:
+        if options.table:
+            print(table(ResultsFile(options.out, KEY).rows))
+            return 0
+        if options.data is None:
+            raise RequestError("name the folder of the sets with --data")
         if options.tuning and options.out == RESULTS:
             raise RequestError("rows of --tuning are no results; name another file with --out")
         if options.before is None and set(options.arms) & set(BEFORE):
@@ -145,9 +151,26 @@ def _planned(sets: Sequence[DataSet], options: argparse.Namespace) -> Iterator[t
                             yield data, {"set": data.name, "labels": labels, "seed": seed, "steps": steps, "arm": arm}
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """In Markdown the Dice of each seed, mean and standard deviation, and below them the means over the sets."""
+    ways = sorted({(row["steps"], list(ARMS).index(row["arm"])) for row in rows})
+    cells: dict[tuple[Any, ...], dict[tuple[int, int], list[dict[str, Any]]]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        way = row["steps"], list(ARMS).index(row["arm"])
+        for name in (f"{row['set']}, {row['scans']} scans", "mean"):
+            cells.setdefault((row["labels"], name == "mean", name), {}).setdefault(way, []).append(row)
+    lines = []
+    for (labels, over_sets, name), found in sorted(cells.items()):
+        each = [found.get(way, []) for way in ways]
+        shown = [mean_of_sets(rows) if over_sets else seeds_and_mean([row["dice"] for row in rows]) for rows in each]
+        lines.append([name, str(labels), *shown])
+    return markdown(["set", "labels", *(f"{list(ARMS)[arm]}, {steps} steps" for steps, arm in ways)], lines)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--table", action="store_true", help="print the rows that are there, and run nothing")
     parser.add_argument("--sets", nargs="+", metavar="SET")
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

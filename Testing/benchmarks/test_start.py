@@ -56,6 +56,9 @@ def test_a_row_is_made_once(script: Script, tmp_path: Path, monkeypatch: pytest.
     assert row["per_case"] == [row["dice"]]
     again = script("start", "--data", data.parent, *words, "--out", out)
     assert (again.returncode, again.stdout) == (0, "")
+    printed = script("start", "--table", "--out", out).stdout.splitlines()
+    assert printed[0] == "| set | labels | new, 0 steps |"
+    assert printed[2] == f"| tiny, 1 scans | 1 | {row['dice']:.3f} |"
 
 
 def in_processes(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -38,6 +38,8 @@ class FinetuneConfig(JsonRecord):
             what the backbone knows, and learn one or two scans by heart instead.
         keep: share of the start in the weights that are kept after such a training on one scan; of two scans half as
             much, and so on.
+        settled: steps of such a training up to which more of the start is kept, all of it with none: the first steps
+            make a good start worse before they make it better.
         fits: Dice of the fitted head on its own scans from which on it is such a start.
         weight_decay: AdamW's, on weights with two or more dimensions.
         warm_up: share of the steps in which the rate rises linearly.
@@ -60,6 +62,7 @@ class FinetuneConfig(JsonRecord):
     backbone_rate: float = 1e-3
     gentle: tuple[float, float, float] = (0.2, 0.1, 0.1)
     keep: float = 0.5
+    settled: int = 50
     fits: float = 0.5
     weight_decay: float = 0.01
     warm_up: float = 0.05

@@ -262,14 +262,15 @@ class Training:
 
     def averaged_network(self) -> SegmentationNetwork:
         """The network with the weights that are kept: the average of the last steps' and, after gentle training, of
-        a share of the start's, the more the fewer scans there are (weights between start and end, Wortsman et al., CVPR
-        2022). No step follows.
+        a share of the start's, the more the fewer scans and steps there are (weights between start and end, Wortsman et
+        al., CVPR 2022). No step follows.
         """
         if not self._ended:
             end = (self.network if self.averaged is None else self.averaged.module).state_dict()
             if self._start is not None:
-                keep = self.config.keep / len(self.scans)
-                end = {name: torch.lerp(entry, self._start[name], keep) for name, entry in end.items()}
+                taken = 1 - self.config.keep / len(self.scans)
+                taken *= min(1.0, self.schedule.done / max(1, self.config.settled))
+                end = {name: torch.lerp(entry, self._start[name], 1 - taken) for name, entry in end.items()}
             self.network.load_state_dict(end)
             self._ended = True
         return self.network.eval()

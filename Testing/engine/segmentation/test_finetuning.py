@@ -136,7 +136,7 @@ def test_an_interrupted_run_is_resumed_only_with_the_same_request(few_scans, tmp
 
 def test_a_stopped_run_is_finished_early_with_what_it_has_learned(few_scans, tmp_path):
     events: list[dict] = []
-    words = arguments(few_scans, tmp_path / "model") | {"settings": SMALL | {"keep": 0.0}}
+    words = arguments(few_scans, tmp_path / "model") | {"settings": SMALL | {"keep": 0.0, "settled": 1}}
 
     def stop() -> bool:
         return bool(events) and (events[-1].get("stage"), events[-1].get("done")) == ("finetune", 3)

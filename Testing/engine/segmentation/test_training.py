@@ -129,9 +129,12 @@ def test_the_weights_of_the_last_steps_are_averaged(tmp_path):
     assert float((found - weights[-1]).abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize(("gentle", "scans", "share"), [(True, 1, 0.4), (True, 2, 0.2), (False, 1, 0.0)])
-def test_a_share_of_a_start_that_fits_stays_in_the_weights(gentle, scans, share, tmp_path):
-    config = dataclasses.replace(CONFIG, keep=0.4, average=0.5)
+@pytest.mark.parametrize(
+    ("gentle", "scans", "settled", "share"),
+    [(True, 1, 2, 0.4), (True, 2, 1, 0.2), (True, 2, 8, 0.8), (False, 1, 8, 0.0)],
+)
+def test_a_share_of_a_start_that_fits_stays_in_the_weights(gentle, scans, settled, share, tmp_path):
+    config = dataclasses.replace(CONFIG, keep=0.4, average=0.5, settled=settled)
     run = Training(network(), config, training(1).scans * scans, Schedule(2), CPU, gentle)
     start = network().state_dict()
     run.run(tmp_path / "checkpoint.safetensors", Job(silent(), CPU))

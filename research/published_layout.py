@@ -147,7 +147,7 @@ def read_decathlon(folder: Path, parts: Sequence[str] = ("training",)) -> tuple[
     path = folder / DATASET_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        classes = decathlon_classes(content)
+        classes, _ = decathlon_classes(content)
         files = [(folder / e["image"], folder / e["label"], part) for part in parts for e in content.get(part, [])]
     except OSError as error:
         raise RequestError(f"{path} cannot be read; name the folder of the data set that holds it.") from error

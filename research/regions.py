@@ -13,7 +13,7 @@ from glmae.errors import RequestError
 from glmae.files import write_json
 from glmae.scans.cases import find_labels
 from glmae.scans.classes import IGNORE
-from glmae.scans.labels import read_label, read_label_grid
+from glmae.scans.labels import read_label
 from glmae.segmentation.evaluation import report, score_masks
 
 
@@ -36,9 +36,8 @@ def evaluate_regions(predictions: Path, labels: Path, regions: Iterable[tuple[st
     for case in labeled:
         if case.name not in predicted:
             continue
-        grid = read_label_grid(case)
-        truth = read_label(case, grid, table)
-        found = read_label(replace(predicted[case.name], classes=table), grid, table, prediction=True)
+        truth = read_label(case, None, table)
+        found = read_label(replace(predicted[case.name], classes=table), truth, table, prediction=True)
         spacing = tuple(reversed(truth.GetSpacing()))
         drawn, guessed = sitk.GetArrayViewFromImage(truth), sitk.GetArrayViewFromImage(found)
         for name, values in regions:

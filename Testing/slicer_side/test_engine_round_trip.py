@@ -144,5 +144,5 @@ def test_overlapping_segments_reach_the_engine_in_layers(scene: Any, job_folder:
     folder = export_cases([SceneCase((volume,), drawn)], job_folder)
     file = read_segmentation(folder.labels / "case-01.seg.nrrd")
     assert file.layers == 2
-    sizes = {s.meaning.name: int(sitk.GetArrayFromImage(file.mask(s)).sum()) for s in file.segments}
+    sizes = {s.meaning.name: int(sitk.GetArrayFromImage(file.layer(s.layer) == s.label).sum()) for s in file.segments}
     assert sizes == {"whole": (label > 0).sum(), SEGMENTS["anterior"][0]: (label == 1).sum()}

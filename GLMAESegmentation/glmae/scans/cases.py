@@ -18,7 +18,7 @@ from .class_file import CLASS_FILE, ClassFile, read_class_file
 from .classes import ClassTable, merge
 from .dicom import DicomSeries
 from .labels import classes_in
-from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_name, scan_of_file, scans_below, scans_in
+from .scan_folder import Files, check_folder, deeper_scan, labels_in, scan_of_file, scans_in
 from .segmentation_file import is_segmentation
 
 # What people add to the name of a case for its label.
@@ -53,9 +53,8 @@ def find_cases(
     found: dict[str, Path] = {}
     if labels is not None:
         shared = Path(labels).exists() and Path(labels).resolve() == Path(images).resolve()
-        found = labels_in(Path(labels), _masks(file), shared, events)
-    if file is not None:
-        _warn_of_strangers(file, scans, f"scan in {images}", events)
+        found = labels_in(Path(labels), file.masks, shared, events)
+    _warn_of_strangers(file, scans, f"scan in {images}", events)
     if names is not None:
         _check_names(names, scans, found, Path(images), labels)
         scans = {name: scans[name] for name in sorted(set(names))}
@@ -87,11 +86,10 @@ def find_labels(
     check_folder(Path(labels))
     events = events or silent()
     file = _class_file(labels, classes)
-    found = labels_in(Path(labels), _masks(file), False, events)
+    found = labels_in(Path(labels), file.masks, False, events)
     if not found:
         raise RequestError(f"{labels} holds no labels; name the folder with NAME.nii.gz or NAME.seg.nrrd files.")
-    if file is not None:
-        _warn_of_strangers(file, found, f"label in {labels}", events)
+    _warn_of_strangers(file, found, f"label in {labels}", events)
     cases = [Case(name, (), label) for name, label in found.items()]
     return _with_classes(cases, file, skip_damaged=True)
 
@@ -110,28 +108,27 @@ def find_images(paths: Sequence[Path], *, unique: bool = True, events: Events | 
     """
     cases: dict[str, Case] = {}
     for path in _listed(paths):
-        here = scans_below(path, events or silent()) if path.is_dir() else scan_of_file(path)
+        here = scans_in(path, events or silent(), tree=True) if path.is_dir() else scan_of_file(path)
         for name, files in here.items():
             other = cases.get(name)
             if other is not None and list(map(_place, other.images)) == list(map(_place, files)):
                 continue
             if other is not None and unique:
                 raise RequestError(f"{other.images[0]} and {files[0]} are both called {name}; rename one of them.")
-            number = 2
+            first, number = name, 2
             while name in cases:
-                name, number = f"{_plain(files[0], path)} ({number})", number + 1
+                name, number = f"{first} ({number})", number + 1
             cases[name] = Case(name, files)
     if not cases:
         raise RequestError(f"{', '.join(map(str, paths)) or 'nothing'} names no scans; give files or folders of them.")
     return list(cases.values())
 
 
-def _class_file(labels: Path | None, classes: Path | None) -> ClassFile | None:
-    if classes is not None:
-        return read_class_file(Path(classes))
-    if labels is not None and (Path(labels) / CLASS_FILE).is_file():
-        return read_class_file(Path(labels) / CLASS_FILE)
-    return None
+def _class_file(labels: Path | None, classes: Path | None) -> ClassFile:
+    """The class file that is given, or lies among the labels; an empty one without either."""
+    if classes is None and labels is not None and (Path(labels) / CLASS_FILE).is_file():
+        classes = Path(labels) / CLASS_FILE
+    return ClassFile() if classes is None else read_class_file(Path(classes))
 
 
 def _warn_of_strangers(file: ClassFile, known: Collection[str], what: str, events: Events) -> None:
@@ -145,20 +142,16 @@ def _warn_of_strangers(file: ClassFile, known: Collection[str], what: str, event
             )
 
 
-def _with_classes(
-    cases: list[Case], file: ClassFile | None, *, skip_damaged: bool = False
-) -> tuple[list[Case], ClassTable]:
+def _with_classes(cases: list[Case], file: ClassFile, *, skip_damaged: bool = False) -> tuple[list[Case], ClassTable]:
     """Add to each case what the class file says of it, and gather the classes of all."""
     tables, complete = [], []
-    named = None if file is None else file.classes
+    named = file.classes
     for case in cases:
-        if file is not None:
-            values = file.annotated.get(case.name)
-            annotated = None
-            if values is not None and named is not None:
-                annotated = frozenset(entry.name for entry in named if entry.value in values)
-            case = replace(case, annotated=annotated, region=file.region.get(case.name), classes=named)
-            case = replace(case, unknown=file.unknown)
+        annotated = None
+        if named is not None and case.name in file.annotated:
+            annotated = frozenset(entry.name for entry in named if entry.value in file.annotated[case.name])
+        region = file.region.get(case.name)
+        case = replace(case, annotated=annotated, region=region, classes=named, unknown=file.unknown)
         if case.label is not None:
             try:
                 own = classes_in(case)
@@ -189,10 +182,6 @@ def _storable(classes: ClassTable) -> ClassTable:
         raise RequestError(
             f"the labels' classes cannot be kept in a model: {error}; change it in the labels."
         ) from error
-
-
-def _masks(file: ClassFile | None) -> set[Path]:
-    return {region.mask.resolve() for region in file.region.values() if region.mask} if file else set()
 
 
 def _near_scan(name: str, scans: Collection[str], images: Path, label: Path) -> str | None:
@@ -246,14 +235,6 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
                 raise RequestError(f"{given}, line {number}: {line.strip()[:200]} does not exist; correct the list.")
             found.append(path)
     return found
-
-
-def _plain(file: Path | DicomSeries, given: Path) -> str:
-    if isinstance(file, DicomSeries):
-        return file.folder.name
-    if file.is_dir():
-        return file.name
-    return scan_name(file) if given in (file, file.parent) else file.parent.name
 
 
 def _place(file: Path | DicomSeries) -> Path | DicomSeries:

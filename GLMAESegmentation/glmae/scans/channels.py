@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .case import Case
@@ -47,13 +47,12 @@ def with_missing(cases: Sequence[Case]) -> list[Case]:
     return [told(case) for case in cases]
 
 
-def compare_channels(cases: Sequence[Case]) -> list[Finding]:
+def compare_channels(cases: Sequence[Case]) -> Iterator[Finding]:
     """Cases that have another number of channels than most, or channels of other names in the same places."""
     if len(cases) < 2:
-        return []
+        return
     common, times = usual_channels(cases)
     usual, alone = len(common), sum(len(case.images) == len(common) for case in cases) == 1
-    findings = []
     for case in cases:
         own = channel_names(case)
         if case.missing:
@@ -62,23 +61,18 @@ def compare_channels(cases: Sequence[Case]) -> list[Finding]:
                 f"case {case.name} has no {lacking}, which the others have; it is trained on all the same with nothing "
                 "in its place. Add it if there is one; scans to be segmented need all channels."
             )
-            findings.append(Finding("channels", "warning", message, (case.name,)))
+            yield Finding("channels", "warning", message, (case.name,))
         elif len(own) != usual:
             missing = [name for name in common if name not in own] if times > 1 or alone else []
             lack = f"; {' and '.join(missing)} is missing" if len(own) < usual and missing else ""
             message = (
-                f"case {case.name} has {_number(len(own))} ({', '.join(own)}) and the others have {usual}{lack}: give "
-                "the same channels for all, or leave this case out."
+                f"case {case.name} has {len(own)} channel{'s' * (len(own) > 1)} ({', '.join(own)}) and the others "
+                f"have {usual}{lack}: give the same channels for all, or leave this case out."
             )
-            findings.append(Finding("channels", "error", message, (case.name,)))
+            yield Finding("channels", "error", message, (case.name,))
         elif usual > 1 and own != common and 2 * times > len(cases):
             message = (
                 f"case {case.name} has the channels {', '.join(own)} and the others {', '.join(common)}; they are "
                 "taken in this order, so rename the files if one scan is in the other's place."
             )
-            findings.append(Finding("channels", "warning", message, (case.name,)))
-    return findings
-
-
-def _number(channels: int) -> str:
-    return "1 channel" if channels == 1 else f"{channels} channels"
+            yield Finding("channels", "warning", message, (case.name,))

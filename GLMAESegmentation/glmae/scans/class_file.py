@@ -27,10 +27,15 @@ class ClassFile:
         unknown: the value of voxels of which nothing is known.
     """
 
-    classes: ClassTable | None
+    classes: ClassTable | None = None
     annotated: dict[str, frozenset[int]] = field(default_factory=dict)
     region: dict[str, Region] = field(default_factory=dict)
     unknown: int | None = None
+
+    @property
+    def masks(self) -> set[Path]:
+        """The files that are masks of regions, resolved; they are no labels."""
+        return {region.mask.resolve() for region in self.region.values() if region.mask}
 
 
 def read_class_file(path: Path) -> ClassFile:
@@ -62,7 +67,8 @@ def _parse(content: Any, folder: Path) -> ClassFile:
     if not isinstance(content, dict):
         raise ValueError("it must be an object with the list `classes`")
     if "labels" in content and "classes" not in content:
-        return ClassFile(decathlon_classes(content), unknown=unknown_value(content))
+        classes, ignored = decathlon_classes(content)
+        return ClassFile(classes, unknown=ignored)
     # A misspelled key would silently change what is trained on.
     unknown = sorted(set(content) - {"classes", "annotated", "region"})
     if unknown:
@@ -88,42 +94,28 @@ def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-def decathlon_classes(content: Mapping[str, Any]) -> ClassTable:
-    """The classes that `labels` of a dataset.json names.
+def decathlon_classes(content: Mapping[str, Any]) -> tuple[ClassTable, int | None]:
+    """The classes of a dataset.json, and the value of voxels of which nothing is known.
 
     Args:
         content: with `labels` as `{"1": "spleen"}` (Decathlon) or `{"spleen": 1}` (nnU-Net); 0 is background, and
-            `ignore` no class (see `unknown_value`).
+            `ignore` what is not known.
 
     Raises:
         ValueError: with the reason, in words.
     """
-    entries = [{"value": value, "name": name} for value, name in _labels(content) if value and not _ignored(name)]
-    return ClassTable.from_json(sorted(entries, key=lambda entry: entry["value"]))
-
-
-def unknown_value(content: Mapping[str, Any]) -> int | None:
-    """The value of voxels of which nothing is known: nnU-Net's label `ignore`.
-
-    Raises:
-        ValueError: see `decathlon_classes`.
-    """
-    return next((value for value, name in _labels(content) if _ignored(name)), None)
-
-
-def _labels(content: Mapping[str, Any]) -> list[tuple[int, Any]]:
     labels = content.get("labels")
     if not isinstance(labels, dict):
         raise ValueError("`labels` is not an object with one entry a class")
-    found = []
+    entries, ignored = [], None
     for key, meaning in labels.items():
         value, name = (meaning, key) if isinstance(meaning, int) else (key, meaning)
         try:
-            found.append((int(value), name))
+            value = int(value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`labels` has the entry {key!r}, which is no label value with a name") from error
-    return found
-
-
-def _ignored(name: Any) -> bool:
-    return isinstance(name, str) and name.strip().casefold() == "ignore"
+        if isinstance(name, str) and name.strip().casefold() == "ignore":
+            ignored = value
+        elif value:
+            entries.append({"value": value, "name": name})
+    return ClassTable.from_json(sorted(entries, key=lambda entry: entry["value"])), ignored

@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -22,7 +22,7 @@ NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTIMAGE", "SR", "P
 
 
 # What holds labels, but is no scan.
-LABELS = frozenset({"SEG", "RTSTRUCT"})
+_LABELS = frozenset({"SEG", "RTSTRUCT"})
 _Key = tuple[str, ...]
 
 
@@ -44,7 +44,7 @@ class DicomSeries:
         return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
 
 
-@dataclass(frozen=True)
+@dataclass
 class DicomTree:
     """What a folder and the folders below it hold.
 
@@ -56,11 +56,11 @@ class DicomTree:
         others: files that are no DICOM, and dead links.
     """
 
-    series: dict[str, DicomSeries]
-    passed_over: tuple[str, ...]
-    unreadable: tuple[str, ...]
-    labels: tuple[Path, ...]
-    others: tuple[Path, ...]
+    series: dict[str, DicomSeries] = field(default_factory=dict)
+    passed_over: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    labels: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
 
 
 def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ()) -> DicomTree:
@@ -69,7 +69,7 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
     A series is what has one study, series and series number, and one size of its slices: identifiers alone do not tell,
     as some programs give one to several series. Its files may lie in several folders; where these hold slices of one
     place, they are several series all the same. It is called after its files' folder, seen from `root`, and where
-    several lie in one, by its number, too; one of a single file after that.
+    several lie in one, by its number, too; one of a single file after that there, and in `root`.
 
     Args:
         root: the names are relative to it; files that lie directly in it are called like it.
@@ -78,12 +78,10 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
     """
     groups: dict[_Key, list[tuple[Path, str]]] = defaultdict(list)
     headers: dict[_Key, sitk.ImageFileReader] = {}
-    passed_over, unreadable, misnamed = [], 0, 0
-    labels: list[Path] = []
-    others: list[Path] = []
+    tree, unreadable, misnamed = DicomTree(), 0, 0
     for file in (*files, *(file for folder in folders for file in _files_below(folder))):
         if not is_dicom(file):
-            others.append(file)
+            tree.others.append(file)
             continue
         if file.name.upper() == "DICOMDIR":  # the list of an archive
             continue
@@ -95,19 +93,18 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
         except ScanError:  # contours, a report, or damaged; a gap in its series will be found when that is read
             modality = modality_of(file)
             if modality in NO_SCANS:
-                passed_over.append(f"{file} ({modality}): no scan by its modality")
-                labels += [file] if modality in LABELS else []
+                tree.passed_over.append(f"{file} ({modality}): no scan by its modality")
+                tree.labels += [file] if modality in _LABELS else []
             else:
                 unreadable += 1
             continue
-        key = _key(header)
+        key = (*(tag(header, name) for name in (_STUDY, _SERIES, _NUMBER)), *map(str, header.GetSize()[:2]))
         groups[key].append((file, tag(header, POSITION)))
         headers.setdefault(key, header)
-    lost = []
     if unreadable:
-        lost.append(f"{shown(root)}: no picture, or damaged: {unreadable} of its DICOM files")
+        tree.unreadable.append(f"{shown(root)}: no picture, or damaged: {unreadable} of its DICOM files")
     if misnamed:
-        lost.append(f"{shown(root)}: the names of {misnamed} of its DICOM files are not UTF-8; rename them")
+        tree.unreadable.append(f"{shown(root)}: the names of {misnamed} of its DICOM files are not UTF-8; rename them")
     found: dict[str, list[tuple[_Key, DicomSeries]]] = defaultdict(list)
     for key, members in groups.items():
         header = headers[key]
@@ -120,16 +117,16 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
             )
             reason = _no_scan(header, series)
             if reason:
-                passed_over.append(f"{series}: {reason}")
-                labels += together if series.modality in LABELS else []
+                tree.passed_over.append(f"{series}: {reason}")
+                tree.labels += together if series.modality in _LABELS else []
             else:
-                found[_base(series.folder, root)].append((key, series))
+                found["_".join(series.folder.relative_to(root).parts) or root.resolve().name].append((key, series))
     named: dict[str, DicomSeries] = {}
     for base, members_here in found.items():
         numbers = [series.number for _, series in members_here]
         for key, series in members_here:
-            name = base
-            if len(members_here) > 1 and len(series.files) == 1:
+            name = shown(base)
+            if len(series.files) == 1 and (len(members_here) > 1 or series.folder == root):
                 folder = series.folder.relative_to(root)
                 name = shown("_".join([*folder.parts, file_stem(series.files[0])]))
             elif len(members_here) > 1:
@@ -138,7 +135,8 @@ def find_series(root: Path, folders: Sequence[Path], files: Sequence[Path] = ())
                 # Not the identifier itself, which leads to the patient.
                 name += " " + hashlib.sha256("\n".join(key).encode()).hexdigest()[:6]
             named[name] = series
-    return DicomTree(dict(sorted(named.items())), tuple(passed_over), tuple(lost), tuple(labels), tuple(others))
+    tree.series = dict(sorted(named.items()))
+    return tree
 
 
 def file_stem(file: Path) -> str:
@@ -220,11 +218,6 @@ def _files_below(folder: Path) -> list[Path]:
     return found
 
 
-def _key(header: sitk.ImageFileReader) -> _Key:
-    width, height = header.GetSize()[:2]
-    return (*(tag(header, key) for key in (_STUDY, _SERIES, _NUMBER)), f"{width}x{height}")
-
-
 def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
     """Why a series is no scan; None if it may be one."""
     if series.modality in NO_SCANS:
@@ -235,8 +228,3 @@ def _no_scan(header: sitk.ImageFileReader, series: DicomSeries) -> str | None:
     if len(series.files) == 1 and (len(size) < 3 or size[2] == 1):
         return "a single picture"
     return None
-
-
-def _base(folder: Path, root: Path) -> str:
-    parts = folder.relative_to(root).parts
-    return shown("_".join(parts) if parts else root.resolve().name)

@@ -78,16 +78,9 @@ def series_files(source: Path | DicomSeries) -> list[Path]:
 
 
 def frame_order(name: str, dataset: Any) -> np.ndarray:
-    """The frames of a file in the order in which their slices are read.
-
-    Raises:
-        ScanError: they make no even stack.
-    """
-    try:
-        positions, orientations, spacings, _ = _frames(name, dataset)
-        return _stack_order(name, positions, orientations, spacings, kind="frame")
-    except (ValueError, TypeError) as error:
-        raise ScanError(f"{name} cannot be read as DICOM ({last_line(error)}); {_AGAIN}.") from error
+    """The frames of a file that was read, in the order in which their slices are."""
+    positions, orientations, spacings, _ = _frames(name, dataset)
+    return _stack_order(name, positions, orientations, spacings, kind="frame")
 
 
 def _stack_order(

@@ -5,7 +5,6 @@ The readers of NRRD and MetaImage do not verify checksums, and take 1 mm where a
 
 from __future__ import annotations
 
-import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ _PLACE = (
     *("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"),
     *("TransformMatrix", "Rotation", "Orientation"),
 )
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 # Begins of files under a name that is not theirs, and what they are.
 _CONTENT = (
     (rb"version https://git-lfs", "is only the pointer of Git LFS; get the file itself with: git lfs pull"),
@@ -109,18 +109,31 @@ def content_under_name(path: Path, readers: str) -> str | None:
     return None
 
 
-def check_stated_size(path: Path) -> None:
-    """Refuse NRRD and MetaImage files whose header gives no voxel size, for which readers take 1 mm, or no millimeters.
+def is_metaimage(path: Path) -> bool:
+    """Whether a file has the lines that its reader needs, which else complains past Python to standard error."""
+    fields, _ = text_header(path)
+    sides = fields.get("dimsize", "0").split()
+    whole = all(side.isdecimal() and int(side) for side in sides) and re.match("[1-9]$", fields.get("ndims", ""))
+    return bool(whole) and {"elementtype", "elementdatafile"} <= set(fields)
+
+
+def check_text_header(path: Path, size: int) -> None:
+    """Refuse NRRD and MetaImage files for what their readers do not always notice; says nothing of other files.
+
+    Args:
+        path: the file, or the header of one.
+        size: bytes that the voxels take.
 
     Raises:
-        ScanError: the size is not given in millimeters, or what says where the scan lies is not in numbers.
+        ScanError: no voxel size is given in millimeters, what says where the scan lies is not in numbers, voxels are
+            missing, or their checksum is wrong.
     """
-    fields, _ = _text_header(path)
+    fields, start = text_header(path)
     if not fields:
         return
     for key in _PLACE:
         text = fields.get(key.lower(), "")
-        if not all(map(_is_number, text.split())):
+        if not all(map(_NUMBER.fullmatch, text.split())):
             raise ScanError(f"{path} has {text!r} where its header wants the numbers of {key}; save it again.")
     given = re.search(r"\d", fields.get("spacings", "")) or fields.get("spacedirections", "").count("(") > 2
     if not (given or "elementspacing" in fields or "elementsize" in fields):
@@ -128,35 +141,14 @@ def check_stated_size(path: Path) -> None:
     unit = re.search('"(.*?)"', fields.get("spaceunits") or fields.get("units", ""))
     if unit and unit[1].strip().lower() not in _MILLIMETERS:
         raise ScanError(f"{path} gives its voxel size in {unit[1].strip()!r}; save it again in mm.")
-
-
-def is_metaimage(path: Path) -> bool:
-    """Whether a file has the lines that its reader needs, which else complains past Python to standard error."""
-    fields, _ = _text_header(path)
-    sides = fields.get("dimsize", "0").split()
-    whole = all(side.isdecimal() and int(side) for side in sides) and re.match("[1-9]$", fields.get("ndims", ""))
-    return bool(whole) and {"elementtype", "elementdatafile"} <= set(fields)
-
-
-def check_voxels(path: Path, size: int) -> None:
-    """Refuse NRRD and MetaImage files whose voxels are incomplete or damaged, which their readers do not always notice.
-
-    Args:
-        path: the file, or the header of one.
-        size: bytes that the voxels take.
-
-    Raises:
-        ScanError: there are fewer, or their checksum is wrong.
-    """
-    fields, start = _text_header(path)
     encoding = fields.get("encoding", "raw").lower()
     skipped = any(re.match("-?[1-9]", fields.get(key, "")) for key in ("byteskip", "lineskip", "headersize"))
     if encoding not in ("raw", "gz", "gzip") or skipped or fields.get("binarydata", "").upper().startswith("F"):
-        return  # where they are is not that simple
+        return  # where the voxels are is not that simple
     packed = encoding != "raw" or fields.get("compresseddata", "").upper().startswith("T")
     name = _data_file(fields)
     voxels, start = (path.parent / name, 0) if name else (path, start)
-    if not fields or not voxels.is_file() or (held := size_in(voxels, start, packed)) >= size:
+    if not voxels.is_file() or (held := size_in(voxels, start, packed)) >= size:
         return
     what = "is damaged, its voxels have a wrong checksum or no end" if held < 0 else "is incomplete, its end is missing"
     raise ScanError(f"{path} {what}; copy or export it again.")
@@ -164,13 +156,13 @@ def check_voxels(path: Path, size: int) -> None:
 
 def missing_data_file(path: Path) -> str | None:
     """The file that a detached header, `.nhdr` or `.mhd`, names for its voxels, where that is not there."""
-    name = _data_file(_text_header(path)[0])
+    name = _data_file(text_header(path)[0])
     if not name or name.upper().startswith("LIST") or "%" in name:
         return None
     return None if (path.parent / name).is_file() else name
 
 
-def _text_header(path: Path) -> tuple[dict[str, str], int]:
+def text_header(path: Path) -> tuple[dict[str, str], int]:
     """The fields of a NRRD or MetaImage header, their names in small letters without spaces, and its length in bytes;
     none of other files.
     """
@@ -189,10 +181,3 @@ def _data_file(fields: dict[str, str]) -> str:
     """The file beside the header that holds the voxels; empty where they follow it."""
     name = fields.get("datafile") or fields.get("elementdatafile", "")
     return "" if name.upper() == "LOCAL" else name
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False

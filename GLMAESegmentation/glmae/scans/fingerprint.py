@@ -10,14 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..json_record import JsonRecord
-from .brightness import SAMPLES, Brightness
 from .case import Case
 from .classes import IGNORE, ClassTable
 from .common_axes import CommonAxes
 from .geometry import Geometry
-from .normalization import sampled
-from .parts import voxel_counts
-from .structures import Spread, Structure, StructureSpread, measure_structures
+from .normalization import SAMPLES, Brightness, sampled
+from .structures import Spread, Structure, StructureSpread, measure_structures, voxel_counts
 
 # Voxels kept of a scan; fewer where there are many scans, so that memory does not grow with their number.
 _ALL_SAMPLES, _FEWEST_SAMPLES = 10_000_000, 1_000

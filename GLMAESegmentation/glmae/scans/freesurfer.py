@@ -5,7 +5,6 @@ The layout is that of FreeSurfer's wiki, page "MghFormat".
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -15,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ScanError
-from .file_content import content_under_name
+from .file_content import beginning, content_under_name, unpacked
 from .geometry import Geometry
 
 FREESURFER_ENDINGS = (".mgz", ".mgh")
@@ -35,7 +34,7 @@ def read_freesurfer_header(path: Path) -> tuple[Geometry, np.dtype]:
     Raises:
         ScanError: it is no such file, has several volumes, or does not say where it lies.
     """
-    return _parsed(path, _content(path, _DATA_AT))
+    return _parsed(path, beginning(path, _DATA_AT))
 
 
 def read_freesurfer(path: Path) -> sitk.Image:
@@ -44,25 +43,15 @@ def read_freesurfer(path: Path) -> sitk.Image:
     Raises:
         ScanError: see `read_freesurfer_header`; or its end is missing.
     """
-    content = _content(path)
+    try:
+        content = b"".join(unpacked(path))
+    except (EOFError, zlib.error) as error:
+        raise ScanError(f"{path} is damaged or incomplete; copy or export it again.") from error
     grid, kind = _parsed(path, content)
     if len(content) < _DATA_AT + grid.voxels * kind.itemsize:
         raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
     voxels = np.frombuffer(content, kind, grid.voxels, _DATA_AT)
     return grid.image(voxels.astype(kind.newbyteorder("=")).reshape(grid.size[::-1]))
-
-
-def _content(path: Path, length: int = -1) -> bytes:
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if not packed:
-                return file.read(length)
-            with gzip.open(file) as unpacked:
-                return unpacked.read(length)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ScanError(f"{path} is damaged or incomplete; copy or export it again.") from error
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Geometry, np.dtype]:

@@ -27,9 +27,9 @@ from .fingerprint import Measured, measure_case, samples_kept
 from .geometry import Geometry
 from .label_comparison import CheckedLabel, compare_labels
 from .labels import case_images, case_label, check_inputs
-from .parts import connected_parts
 from .region import Region
 from .segmentation_file import is_segmentation, read_segments
+from .structures import connected_parts
 
 _FEW_VOXELS = 30
 # Islands: bits this small and this far off, beside one large part, and not many of them.
@@ -94,7 +94,7 @@ def inspect_labels(
     """
     events = events or silent()
     labeled = [case for case in cases if case.label is not None]
-    findings = compare_channels(labeled)
+    findings = list(compare_channels(labeled))
     checked: list[CheckedLabel] = []
     measured: list[Measured] = []
     kept = samples_kept(len(labeled))

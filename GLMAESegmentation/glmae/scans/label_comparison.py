@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +68,10 @@ def compare_labels(checked: Sequence[CheckedLabel], classes: ClassTable) -> list
     ]
 
 
-def _duplicates(checked: Sequence[CheckedLabel]) -> list[Finding]:
+def _duplicates(checked: Sequence[CheckedLabel]) -> Iterator[Finding]:
     by_content: dict[str, list[CheckedLabel]] = {}
     for entry in checked:
         by_content.setdefault(entry.digest, []).append(entry)
-    findings = []
     for same in by_content.values():
         if len(same) < 2:
             continue
@@ -82,14 +81,12 @@ def _duplicates(checked: Sequence[CheckedLabel]) -> list[Finding]:
             f"cases {_list(names)} are the same scan{differ}; it counts {len(same)} times in training, and a score on "
             "one of them after training on the other is too good: leave out all but one."
         )
-        findings.append(Finding("duplicate", "warning", message, names))
-    return findings
+        yield Finding("duplicate", "warning", message, names)
 
 
-def _similar_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:
+def _similar_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> Iterator[Finding]:
     """Classes of nearly one name that no case holds both of: whoever draws both means two things."""
     holders = {number: [e.case.name for e in checked if number in e.volumes] for number in range(1, len(classes) + 1)}
-    findings = []
     for (one, first), (two, second) in itertools.combinations(enumerate(classes.names, start=1), 2):
         if not holders[one] or not holders[two] or set(holders[one]) & set(holders[two]) or not similar(first, second):
             continue
@@ -98,39 +95,35 @@ def _similar_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> list
             "classes; if they are one, give it one name in all cases."
         )
         cases = (*holders[one], *holders[two])
-        findings.append(Finding("names", "warning", message, cases, (first, second)))
-    return findings
+        yield Finding("names", "warning", message, cases, (first, second))
 
 
-def _same_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:
+def _same_names(checked: Sequence[CheckedLabel], classes: ClassTable) -> Iterator[Finding]:
     """Names that differ by case or white space, which are taken for one."""
     spellings: dict[str, dict[str, list[str]]] = {}
     for entry in checked:
         for name in entry.names:
             spellings.setdefault(plain_name(name), {}).setdefault(name, []).append(entry.case.name)
-    findings = []
     for ways in spellings.values():
         if len(ways) > 1:
             where = _list([f"{name!r} (in {_list(cases)})" for name, cases in ways.items()])
             number = classes.find(next(iter(ways)))
             meant = classes.names[number - 1] if number else next(iter(ways))
             cases = tuple(case for named in ways.values() for case in named)
-            findings.append(Finding("names", "note", f"{where} are taken for one class, {meant!r}.", cases, (meant,)))
-    return findings
+            yield Finding("names", "note", f"{where} are taken for one class, {meant!r}.", cases, (meant,))
 
 
-def _missing_classes(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:
-    findings = []
+def _missing_classes(checked: Sequence[CheckedLabel], classes: ClassTable) -> Iterator[Finding]:
     listed = {plain_name(entry.name): entry.name for e in checked if e.case.classes for entry in e.case.classes}
     known = {plain_name(name) for name in classes.names}
     for name in (name for plain, name in listed.items() if plain not in known and classes.find(name) is None):
         message = f"{name!r} is listed in the class file, but no case holds it; the model will not know it."
-        findings.append(Finding("absent", "warning", message, (), (name,)))
+        yield Finding("absent", "warning", message, (), (name,))
     for number, name in enumerate(classes.names, start=1):
         lacking = [entry for entry in checked if number not in entry.volumes]
         if len(lacking) == len(checked):
             message = f"{name!r} has no voxel in any case; the model will never find it, so label it in a case."
-            findings.append(Finding("absent", "warning", message, (), (name,)))
+            yield Finding("absent", "warning", message, (), (name,))
             continue
         unsaid = tuple(
             entry.case.name
@@ -142,12 +135,10 @@ def _missing_classes(checked: Sequence[CheckedLabel], classes: ClassTable) -> li
                 f"{name!r} is not labeled in {_list(unsaid)}; there it counts as not drawn, and nothing is learned or "
                 "scored about it; where it is truly absent, list it under `annotated` in classes.json."
             )
-            findings.append(Finding("absent", "note", message, unsaid, (name,)))
-    return findings
+            yield Finding("absent", "note", message, unsaid, (name,))
 
 
-def _unusual_volumes(checked: Sequence[CheckedLabel], classes: ClassTable) -> list[Finding]:
-    findings = []
+def _unusual_volumes(checked: Sequence[CheckedLabel], classes: ClassTable) -> Iterator[Finding]:
     for number, name in enumerate(classes.names, start=1):
         whole = [entry for entry in checked if number in entry.volumes and not entry.partial]
         if len(whole) < _FEWEST_VOLUMES:
@@ -164,16 +155,14 @@ def _unusual_volumes(checked: Sequence[CheckedLabel], classes: ClassTable) -> li
                 f"{np.exp(middle) / 1000:.3g} ml in the middle; it is trained on as it is, so look whether it is "
                 "complete and of the right class."
             )
-            findings.append(Finding("volume", "warning", message, (entry.case.name,), (name,)))
-    return findings
+            yield Finding("volume", "warning", message, (entry.case.name,), (name,))
 
 
-def _unlike_axes(checked: Sequence[CheckedLabel]) -> list[Finding]:
+def _unlike_axes(checked: Sequence[CheckedLabel]) -> Iterator[Finding]:
     """Scans that swapping and reversing their axes does not bring to where the others lie."""
     if len(checked) < 2:
-        return []
+        return
     axes = CommonAxes.of([entry.grid for entry in checked])
-    findings = []
     for entry in checked:
         name, turned = entry.case.name, axes.turned(entry.grid)
         if axes.across(entry.grid):
@@ -188,8 +177,7 @@ def _unlike_axes(checked: Sequence[CheckedLabel]) -> list[Finding]:
             )
         else:
             continue
-        findings.append(Finding("axes", "warning", message, (name,)))
-    return findings
+        yield Finding("axes", "warning", message, (name,))
 
 
 def similar(first: str, second: str) -> bool:

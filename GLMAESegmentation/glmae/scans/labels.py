@@ -85,19 +85,6 @@ def case_label(case: Case, grid: Geometry, classes: ClassTable, events: Events) 
     return read_once(key, lambda told: [read_label(case, grid, classes, told)], events)[0]
 
 
-def read_label_grid(case: Case) -> Geometry:
-    """The grid of a case's label, to read other labels onto.
-
-    Raises:
-        ScanError: the file is missing or damaged.
-    """
-    if case.label is None:
-        raise ScanError(f"case {case.name} has no label; label it or leave it out.")
-    if is_segmentation(case.label):
-        return read_segmentation(case.label).geometry
-    return Geometry.of(load(case.label))
-
-
 def classes_in(case: Case) -> ClassTable:
     """The classes that have voxels in the label of a case, by the names that the file, or `case.classes`, gives them.
 

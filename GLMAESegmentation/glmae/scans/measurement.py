@@ -49,13 +49,18 @@ def measure_each(
         known: what the last call found: of a scan that is unchanged, with its label, it is taken. Brought up to date.
     """
     events = events or silent()
-    kept = samples_kept(len(cases))
+    kept, quiet = samples_kept(len(cases)), silent()  # preparing the scans says the same warnings
     before, now = dict(known or {}), dict[str, Measured]()
 
     def measured(case: Case) -> Measured:
-        key = _key(case, classes, kept)
-        now[key] = found = before.get(key) or _measured(case, classes, kept)
-        return found
+        table = None if case.label is None else classes
+        key = state_key([case.name, kept, *image_state(case), *([] if table is None else label_state(case, table))])
+        if key not in before:
+            images = case_images(case, quiet)
+            label = None if table is None else case_label(case, Geometry.of(images[0]), table, quiet)
+            before[key] = measure_case(case, images, label, classes, kept)
+        now[key] = before[key]
+        return now[key]
 
     each: list[Measured] = []
     with closing(in_parallel(measured, cases, voxels=lambda one: len(one.samples) * one.grid.voxels)) as coming:
@@ -80,16 +85,3 @@ def measure_each(
         known.clear()
         known.update(now)
     return each
-
-
-def _measured(case: Case, classes: ClassTable | None, kept: int) -> Measured:
-    quiet = silent()  # preparing the scans says the same warnings
-    images, label = case_images(case, quiet), None
-    if case.label is not None and classes is not None:
-        label = case_label(case, Geometry.of(images[0]), classes, quiet)
-    return measure_case(case, images, label, classes, kept)
-
-
-def _key(case: Case, classes: ClassTable | None, kept: int) -> str:
-    label = [] if case.label is None or classes is None else label_state(case, classes)
-    return state_key([case.name, kept, *image_state(case), *label])

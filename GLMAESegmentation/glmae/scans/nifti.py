@@ -29,12 +29,13 @@ _HEADER = np.dtype(
 )
 
 
-def check_header(path: Path) -> None:
+def check_nifti(path: Path) -> None:
     """Refuse a `.nii` or `.nii.gz` for what its header says, where the library would not say why, or would not at all.
 
     Raises:
-        ScanError: it states no size, a type of voxels that is not read, or a place that is no number; or the library
-            does not know its ending, in small letters and capitals.
+        ScanError: it states no size, a type of voxels that is not read, or a place that is no number; it lacks voxels,
+            or their size, for which the library takes 1 mm; or the library does not know its ending, in small letters
+            and capitals.
     """
     ending = re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE)
     if ending and ending[0] not in (ending[0].lower(), ending[0].upper()):
@@ -54,24 +55,11 @@ def check_header(path: Path) -> None:
         )
     if any(code > 0 and not np.isfinite(place).all() for code, place in zip(header["codes"], places, strict=True)):
         raise ScanError(f"{path} has no numbers where its header should say where it lies; save it again.")
-    if header["codes"][0] <= 0 < header["codes"][1] and not header["sform"][:, :3].any(axis=0).all():
-        raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
-
-
-def check_complete(path: Path) -> None:
-    """Refuse a NIfTI file that lacks voxels, or their size, for which the library takes 1 mm.
-
-    Raises:
-        ScanError: it does.
-    """
-    header = _header(path)
-    if header is None:
-        return
     start, count = _layout(header)
-    wanted = start + count * int(header["bitpix"]) // 8
-    if not _holds(path, wanted):
+    if not _holds(path, start + count * int(header["bitpix"]) // 8):
         raise ScanError(f"{path} is incomplete, the end of the scan is missing; copy or export it again.")
-    if not (header["pixdim"][1:4] > 0).all():
+    empty = header["codes"][0] <= 0 < header["codes"][1] and not header["sform"][:, :3].any(axis=0).all()
+    if empty or not (header["pixdim"][1:4] > 0).all():
         raise ScanError(f"{path} has no voxel size in its header; save it again with its spacing.")
 
 
@@ -113,9 +101,9 @@ def two_places(path: Path, header: sitk.ImageFileReader) -> str | None:
     matrix = np.column_stack([direction.reshape(count, count)[:3, :3] * spacing, np.array(header.GetOrigin()[:3])])
     taken = corners @ (np.diag([-1.0, -1.0, 1.0]) @ matrix).T  # RAS
     mm = {_METER: 1000.0, _MICROMETER: 0.001}.get(int(own["units"]) & 7, 1.0)
-    places = {"qform": _qform(own), "sform": own["sform"].astype(float)}
-    given = [name for name, code in zip(places, own["codes"], strict=True) if code > 0]
-    apart = {name: float(np.linalg.norm(corners @ (mm * places[name]).T - taken, axis=1).max()) for name in given}
+    places = {"qform": _qform(own)} if own["codes"][0] > 0 else {}
+    places |= {"sform": own["sform"].astype(float)} if own["codes"][1] > 0 else {}
+    apart = {name: float(np.linalg.norm(corners @ (mm * at).T - taken, axis=1).max()) for name, at in places.items()}
     if not apart:
         return "its header does not say where it lies; its axes are taken to point left, back and up"
     if max(apart.values()) <= 0.5 * spacing.min():
@@ -158,13 +146,6 @@ def _holds(path: Path, size: int) -> bool:
 def _qform(header: Any) -> np.ndarray:
     """Index to RAS: 3x4. (NIfTI-1 standard, method 2.)"""
     b, c, d, *offset = map(float, header["qform"])
-    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
-    turned = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
+    turn = sitk.VersorTransform((b, c, d, math.sqrt(max(0.0, 1 - b * b - c * c - d * d))))
     sign, *sides = map(float, header["pixdim"][:4])
-    return np.column_stack([turned * sides * [1, 1, -1 if sign < 0 else 1], offset])
+    return np.column_stack([np.reshape(turn.GetMatrix(), (3, 3)) * sides * [1, 1, -1 if sign < 0 else 1], offset])

@@ -21,8 +21,8 @@ from .common_axes import CommonAxes
 from .fingerprint import Fingerprint, Intensity
 from .geometry import Geometry, reordered, slices
 from .normalization import Normalization, normalize
-from .parts import voxel_counts
 from .resampling import bounding_box, covered, resample, resample_smoothly, smoothed
+from .structures import voxel_counts
 
 # An axis that is this close to the planned spacing is left alone: resampling would blur it for nothing.
 _CLOSE = 0.02

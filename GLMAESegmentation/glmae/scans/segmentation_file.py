@@ -6,7 +6,6 @@ value it is stored. The grid may cover only part of the scan. (Slicer: `vtkMRMLS
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +62,6 @@ class SegmentationFile:
     def layer(self, number: int) -> sitk.Image:
         """The label map of one layer."""
         return self.voxels if self.layers == 1 else sitk.VectorIndexSelectionCast(self.voxels, number)
-
-    def mask(self, segment: Segment) -> sitk.Image:
-        """The voxels of one segment: 0 and 1, UInt8, on the grid of the file."""
-        return sitk.Cast(sitk.Equal(self.layer(segment.layer), segment.label), sitk.sitkUInt8)
 
 
 def is_segmentation(path: Path) -> bool:
@@ -195,27 +190,21 @@ def _extents(image: sitk.Image, classes: ClassTable) -> list[str]:
 
 
 def _whole(text: str | None, default: int) -> int:
-    """A whole number, however it is spelled."""
+    """A whole number, also as `1.0`."""
     if text is None or not text.strip():
         return default
-    number = float(text.replace(",", "."))
-    if number != int(number):
+    if float(text) != int(float(text)):
         raise ValueError(f"{text!r} is no whole number")
-    return int(number)
+    return int(float(text))
 
 
 def _color(text: str | None) -> tuple[float, float, float] | None:
-    """Red, green, blue from the first three numbers of a text; None where it is no color: that is no harm."""
+    """Red, green and blue, 0-1; None where it is no color: that is no harm."""
     try:
-        words = (text or "").split() if len((text or "").split()) > 2 else re.split("[,;]", text or "")
-        # A comma within a number is that of some countries' spelling.
-        red, green, blue = (float(word.strip("()[],; ").replace(",", ".")) for word in words[:3])
+        red, green, blue = (float(word) for word in (text or "").split()[:3])
     except ValueError:
         return None
-    if not all(math.isfinite(part) and part >= 0 for part in (red, green, blue)):
-        return None
-    most = 255.0 if max(red, green, blue) > 1 else 1.0
-    return min(1.0, red / most), min(1.0, green / most), min(1.0, blue / most)
+    return (red, green, blue) if all(0 <= part <= 1 for part in (red, green, blue)) else None
 
 
 def _terminology(tags: str) -> str | None:

@@ -11,10 +11,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..json_record import JsonRecord
-from .brightness import Brightness
 from .common_axes import CommonAxes
 from .geometry import Geometry, Vector
-from .parts import connected_parts
+from .normalization import Brightness
 
 # Parts below this share of a structure are specks and do not count as pieces.
 _SPECK = 0.01
@@ -27,6 +26,29 @@ _USUAL_CASES = 2
 # The sides of a scan at the low and at the high end of its axes, once these are brought to the common order.
 _LOW, _HIGH = "LPI", "RAS"
 RAS_ORDER = CommonAxes()
+
+
+def voxel_counts(numbers: np.ndarray) -> np.ndarray:
+    """How many voxels of a uint8 map [K, J, I] have each of the values 0..255, [256]."""
+    counts = np.zeros(256, dtype=np.int64)
+    for plane in numbers:  # all at once would need 8 bytes a voxel
+        counts += np.bincount(plane.ravel(), minlength=256)
+    return counts
+
+
+def connected_parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Parts that are connected by faces, edges or corners.
+
+    Args:
+        mask: [K, J, I], any type; not 0 inside.
+
+    Returns:
+        The number of the part in each voxel, 0 outside, and the voxels of parts 1, 2, ...
+    """
+    from scipy import ndimage  # here, because Slicer's own process reads fingerprints and may lack scipy
+
+    numbers, count = ndimage.label(mask, structure=np.ones((3, 3, 3), dtype=bool))
+    return numbers, np.bincount(numbers.ravel(), minlength=count + 1)[1:]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from ..files import itk_path, writing
 from .classes import ClassTable
-from .file_content import size_in
+from .file_content import size_in, text_header
 
 
 def plain_labels(image: sitk.Image, classes: ClassTable) -> sitk.Image:
@@ -46,18 +46,7 @@ def write_image(path: Path, image: sitk.Image) -> None:
     def write(temporary: Path) -> None:
         sitk.WriteImage(image, itk_path(temporary), True)
         size = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
-        if _unpacked_size(temporary) < size:
+        if size_in(temporary, text_header(temporary)[1], packed=True) < size:
             raise RuntimeError("the end of the file is missing, the disk may be full")
 
     writing(Path(path), write)
-
-
-def _unpacked_size(path: Path) -> int:
-    """Bytes of voxels (and of the NIfTI header) in a packed file; -1 if its end is missing."""
-    start = 0
-    with path.open("rb") as file:
-        if file.read(4) == b"NRRD":
-            while file.readline().strip():  # the header ends with an empty line
-                pass
-            start = file.tell()
-    return size_in(path, start, packed=True)

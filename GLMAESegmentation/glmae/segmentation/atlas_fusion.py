@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..scans.classes import IGNORE
-from ..scans.parts import connected_parts
+from ..scans.structures import connected_parts
 from .labeled_scan import LabeledScan
 
 # Labels of at most so many scans are kept.

@@ -21,7 +21,7 @@ from ..json_record import JsonRecord, in_json
 from ..scans.case import Case
 from ..scans.cases import find_labels
 from ..scans.classes import IGNORE, ClassTable
-from ..scans.labels import read_label, read_label_grid
+from ..scans.labels import read_label
 from ..scans.segmentation_file import is_segmentation
 
 
@@ -114,10 +114,13 @@ def compare_folders(
 def _score_files(case: Case, predicted: Case, table: ClassTable, events: Events) -> list[Score]:
     """Compare on the grid of the label, or of the prediction where the label is a Slicer segmentation."""
     assert case.label is not None
-    reference = read_label_grid(predicted if is_segmentation(case.label) else case)
-    label = read_label(case, reference, table, events)
-    # Values of a plain label map mean what they mean in the labels.
-    prediction = read_label(replace(predicted, classes=table), reference, table, events, prediction=True)
+    predicted = replace(predicted, classes=table)  # values of a plain label map mean what they mean in the labels
+    if is_segmentation(case.label):
+        prediction = read_label(predicted, None, table, events, prediction=True)
+        label = read_label(case, prediction, table, events)
+    else:
+        label = read_label(case, None, table, events)
+        prediction = read_label(predicted, label, table, events, prediction=True)
     return score_case(case.name, prediction, label, table.names, _annotated(case, label, table))
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import SimpleITK as sitk
 
 from ..json_record import JsonRecord, in_json
-from ..scans.brightness import Brightness
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint, Intensity
 from ..scans.geometry import Geometry
+from ..scans.normalization import Brightness
 from ..scans.structures import Structure, StructureSpread
 
 KINDS = ("empty", "cut off", "volume", "position", "fragments", "brightness", "intensities", "spacing", "uncertain")

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
-from ..scans.parts import connected_parts
+from ..scans.structures import connected_parts
 
 # The parts of a larger box are numbered in blocks of voxels: the numbering needs 4 bytes a block.
 _PARTS_VOXELS = 2**25

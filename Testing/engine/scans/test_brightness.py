@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from glmae.scans.brightness import Brightness
-from glmae.scans.normalization import Normalization, normalize, sampled
+from glmae.scans.normalization import Brightness, Normalization, normalize, sampled
 
 
 def test_rows_as_long_as_the_share_of_voxels_that_is_kept():

@@ -17,7 +17,7 @@ from research.published_layout import read_decathlon
     "labels", [{"0": "background", "2": "tumor", "1": "liver"}, {"background": 0, "tumor": 2, "liver": 1}]
 )
 def test_names_in_both_notations(labels):
-    classes = decathlon_classes({"labels": labels})
+    classes, _ = decathlon_classes({"labels": labels})
     assert (classes.values, classes.names) == ((1, 2), ("liver", "tumor"))
 
 

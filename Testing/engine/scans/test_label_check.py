@@ -394,7 +394,7 @@ def test_events(data, names, events, heard):
 def test_channels_are_named_by_what_is_not_the_case(case, file):
     there = Case(case, tuple(Path("images") / case / f"{name}.nii.gz" for name in (file, file.replace("T1", "T2"))))
     other = Case("other", (Path("images/other/other_T1.nrrd"), Path("images/other/other_T2.nrrd")))
-    assert compare_channels([there, other]) == []
+    assert list(compare_channels([there, other])) == []
     (found,) = compare_channels([other, there, Case("third", (Path("images/third/T2.nii.gz"),))])
     assert (found.cases, found.severity) == (("third",), "error")
     assert "T1 is missing" in found.message

@@ -11,7 +11,7 @@ from glmae.scans import labels
 from glmae.scans.case import Case
 from glmae.scans.classes import IGNORE, ClassTable, SegmentClass
 from glmae.scans.geometry import Geometry
-from glmae.scans.labels import classes_in, read_label, read_label_grid
+from glmae.scans.labels import classes_in, read_label
 from glmae.scans.region import Region
 from glmae.scans.written_image import write_labelmap
 
@@ -55,7 +55,6 @@ def test_real_label_map(samples, scan, label, events, heard):
     assert Geometry.of(read) == Geometry.of(scan)
     assert not heard
     assert classes_in(case).names == ("label 1", "label 2")
-    assert read_label_grid(case).same_grid(Geometry.of(scan))
 
 
 def test_values_are_found_by_class_not_by_order(case, label):

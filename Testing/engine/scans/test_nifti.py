@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from glmae.scans.geometry import Geometry
 from glmae.scans.image import read_image
-from glmae.scans.nifti import check_complete, non_finite
+from glmae.scans.nifti import check_nifti, non_finite
 
 # More than one block of reading, and not a multiple of it.
 VALUES = np.random.default_rng(0).normal(size=(61, 127, 151)).astype(np.float32)
@@ -22,7 +22,7 @@ def test_non_finite_voxels_are_found_across_blocks(save, name, kind):
     places = [0, 1, 1_048_487, 1_048_488, 1_048_489, 524_287, values.size - 1]
     values.reshape(-1)[places] = np.nan
     path = save(values, name, compress=name.endswith("gz"))
-    check_complete(path)
+    check_nifti(path)
     np.testing.assert_array_equal(non_finite(path), sorted(places))
 
 
@@ -47,7 +47,7 @@ def test_other_byte_order(folder):
 def test_integers_and_real_scans_have_none(save, samples):
     assert not len(non_finite(save((VALUES * 100).astype(np.int16), "s.nii.gz")))
     path = samples / "images" / "hippocampus_003.nii.gz"
-    check_complete(path)
+    check_nifti(path)
     assert not len(non_finite(path))
 
 

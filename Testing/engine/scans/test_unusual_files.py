@@ -315,12 +315,13 @@ def test_complex_numbers_are_no_labels_either(save, said, label, name):
         ),
     ],
 )
-def test_only_what_is_damaged_is_called_so(folder, said, name, content, reason):
+def test_only_what_is_damaged_is_called_so(folder, said, capfd, name, content, reason):
     path = folder / name
     path.write_bytes(content)
     with pytest.raises(ScanError, match=reason) as caught:
         read_image(path)
     assert "damaged" not in said(caught, path).replace(str(path), "")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems have no such names")

@@ -28,8 +28,8 @@ from glmae.errors import GLMAEError
 from glmae.files import write_json
 from glmae.model_folder import read_model
 from glmae.pretraining.image_files import pretrain_images
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 from research.dense_consistency import dense_consistency
 
 

@@ -10,8 +10,8 @@ from task import Outcome, Task
 from glmae.backbone.weights import SHIPPED
 from glmae.errors import GLMAEError
 from glmae.model_folder import read_model
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 
 
 def backbone_is_shipped() -> bool:

@@ -14,10 +14,10 @@ import numpy as np
 from overview import overview_of_folders
 
 from glmae.errors import GLMAEError
+from glmae.segmentation.batch import segment
 from glmae.segmentation.evaluation import evaluate
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 from glmae.terminal import terminal
 
 ROOT = Path(__file__).resolve().parent.parent

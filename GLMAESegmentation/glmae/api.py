@@ -30,15 +30,14 @@ from .scans.geometry import Geometry
 from .scans.preparation import prepare_image
 from .scans.restoring import scan_probabilities
 from .scans.store import stored
+from .segmentation.batch import segment as _segment
 from .segmentation.class_slabs import Slab
 from .segmentation.evaluation import Score, compare_folders, report
 from .segmentation.finetuning import finetune as _finetune
-from .segmentation.inference import segment as _segment
-from .segmentation.inference import segment_case
+from .segmentation.inference import PreparedScan, read_scan, segment_case
 from .segmentation.model import Model as _OpenModel
 from .segmentation.model import load_model as _open
 from .segmentation.network import SegmentationNetwork
-from .segmentation.prepared_scan import PreparedScan, read_scan
 from .segmentation.result import FORMATS, write_result
 
 __all__ = [

@@ -271,7 +271,7 @@ def _finetune(words: dict[str, Any]) -> int:
 
 
 def _segment(words: dict[str, Any]) -> int:
-    from .segmentation.inference import segment
+    from .segmentation.batch import segment
 
     return 1 if segment(**words) else 0
 

@@ -79,7 +79,7 @@ def test_what_ours_does_after_the_network():
     """The location prior as ours multiplies it, and largest parts of classes that are one piece only."""
     from peers.post_processing import PostProcessing
 
-    from glmae.segmentation.crops import LabeledScan
+    from glmae.scans.store import LabeledScan
     from glmae.segmentation.location_prior import LocationPrior
 
     image = np.zeros((1, 40, 40, 40), dtype=np.float32)
@@ -108,9 +108,9 @@ def test_it_is_the_same_as_after_our_own_network():
     """Location prior and fusion with the labels, on three classes that are found shifted, against our own slabs."""
     from peers.post_processing import PostProcessing
 
+    from glmae.scans.store import LabeledScan
     from glmae.segmentation.atlas_fusion import AtlasFusion
     from glmae.segmentation.class_slabs import class_slabs
-    from glmae.segmentation.labeled_scan import LabeledScan
     from glmae.segmentation.location_prior import LocationPrior
     from glmae.segmentation.scan_maps import scan_maps
 

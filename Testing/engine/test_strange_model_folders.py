@@ -265,7 +265,7 @@ def test_a_backbone_larger_than_its_weights_is_refused_before_it_is_built(honest
 
 def test_names_of_classes_stay_names(folder: Path, sample_scans: Path, tmp_path: Path) -> None:
     """They go into headers, never into paths, and cannot add lines to a header."""
-    from glmae.segmentation.inference import segment
+    from glmae.segmentation.batch import segment
 
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     card["classes"] = [

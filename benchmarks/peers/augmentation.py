@@ -18,7 +18,7 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from glmae.segmentation.augmentation import AugmentationConfig
+from glmae.segmentation.finetune_config import AugmentationConfig
 
 # Rotation by up to 30 degrees and scaling by 0.7 to 1.4, each in a fifth of the crops, so one or both in 0.36 of them.
 SPATIAL = AugmentationConfig(rotation=math.pi / 6, scale=0.4, spatial=0.36, elastic=0.0, intensity=0.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,7 +19,7 @@ from ..files import whole_file, write_json
 from ..prefetch import in_parallel
 from .case import Case, image_state, label_state, state_key
 from .classes import IGNORE, ClassTable
-from .geometry import Geometry
+from .geometry import Geometry, Vector
 from .labels import case_images, case_label
 from .preparation import Preparation, prepare_image, prepare_label
 
@@ -122,6 +123,15 @@ class ScanStore:
         label = MappedArray(self._file(index, "label")) if self._entries[index]["label"] else None
         return MappedArray(self._file(index, "image")), label
 
+    def labeled(self, spacing: Vector) -> list[LabeledScan]:
+        """All scans, each of which has a label, mapped only while they are read; `spacing` is the planned one, mm."""
+        scans = []
+        for index in range(len(self)):
+            image, label = self.mapped(index)
+            # They do all that is asked of the arrays of a scan.
+            scans.append(LabeledScan(cast(Any, image), cast(Any, label), self.annotated(index), spacing))
+        return scans
+
     def annotated(self, index: int) -> tuple[bool, ...]:
         """For each class whether it was drawn in this case: as the class file says, else whether the label holds it."""
         return tuple(self._entries[index]["annotated"])
@@ -144,6 +154,23 @@ class ScanStore:
 
     def _file(self, index: int, kind: str) -> Path:
         return self._folder / f"{self._entries[index][kind]}.{kind}.npy"
+
+
+@dataclass(frozen=True)
+class LabeledScan:
+    """One labeled scan as a training reads it.
+
+    Attributes:
+        image: [C, I, J, K], any float type; may be memory-mapped.
+        label: [I, J, K] uint8, see `labels`.
+        annotated: for each class, whether it was drawn in this scan.
+        spacing: voxel size in mm, [I, J, K].
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    annotated: tuple[bool, ...]
+    spacing: Vector
 
 
 class MappedArray(NDArrayOperatorsMixin):

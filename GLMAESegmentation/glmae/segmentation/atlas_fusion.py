@@ -15,8 +15,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..scans.classes import IGNORE
+from ..scans.store import LabeledScan
 from ..scans.structures import connected_parts
-from .labeled_scan import LabeledScan
 
 # Labels of at most so many scans are kept.
 MOST_ATLASES = 8

@@ -11,24 +11,116 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..errors import GLMAEError, Stopped, StorageError, TooLargeError
+import torch
+
+from ..devices import is_out_of_memory, release
+from ..errors import GLMAEError, RequestError, Stopped, StorageError, TooLargeError
+from ..events import Events, recorded, silent
 from ..files import last_line, storage_error
-from ..job import Job, failure
+from ..job import Job, begin, failure
 from ..prefetch import prefetch
 from ..scans.case import Case
+from ..scans.cases import find_images
 from ..scans.classes import ClassTable
 from ..scans.dicom import DicomSeries
 from ..scans.fingerprint import Fingerprint
-from ..scans.structures import measure_structures
-from .flags import find_flags
+from .dicom_seg import check_installed, check_source
+from .inference import PreparedScan, read_scan, segment_case
+from .model import load_model
 from .report import CaseRecord, Description, ModelMark, Report
 from .report_page import write_page
-from .result import Result, write_result
+from .result import FORMATS, Result, write_result
 from .thumbnail import draw_thumbnail
 
 Scan = TypeVar("Scan")
+
+
+def segment(
+    *,
+    model: Path,
+    images: Sequence[Path],
+    out: Path,
+    file_format: str = "seg.nrrd",
+    part: tuple[int, int] = (1, 1),
+    device: str = "auto",
+    events: Events | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Segment scans; the same as `glmae segment`. A result that is there already is kept, its scan passed over.
+
+    Args:
+        model: see `glmae.segment`, as of the other arguments that are not listed.
+        out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
+        part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
+        should_stop: asked between windows; True stops, finished results stay.
+
+    Returns:
+        The names of the cases that failed; each was reported as an event.
+
+    Raises:
+        RequestError: no scans were found, or results cannot go to `out`.
+        ModelError: the model folder cannot be used.
+        Stopped: the user stopped.
+    """
+    events = events or silent()
+    if file_format not in FORMATS:
+        raise RequestError(f"there is no format '{file_format}'; choose one of {', '.join(FORMATS)}")
+    if file_format == "dcm":
+        check_installed()
+    number, count = part
+    if not 1 <= number <= count:
+        raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
+    heard: list[dict[str, Any]] = []
+    cases = find_images(list(images), events=recorded(heard))
+    # Results that lie beside the scans are no scan with many channels.
+    cases = [case for case in cases if not _lies_in(case, Path(out))][number - 1 :: count]
+    _check_out(Path(out), cases, file_format)
+    opened = load_model(Path(model), torch.device("cpu"))
+    words = {"cases": len(cases), "classes": list(opened.classes.names)}
+    job = begin("segment", device, events, should_stop, "run the same command again to go on", **words)
+    for event in heard:
+        events.emit(**event)
+    if count > 1:
+        events.info(f"Part {number} of {count} of the scans: {len(cases)}.")
+    batch = BatchRun(
+        cases,
+        Path(out),
+        file_format,
+        classes=opened.classes,
+        fingerprint=opened.fingerprint,
+        model=ModelMark.of(Path(model)),
+        job=job,
+    )
+
+    def read(case: Case, beside: bool) -> PreparedScan:
+        if file_format == "dcm":
+            check_source(case, opened.classes)
+        return read_scan(opened, case, events, beside)
+
+    def segment_one(case: Case, scan: PreparedScan) -> Result:
+        for device, windows, remark in _attempts(job.device):
+            if remark:
+                events.warning(f"{case.name} does not fit into the GPU's memory; {remark}.", case=case.name)
+            opened.network.to(device)
+            try:
+                return segment_case(opened, case, device, events, should_stop, scan=scan, windows=windows)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            release(device)
+        raise MemoryError
+
+    return batch.run(read, segment_one)
+
+
+def _attempts(device: torch.device) -> list[tuple[torch.device, int | None, str]]:
+    """Where, with how many windows at a time, and what is said: a GPU whose memory is not enough steps down."""
+    if device.type == "cpu":
+        return [(device, None, "")]
+    cpu = torch.device("cpu")
+    return [(device, None, ""), (device, 1, "now one window at a time"), (cpu, None, "the CPU segments it")]
 
 
 class BatchRun:
@@ -149,7 +241,7 @@ class BatchRun:
 
     def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
         self._check_folder()
-        found = describe(result, self._classes, self._fingerprint)
+        found = Description.of(result, self._classes, self._fingerprint)
         record = CaseRecord(
             case=case.name,
             state="done",
@@ -247,14 +339,19 @@ class BatchRun:
         return (time.monotonic() - self._began) / self._done * left if self._done else None
 
 
-def describe(result: Result, classes: ClassTable, fingerprint: Fingerprint) -> Description:
-    """Look at a result, whose channels were read, beside the training cases."""
-    structures = measure_structures(result.labels, result.images, classes.values, fingerprint.axes)
-    flags = find_flags(result.images, structures, classes, fingerprint, result.uncertainty, result.left_out)
-    names = {entry.value: entry.name for entry in classes}
-    ml = {value: found.volume / 1000 for value, found in structures.items()}
-    return Description(
-        {name: round(ml.get(value, 0.0), 4) for value, name in names.items()},
-        {names[value]: round(share, 4) for value, share in result.uncertainty.items()},
-        tuple(flags),
-    )
+def _lies_in(case: Case, out: Path) -> bool:
+    """Whether a case is a folder of channels, and that folder is `out`."""
+    parents = {image.parent.resolve() for image in case.images if isinstance(image, Path)}
+    return case.name == out.name and parents == {out.resolve()}
+
+
+def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file; choose a folder with --out")
+    for case in cases:
+        target = out / f"{case.name}.{file_format}"
+        sources = [
+            file for image in case.images for file in (image.files if isinstance(image, DicomSeries) else [image])
+        ]
+        if target.exists() and any(target.samefile(file) for file in sources):
+            raise RequestError(f"the result of {target} would have the name of the scan; choose another --out folder")

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..backend_cpu import channels_last
 from ..devices import autocast
-from .network import SegmentationNetwork
-from .scan_maps import ScanMaps
+from .network import ScanMaps, SegmentationNetwork
 
 # What a slab may take, and its thickness in tokens; a head sees so many tokens along the other axes at a time.
 SLAB_BYTES, SLAB_TOKENS, BLOCK_TOKENS = 400_000_000, 8, 12

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from ..scans.classes import IGNORE
+from ..scans.store import LabeledScan
 from .crops import CropSampler, crops_device
 from .finetune_config import FinetuneConfig
 from .head_fit import LabeledMaps
-from .labeled_scan import LabeledScan
 from .location_prior import NEAR, LocationPrior
 from .network import SegmentationNetwork
 from .scan_maps import scan_maps

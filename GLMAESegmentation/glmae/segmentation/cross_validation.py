@@ -18,7 +18,6 @@ from ..job import Job
 from ..json_record import JsonRecord
 from ..schedule import Schedule
 from .evaluation import Score, case_means
-from .labeled_cases import LabeledCases, checking
 from .training import Training
 
 STAGE = "cross-validation"
@@ -28,6 +27,8 @@ GROUPINGS = 64
 
 # Makes a training on the scans of these indices, in which no step is taken yet.
 Trainer = Callable[[Sequence[int], Schedule], Training]
+# Scores a training on the scans of these indices, of the classes that count, until a time (see `LabeledCases.score`).
+Scorer = Callable[[Sequence[int], Training, Sequence[bool], float | None, Callable[[], bool]], list[Score]]
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ class FoldResult(JsonRecord):
 def cross_validate(
     folder: Path,
     folds: Sequence[Fold],
-    labeled: LabeledCases,
+    annotated: Sequence[Sequence[bool]],
     train: Trainer,
+    score: Scorer,
     *,
     steps: int | None,
     deadline: float | None,
@@ -108,6 +110,7 @@ def cross_validate(
     """Train and score each fold; those that are in `folder` already are taken from there.
 
     Args:
+        annotated: for each scan, for each class, whether it was drawn in it.
         steps: of each training; None: as many as fit into an equal share of the time until `deadline`.
         deadline: `time.monotonic` at which all has to be over.
         scoring_seconds: what segmenting and scoring a held-out scan is expected to take.
@@ -136,8 +139,8 @@ def cross_validate(
                     training.schedule = Schedule(minutes=max(1.0, left) / 60)
                 checkpoint = place / "checkpoint.safetensors"
                 training.run(checkpoint, job, between_steps, STAGE, fold=number + 1, folds=len(folds))
-                counted = learned_classes(labeled.annotated, fold.training)
-                scores = labeled.score(fold.held_out, training, counted, checking(end, job.should_stop))
+                counted = learned_classes(annotated, fold.training)
+                scores = score(fold.held_out, training, counted, end, job.should_stop)
             except (Stopped, StorageError):
                 raise
             except GLMAEError as error:

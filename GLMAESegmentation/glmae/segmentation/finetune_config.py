@@ -10,12 +10,34 @@ from typing import Any
 from ..backbone.presets import PRESETS
 from ..errors import RequestError
 from ..json_record import JsonRecord
-from .augmentation import AugmentationConfig
 
 # Voxels in a crop: as much context as leaves a step at about a second on two CPU cores, more on a GPU.
 CROP_VOXELS = {"cpu": 64**3, "mps": 80**3, "cuda": 96**3}
 # Voxels of the median prepared scan above which its spacing is coarsened.
 SCAN_VOXELS = {"cpu": 128**3, "mps": 160**3, "cuda": 192**3}
+
+
+@dataclass(frozen=True)
+class AugmentationConfig(JsonRecord):
+    """Strength of the random changes of crops. Probabilities are per crop.
+
+    Attributes:
+        rotation: largest angle about each axis, radians.
+        scale: crops are magnified by a factor from 1 / (1 + scale) to 1 + scale, per axis a tenth of it independently.
+        spatial: probability of rotation and scaling.
+        elastic: probability of a smooth random displacement.
+        displacement: its standard deviation at the control points, as a fraction of their distance.
+        control_points: control points per axis.
+        intensity: probability of each intensity change (noise, blur, contrast, ...).
+    """
+
+    rotation: float = 0.35
+    scale: float = 0.3
+    spatial: float = 0.6
+    elastic: float = 0.4
+    displacement: float = 0.12
+    control_points: int = 5
+    intensity: float = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..scans.classes import IGNORE
-from .network import UNITS, Head
-from .scan_maps import ScanMaps
+from .network import UNITS, Head, ScanMaps
 
 # Places of classes, in equal shares, and of background, over all labeled scans.
 CLASS_PLACES, OTHER_PLACES = 20_000, 40_000

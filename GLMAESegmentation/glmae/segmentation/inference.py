@@ -1,123 +1,74 @@
-"""Segmenting scans with a trained model."""
+"""Segmenting one scan with a trained model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
-from ..devices import is_out_of_memory, release
-from ..errors import RequestError, Stopped
-from ..events import Events, recorded, silent
-from ..job import begin
+from ..errors import ScanError, Stopped
+from ..events import Events, silent
 from ..scans.case import Case
-from ..scans.cases import find_images
-from ..scans.dicom import DicomSeries
 from ..scans.geometry import Geometry
+from ..scans.image import read_channels
+from ..scans.memory import check_memory
 from ..scans.normalization import air
+from ..scans.preparation import prepare_image
 from ..scans.restoring import interpolated_classes, restore_classes
-from .batch import BatchRun
+from ..scans.store import stored
 from .class_slabs import Prior, Slab, class_slabs
-from .dicom_seg import check_installed, check_source
-from .model import Model, load_model
-from .prepared_scan import PreparedScan, read_scan
-from .report import ModelMark
-from .result import FORMATS, Result
-from .scan_maps import ScanMaps, scan_maps
+from .model import Model
+from .network import ScanMaps
+from .result import Result
+from .scan_maps import scan_maps
 from .single_piece import keep_largest_parts, single_pieces
 
 # A first result is kept up to so many bytes; a larger one is made again.
 KEPT_BYTES = 300_000_000
 
 
-def segment(
-    *,
-    model: Path,
-    images: Sequence[Path],
-    out: Path,
-    file_format: str = "seg.nrrd",
-    part: tuple[int, int] = (1, 1),
-    device: str = "auto",
-    events: Events | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[str]:
-    """Segment scans; the same as `glmae segment`. A result that is there already is kept, its scan passed over.
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan as it was read, and as the network sees it.
+
+    Attributes:
+        image: prepared, [C, I, J, K] float16, as `ScanStore` has it: a scan gives the same result on every way.
+        grid: of the prepared scan.
+    """
+
+    images: tuple[sitk.Image, ...]
+    image: np.ndarray
+    grid: Geometry
+
+
+def read_scan(model: Model, case: Case, events: Events, beside: bool = False) -> PreparedScan:
+    """Read and prepare a case.
 
     Args:
-        model: see `glmae.segment`, as of the other arguments that are not listed.
-        out: folder for `NAME.seg.nrrd`, `NAME.nii.gz` or `NAME.dcm` and for `report/`; made if needed.
-        part: (i, n): every n-th of the scans, from the i-th on (from 1), so that n processes share them.
-        should_stop: asked between windows; True stops, finished results stay.
-
-    Returns:
-        The names of the cases that failed; each was reported as an event.
+        beside: while another scan is in work: it has to leave half of the free memory to that one.
 
     Raises:
-        RequestError: no scans were found, or results cannot go to `out`.
-        ModelError: the model folder cannot be used.
-        Stopped: the user stopped.
+        ScanError: it cannot be read, does not fit into memory, or has another number of channels than the model.
     """
-    events = events or silent()
-    if file_format not in FORMATS:
-        raise RequestError(f"there is no format '{file_format}'; choose one of {', '.join(FORMATS)}")
-    if file_format == "dcm":
-        check_installed()
-    number, count = part
-    if not 1 <= number <= count:
-        raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
-    heard: list[dict[str, Any]] = []
-    cases = find_images(list(images), events=recorded(heard))
-    # Results that lie beside the scans are no scan with many channels.
-    cases = [case for case in cases if not _lies_in(case, Path(out))][number - 1 :: count]
-    _check_out(Path(out), cases, file_format)
-    opened = load_model(Path(model), torch.device("cpu"))
-    words = {"cases": len(cases), "classes": list(opened.classes.names)}
-    job = begin("segment", device, events, should_stop, "run the same command again to go on", **words)
-    for event in heard:
-        events.emit(**event)
-    if count > 1:
-        events.info(f"Part {number} of {count} of the scans: {len(cases)}.")
-    batch = BatchRun(
-        cases,
-        Path(out),
-        file_format,
-        classes=opened.classes,
-        fingerprint=opened.fingerprint,
-        model=ModelMark.of(Path(model)),
-        job=job,
-    )
-
-    def read(case: Case, beside: bool) -> PreparedScan:
-        if file_format == "dcm":
-            check_source(case, opened.classes)
-        return read_scan(opened, case, events, beside)
-
-    def segment_one(case: Case, scan: PreparedScan) -> Result:
-        for device, windows, remark in _attempts(job.device):
-            if remark:
-                events.warning(f"{case.name} does not fit into the GPU's memory; {remark}.", case=case.name)
-            opened.network.to(device)
-            try:
-                return segment_case(opened, case, device, events, should_stop, scan=scan, windows=windows)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            release(device)
-        raise MemoryError
-
-    return batch.run(read, segment_one)
+    check_scan(model, case, 0.5 if beside else 1.0)
+    images = read_channels(case.images, events)
+    image, grid = prepare_image(images, model.preparation)
+    return PreparedScan(tuple(images), stored(image), grid)
 
 
-def _attempts(device: torch.device) -> list[tuple[torch.device, int | None, str]]:
-    """Where, with how many windows at a time, and what is said: a GPU whose memory is not enough steps down."""
-    if device.type == "cpu":
-        return [(device, None, "")]
-    cpu = torch.device("cpu")
-    return [(device, None, ""), (device, 1, "now one window at a time"), (cpu, None, "the CPU segments it")]
+def check_scan(model: Model, case: Case, share: float = 1.0) -> None:
+    """Refuse a case that cannot be segmented, by its headers; `share` is that of the free memory it may take.
+
+    Raises:
+        ScanError: it does not fit into memory, or has another number of channels than the model.
+    """
+    channels = len(model.preparation.normalization)
+    if len(case.images) != channels:
+        raise ScanError(f"{case.name}: {len(case.images)} channels, but the model was trained with {channels}")
+    check_memory(case.name, case.images, model.preparation, len(model.classes), model.config.crop[2], share)
 
 
 def segment_case(
@@ -242,21 +193,3 @@ def _fused_slabs(
         if moved is not None:
             slab = replace(slab, weights=moved.weigh(slab.sums, slab.weights, slice(slab.start, slab.end)))
         yield slab
-
-
-def _lies_in(case: Case, out: Path) -> bool:
-    """Whether a case is a folder of channels, and that folder is `out`."""
-    parents = {image.parent.resolve() for image in case.images if isinstance(image, Path)}
-    return case.name == out.name and parents == {out.resolve()}
-
-
-def _check_out(out: Path, cases: Sequence[Case], file_format: str) -> None:
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file; choose a folder with --out")
-    for case in cases:
-        target = out / f"{case.name}.{file_format}"
-        sources = [
-            file for image in case.images for file in (image.files if isinstance(image, DicomSeries) else [image])
-        ]
-        if target.exists() and any(target.samefile(file) for file in sources):
-            raise RequestError(f"the result of {target} would have the name of the scan; choose another --out folder")

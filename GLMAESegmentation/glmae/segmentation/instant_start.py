@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +27,13 @@ from ..scans.preparation import Preparation
 from ..scans.store import ScanStore
 from .class_slabs import class_numbers
 from .crop_maps import CropMaps, crops_of_each
-from .crops import LabeledScan
 from .finetune_config import CROP_VOXELS, FinetuneConfig, plan_crop
 from .head_fit import LabeledMaps, fit_head
 from .location_prior import LocationPrior
 from .map_store import MapMaker, MapStore
 from .model import Model, finished_model
-from .network import PERCEPTRONS, SegmentationNetwork
-from .scan_maps import ScanMaps, finished
+from .network import PERCEPTRONS, ScanMaps, SegmentationNetwork
+from .scan_maps import finished
 
 # The fit tells its progress after so many steps.
 TOLD_EVERY = 100
@@ -77,7 +76,7 @@ class InstantStart:
         crops: CropMaps | None = None,
     ) -> None:
         self.build, self.config, self._preparation = build, config, preparation
-        self.scans = labeled_scans(store, preparation)
+        self.scans = store.labeled(preparation.spacing)
         self._store, self._device, self._events, self._crops = store, device, events, crops
         self._maker = MapMaker(config.crop, preparation.normalization, maps, device)
 
@@ -199,18 +198,6 @@ def own_dice(network: SegmentationNetwork, scans: Sequence[LabeledMaps], device:
             if drawn and own.any():
                 found.append(2 * np.count_nonzero(own & other) / (np.count_nonzero(own) + np.count_nonzero(other)))
     return float(np.mean(found)) if found else 0.0
-
-
-def labeled_scans(store: ScanStore, preparation: Preparation) -> list[LabeledScan]:
-    """The prepared scans of a store, all labeled; read from their files when they are asked for."""
-    scans = []
-    for index in range(len(store)):
-        image, label = store.mapped(index)
-        assert label is not None
-        # They do all that is asked of the arrays of a scan.
-        arrays = cast(np.ndarray, image), cast(np.ndarray, label)
-        scans.append(LabeledScan(*arrays, store.annotated(index), preparation.spacing))
-    return scans
 
 
 def plan_start(

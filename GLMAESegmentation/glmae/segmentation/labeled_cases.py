@@ -95,13 +95,18 @@ class LabeledCases:
         return score_case(str(index), prediction, label, self.classes.names, drawn, distances=False)
 
     def score(
-        self, indices: Sequence[int], training: Training, counted: Sequence[bool], check: Callable[[], None]
+        self,
+        indices: Sequence[int],
+        training: Training,
+        counted: Sequence[bool],
+        deadline: float | None,
+        should_stop: Callable[[], bool],
     ) -> list[Score]:
-        """Segment and compare scans, until `check` raises TimeoutError: what is not done by then stays out.
+        """Segment and compare scans; what is not done by the deadline (`time.monotonic`) stays out.
 
         So does a scan for which memory is not enough: a score is not worth a run.
         """
-        scores: list[Score] = []
+        scores, check = list[Score](), _checking(deadline, should_stop)
         for index in indices:
             try:
                 check()
@@ -114,7 +119,7 @@ class LabeledCases:
         return scores
 
 
-def checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:
+def _checking(deadline: float | None, should_stop: Callable[[], bool]) -> Callable[[], None]:
     """What is called between windows: raises Stopped if the user wants to, TimeoutError after the deadline."""
 
     def check() -> None:
@@ -139,13 +144,11 @@ class TrainingCheck:
     not_checked: str | None = None
 
 
-def check_training(labeled: LabeledCases, training: Training, index: int, check: Callable[[], None]) -> TrainingCheck:
-    """Segment a training scan with the averaged weights.
-
-    Args:
-        check: called between windows; TimeoutError ends the check.
-    """
-    names = labeled.classes.names
+def check_training(
+    labeled: LabeledCases, training: Training, index: int, deadline: float | None, should_stop: Callable[[], bool]
+) -> TrainingCheck:
+    """Segment a training scan with the averaged weights, until the deadline (`time.monotonic`)."""
+    names, check = labeled.classes.names, _checking(deadline, should_stop)
     try:
         check()
         prediction = labeled.segment(index, training, check)

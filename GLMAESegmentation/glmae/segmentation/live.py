@@ -34,14 +34,13 @@ from ..scans.measurement import measure_each
 from ..scans.preparation import Preparation
 from ..scans.scan_folder import check_folder
 from ..scans.store import ScanStore
-from .batch import describe
 from .crop_maps import CropMaps
 from .finetune_config import SCAN_VOXELS, FinetuneConfig
-from .inference import segment_case
+from .inference import PreparedScan, check_scan, segment_case
 from .instant_start import plan_start, starting_backbone, told
 from .map_store import MapMaker, MapStore
 from .model import Model
-from .prepared_scan import PreparedScan, check_scan
+from .report import Description
 from .result import FORMATS, write_result
 
 # Of the free memory and the free disk, features may take so much.
@@ -229,7 +228,7 @@ class _Session:
             maps = told(work, events, case.name, self._job.check)
         scan = PreparedScan(tuple(case_images(case, silent())), store.image(0), store.grid(0))
         result = segment_case(model, case, self._job.device, events, self._job.should_stop, scan=scan, maps=maps)
-        fields = describe(result, model.classes, model.fingerprint).to_json()
+        fields = Description.of(result, model.classes, model.fingerprint).to_json()
         write_result(out, result.labels, model.classes, case)
         events.progress("segment", 1, 1, case=case.name)
         return {"case": case.name, "file": str(out), **fields}

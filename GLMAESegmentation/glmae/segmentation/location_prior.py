@@ -17,7 +17,7 @@ from torch import Tensor
 from ..scans.body import body_box
 from ..scans.classes import IGNORE
 from ..scans.geometry import Box
-from .labeled_scan import LabeledScan
+from ..scans.store import LabeledScan
 
 # Places along each axis of the body's box.
 PLACES = 32

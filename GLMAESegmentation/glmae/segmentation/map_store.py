@@ -16,8 +16,8 @@ from ..backbone.weights import write_weights
 from ..devices import precision
 from ..errors import StorageError
 from ..scans.normalization import Normalization, air
-from .network import SegmentationNetwork
-from .scan_maps import ScanMaps, Size, maps_by_window
+from .network import ScanMaps, SegmentationNetwork, Size
+from .scan_maps import maps_by_window
 
 ENDING = ".maps.safetensors"
 

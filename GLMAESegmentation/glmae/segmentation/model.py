@@ -20,9 +20,9 @@ from ..model_folder import read_model, write_model
 from ..scans.classes import ClassTable
 from ..scans.fingerprint import Fingerprint
 from ..scans.preparation import Preparation
+from ..scans.store import LabeledScan
 from .atlas_fusion import AtlasFusion
 from .finetune_config import FinetuneConfig
-from .labeled_scan import LabeledScan
 from .location_prior import LocationPrior
 from .network import SegmentationNetwork
 from .single_piece import single_pieces

@@ -6,6 +6,7 @@ One hidden layer is little enough to be fitted to a single labeled scan within s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from ..backbone.vision_transformer import VisionTransformer
 
 # Hidden units of each of the perceptrons that `head_fit` puts side by side, and how many these are.
 UNITS, PERCEPTRONS = 64, 3
+
+Size = tuple[int, int, int]
 
 
 class Head(nn.Module):
@@ -108,6 +111,30 @@ class SegmentationNetwork(nn.Module):
         """
         logits = self.logits(self.maps(x))
         return logits if self.training else logits[:1]
+
+
+@dataclass(frozen=True)
+class ScanMaps:
+    """The maps of a scan, finest level first, on the CPU.
+
+    Attributes:
+        levels: [width, i, j, k] float16 each: over the scan and the voxels added around it.
+        strides: voxels along I, J, K in a place of each level.
+        token: voxels along I, J, K in a place of the coarsest level of all networks, the tokens.
+        before: voxels along I, J, K added before the scan.
+        shape: of the scan, [I, J, K].
+    """
+
+    levels: tuple[Tensor, ...]
+    strides: tuple[Size, ...]
+    token: Size
+    before: Size
+    shape: Size
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the maps take."""
+        return sum(level.nbytes for level in self.levels)
 
 
 def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:

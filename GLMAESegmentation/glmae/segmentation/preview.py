@@ -16,7 +16,7 @@ from ..job import Job
 from ..scans.case import Case
 from ..scans.cases import find_images
 from .inference import segment_case
-from .labeled_cases import LabeledCases
+from .model import Model
 from .network import SegmentationNetwork
 from .result import write_result
 from .training import Training
@@ -31,11 +31,11 @@ class Previews:
 
     Args:
         folder: `OUT/unfinished`.
-        labeled: the scans of the run; they say how a scan is prepared.
+        model: what a training gives, with these weights, to segment scans with.
     """
 
-    def __init__(self, folder: Path, labeled: LabeledCases, job: Job) -> None:
-        self._folder, self._labeled, self._job = folder, labeled, job
+    def __init__(self, folder: Path, model: Callable[[SegmentationNetwork, Training], Model], job: Job) -> None:
+        self._folder, self._model, self._job = folder, model, job
 
     def answer(self, training: Training) -> None:
         """Answer a request, if there is one, with the weights of `training` as they are now."""
@@ -70,7 +70,7 @@ class Previews:
     def _segment(self, case: Case, training: Training, should_stop: Callable[[], bool]) -> Path:
         network = training.network if training.averaged is None else training.averaged.module
         assert isinstance(network, SegmentationNetwork)
-        model = self._labeled.model(network, training)
+        model = self._model(network, training)
         result = segment_case(model, case, training.device, should_stop=should_stop)
         file = self._folder / ANSWERS / f"{case.name}.seg.nrrd"
         write_result(file, result.labels, model.classes, case)

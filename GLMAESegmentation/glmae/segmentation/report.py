@@ -16,7 +16,11 @@ from pathlib import Path
 from ..files import sha256, whole_file, write_json
 from ..json_record import JsonRecord
 from ..model_folder import WEIGHTS
-from .flags import Flag
+from ..scans.classes import ClassTable
+from ..scans.fingerprint import Fingerprint
+from ..scans.structures import measure_structures
+from .flags import Flag, find_flags
+from .result import Result
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Description(JsonRecord):
     volumes_ml: dict[str, float]
     uncertainty: dict[str, float]
     flags: tuple[Flag, ...]
+
+    @staticmethod
+    def of(result: Result, classes: ClassTable, fingerprint: Fingerprint) -> Description:
+        """Look at a result, whose channels were read, beside the training cases."""
+        structures = measure_structures(result.labels, result.images, classes.values, fingerprint.axes)
+        flags = find_flags(result.images, structures, classes, fingerprint, result.uncertainty, result.left_out)
+        names = {entry.value: entry.name for entry in classes}
+        ml = {value: found.volume / 1000 for value, found in structures.items()}
+        return Description(
+            {name: round(ml.get(value, 0.0), 4) for value, name in names.items()},
+            {names[value]: round(share, 4) for value, share in result.uncertainty.items()},
+            tuple(flags),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

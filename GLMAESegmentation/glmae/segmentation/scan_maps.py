@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from ..backend_cpu import channels_last
 from ..devices import autocast, precision
-from .network import SegmentationNetwork
+from .network import ScanMaps, SegmentationNetwork, Size
 
 OVERLAP = 0.5
 # A window in which no channel varies by more than this (in standard deviations) is as good as constant.
@@ -26,32 +25,6 @@ CONSTANT = 1e-3
 PASS_BYTES = 1_000_000_000
 # The activations of a network take about this many bytes a voxel in half precision.
 ACTIVATION_BYTES = 300
-
-Size = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class ScanMaps:
-    """The maps of a scan, finest level first, on the CPU.
-
-    Attributes:
-        levels: [width, i, j, k] float16 each: over the scan and the voxels added around it.
-        strides: voxels along I, J, K in a place of each level.
-        token: voxels along I, J, K in a place of the coarsest level of all networks, the tokens.
-        before: voxels along I, J, K added before the scan.
-        shape: of the scan, [I, J, K].
-    """
-
-    levels: tuple[Tensor, ...]
-    strides: tuple[Size, ...]
-    token: Size
-    before: Size
-    shape: Size
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the maps take."""
-        return sum(level.nbytes for level in self.levels)
 
 
 def scan_maps(

@@ -16,7 +16,7 @@ from ..run_folder import RunFolder
 from ..schedule import RESERVE_SECONDS, Schedule
 from .class_slabs import class_numbers
 from .cross_validation import FoldResult, Trainer, cross_validate, held_out_scores, plan_folds
-from .labeled_cases import LabeledCases, check_training, checking
+from .labeled_cases import LabeledCases, check_training
 from .preview import Previews
 from .scan_maps import OVERLAP, scan_maps
 from .training import Training
@@ -88,7 +88,7 @@ def train_and_score(
             scan_seconds = min(scan_seconds, LARGEST_SCORING * left / len(everything))
             left -= scan_seconds * len(everything)
         training.schedule = Schedule(minutes=left / (1 + len(folds)) / 60)
-    previews = Previews(run.unfinished, labeled, job)
+    previews = Previews(run.unfinished, labeled.model, job)
     try:
         if plan.finish:
             training.restore(run.checkpoint)
@@ -99,15 +99,16 @@ def train_and_score(
         until = None
         if plan.minutes is not None and deadline is not None:
             until = min(deadline, time.monotonic() + LARGEST_CHECK * 60 * plan.minutes)
-        check = check_training(labeled, training, _telling(labeled), checking(until, job.should_stop))
+        check = check_training(labeled, training, _telling(labeled), until, job.should_stop)
         remark = check.failure or check.not_checked
         if remark is not None:
             job.events.warning(remark)
         results = cross_validate(
             run.unfinished / "cross-validation",
             folds,
-            labeled,
+            labeled.annotated,
             train,
+            labeled.score,
             steps=plan.steps,
             deadline=deadline,
             scoring_seconds=scan_seconds,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from glmae.segmentation.augmentation import AugmentationConfig
 from glmae.segmentation.crops import CropSampler, LabeledScan
+from glmae.segmentation.finetune_config import AugmentationConfig
 from glmae.side_streams import batches_ahead
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from voxelwise import Counted, Voxelwise, class_probabilities
 from glmae.backbone.presets import BackboneConfig
 from glmae.segmentation import class_slabs as module
 from glmae.segmentation.class_slabs import Slab, class_slabs
-from glmae.segmentation.network import SegmentationNetwork
-from glmae.segmentation.scan_maps import ScanMaps, scan_maps
+from glmae.segmentation.network import ScanMaps, SegmentationNetwork
+from glmae.segmentation.scan_maps import scan_maps
 
 CPU = torch.device("cpu")
 TOKEN = 8

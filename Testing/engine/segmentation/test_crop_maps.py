@@ -11,10 +11,10 @@ import torch
 from glmae.backbone.presets import preset
 from glmae.errors import Stopped
 from glmae.scans.classes import IGNORE
+from glmae.scans.store import LabeledScan
 from glmae.segmentation.crop_maps import CropMaps, crops_of_each
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.head_fit import LabeledMaps, sample_places
-from glmae.segmentation.labeled_scan import LabeledScan
 from glmae.segmentation.network import SegmentationNetwork
 from glmae.segmentation.scan_maps import scan_maps
 

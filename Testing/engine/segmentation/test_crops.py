@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from glmae.scans.classes import IGNORE
-from glmae.segmentation.augmentation import (
-    AugmentationConfig,
+from glmae.scans.store import LabeledScan
+from glmae.segmentation.crops import (
+    CropSampler,
     IntensityChange,
     SpatialChange,
+    crops_device,
+    cut,
     random_spatial_change,
     source_box,
     source_coordinates,
 )
-from glmae.segmentation.crops import CropSampler, LabeledScan, crops_device, cut
+from glmae.segmentation.finetune_config import AugmentationConfig
 
 PATCH = (16, 16, 8)
 STILL = AugmentationConfig(spatial=0, elastic=0, intensity=0)

@@ -18,10 +18,10 @@ from glmae.errors import GLMAEError, RequestError, Stopped
 from glmae.events import Events, recorded
 from glmae.schedule import RESERVE_SECONDS, Schedule
 from glmae.segmentation import scored_training
+from glmae.segmentation.batch import segment
 from glmae.segmentation.cross_validation import FoldResult, held_out_scores, plan_folds
 from glmae.segmentation.evaluation import Score, evaluate
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 from glmae.segmentation.training import Training
 from glmae.terminal import terminal
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -47,13 +49,13 @@ def biased(training: Training, biases: dict[int, float]) -> Training:
     return training
 
 
-def no_deadline() -> None:
-    pass
+def never() -> bool:
+    return False
 
 
 def test_a_model_that_works_is_not_called_failed(labeled, training):
-    assert check_training(labeled, training, 0, no_deadline) == TrainingCheck()
-    scores = labeled.score([0, 1], training, [True, True], no_deadline)
+    assert check_training(labeled, training, 0, None, never) == TrainingCheck()
+    scores = labeled.score([0, 1], training, [True, True], None, never)
     assert [score.case for score in scores] == ["0", "0", "1", "1"]
     assert all(score.dice is not None and score.dice > 0.2 for score in scores)
     assert all(score.hd95_mm is None for score in scores), "of a whole large scan they need gigabytes"
@@ -68,29 +70,28 @@ def test_a_model_that_works_is_not_called_failed(labeled, training):
     ],
 )
 def test_constant_output_is_named_with_a_remedy(biases, said, labeled, training):
-    failure = check_training(labeled, biased(training, biases), 0, no_deadline).failure
+    failure = check_training(labeled, biased(training, biases), 0, None, never).failure
     assert failure is not None
     assert failure.startswith("training failed")
     assert said in failure
     assert "--minutes" in failure
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(TimeoutError(), "time was too short"), (MemoryError(), "not enough memory")]
-)
-def test_without_time_or_memory_nothing_is_claimed_and_that_is_said(error, said, labeled, training):
-    def late() -> None:
-        raise error
+def without_memory() -> bool:
+    raise MemoryError
 
-    check = check_training(labeled, biased(training, {0: 100.0}), 0, late)
+
+@pytest.mark.parametrize(
+    ("deadline", "should_stop", "said"),
+    [(time.monotonic(), never, "time was too short"), (None, without_memory, "not enough memory")],
+)
+def test_without_time_or_memory_nothing_is_claimed_and_that_is_said(deadline, should_stop, said, labeled, training):
+    check = check_training(labeled, biased(training, {0: 100.0}), 0, deadline, should_stop)
     assert check.failure is None
     assert check.not_checked is not None
     assert said in check.not_checked
 
 
 def test_stopping_is_passed_on(labeled, training):
-    def stop() -> None:
-        raise Stopped("stopped")
-
     with pytest.raises(Stopped):
-        check_training(labeled, training, 0, stop)
+        check_training(labeled, training, 0, None, lambda: True)

@@ -27,8 +27,8 @@ from glmae.model_folder import read_model, write_model
 from glmae.scans import image, labels
 from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 from glmae.segmentation.model import load_model
 
 # Small crops, and few, and a short fit of the head keep runs short; what is tested does not depend on them.

@@ -20,8 +20,8 @@ from glmae.scans.store import ScanStore
 from glmae.segmentation import head_fit
 from glmae.segmentation.class_slabs import class_slabs
 from glmae.segmentation.head_fit import LabeledMaps, fit_head, sample_places
-from glmae.segmentation.network import UNITS, Head, SegmentationNetwork
-from glmae.segmentation.scan_maps import ScanMaps, scan_maps
+from glmae.segmentation.network import UNITS, Head, ScanMaps, SegmentationNetwork
+from glmae.segmentation.scan_maps import scan_maps
 
 CPU = torch.device("cpu")
 FEW = 12  # steps, where it does not matter how well the head is fitted

@@ -22,10 +22,10 @@ from glmae.scans.normalization import Normalization
 from glmae.scans.preparation import Preparation
 from glmae.segmentation import inference
 from glmae.segmentation.atlas_fusion import Atlas, AtlasFusion
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment, segment_case
+from glmae.segmentation.inference import read_scan, segment_case
 from glmae.segmentation.model import load_model
-from glmae.segmentation.prepared_scan import read_scan
 from glmae.segmentation.result import Result
 
 NAME = "hippocampus_057"

@@ -30,7 +30,7 @@ from glmae.segmentation import finetuning, map_store
 from glmae.segmentation.crop_maps import CropMaps
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.instant_start import InstantStart, labeled_scans
+from glmae.segmentation.instant_start import InstantStart
 from glmae.segmentation.map_store import MapStore
 from glmae.segmentation.model import load_model
 from glmae.segmentation.network import SegmentationNetwork
@@ -256,7 +256,7 @@ def test_each_scan_is_learned_from_with_its_own_label(tmp_path):
     cases, table = find_cases(tmp_path / "images", tmp_path / "labels")
     preparation = Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),))
     store = ScanStore.prepare(tmp_path / "scans", cases, preparation, table)
-    for scan in labeled_scans(store, preparation):
+    for scan in store.labeled(preparation.spacing):
         image, drawn = np.asarray(scan.image)[0], np.asarray(scan.label) == 1
         assert image[drawn].mean() > image[~drawn].mean() + 1
 

@@ -20,8 +20,8 @@ from coarse_scans import write_coarse_scans
 from glmae.cli import main
 from glmae.events import Events, recorded
 from glmae.scans.cases import find_cases
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 from glmae.segmentation.live import live
 
 LABELED = ["hippocampus_207", "hippocampus_039"]

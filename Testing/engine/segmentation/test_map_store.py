@@ -10,8 +10,7 @@ from glmae.backbone.presets import preset
 from glmae.errors import StorageError
 from glmae.segmentation import map_store
 from glmae.segmentation.map_store import MapStore, maps_digest
-from glmae.segmentation.network import SegmentationNetwork
-from glmae.segmentation.scan_maps import ScanMaps
+from glmae.segmentation.network import ScanMaps, SegmentationNetwork
 
 
 def made(seed: int) -> ScanMaps:

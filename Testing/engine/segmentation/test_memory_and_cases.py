@@ -29,18 +29,13 @@ CHILD = """
 import json, sys
 from pathlib import Path
 import psutil
-from glmae.scans.geometry import Geometry
-from glmae.scans.normalization import Normalization
-from glmae.scans.preparation import Preparation
 from glmae.scans.store import ScanStore
-from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.crops import CropSampler
-from glmae.segmentation.instant_start import labeled_scans
 
 folder = Path(sys.argv[1])
 keys = sorted(path.name.split(".")[0] for path in folder.glob("*.image.npy"))[: int(sys.argv[2])]
 store = ScanStore(folder, [{"image": key, "label": key, "annotated": [True]} for key in keys])
-scans = labeled_scans(store, Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),)))
+scans = store.labeled((1.0, 1.0, 1.0))
 sampler = CropSampler(scans, (32, 32, 32), 1, 0.67, None, 0)
 highest = 0
 for step in range(48):

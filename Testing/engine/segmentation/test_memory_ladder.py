@@ -13,9 +13,9 @@ from glmae.backbone.presets import preset
 from glmae.errors import GLMAEError, RequestError
 from glmae.events import recorded, silent
 from glmae.job import Job
+from glmae.scans.store import LabeledScan
 from glmae.schedule import Schedule
 from glmae.segmentation import memory_ladder
-from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.memory_ladder import MemoryLadder, MemoryUse, recompute, training_bytes
 from glmae.segmentation.network import SegmentationNetwork

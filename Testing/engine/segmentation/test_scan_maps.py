@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from voxelwise import Counted, Voxelwise
 
 from glmae.backbone.presets import BackboneConfig
-from glmae.segmentation.network import SegmentationNetwork
-from glmae.segmentation.scan_maps import ScanMaps, scan_maps
+from glmae.segmentation.network import ScanMaps, SegmentationNetwork
+from glmae.segmentation.scan_maps import scan_maps
 
 CPU = torch.device("cpu")
 PATCHES = [(16, 16, 16), (16, 32, 48)]

@@ -19,8 +19,9 @@ from dicom_series import write_series
 from glmae.cli import main
 from glmae.errors import RequestError
 from glmae.events import recorded
-from glmae.segmentation import inference, prepared_scan
-from glmae.segmentation.inference import segment, segment_case
+from glmae.segmentation import batch, inference
+from glmae.segmentation.batch import segment
+from glmae.segmentation.inference import segment_case
 from glmae.segmentation.model import load_model
 from glmae.segmentation.network import SegmentationNetwork
 
@@ -122,10 +123,10 @@ def test_a_gpu_without_enough_memory_steps_down(untrained_model, scan, sample_sc
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return segment_case(model, case, cpu, *rest, windows=windows, **more)
 
-    monkeypatch.setattr(inference, "segment_case", case_on)
+    monkeypatch.setattr(batch, "segment_case", case_on)
     monkeypatch.setattr("glmae.job.choose_device", lambda request: (gpu, "Computing on the GPU."))
-    monkeypatch.setattr(inference, "load_model", lambda folder, device: opened)
-    monkeypatch.setattr(inference, "release", lambda device: None)
+    monkeypatch.setattr(batch, "load_model", lambda folder, device: opened)
+    monkeypatch.setattr(batch, "release", lambda device: None)
     monkeypatch.setattr(SegmentationNetwork, "to", move)
     other = sample_scans / "images" / "hippocampus_003.nii.gz"
     events: list[dict] = []
@@ -145,7 +146,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
     damaged = tmp_path / f"{names[1]}.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:3000])
     tried, reached = {name: Event() for name in names}, []
-    real_read, real_maps = prepared_scan.read_channels, inference.scan_maps
+    real_read, real_maps = inference.read_channels, inference.scan_maps
 
     def read(images, *rest):
         try:
@@ -158,7 +159,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
             reached.append(tried[names[1]].wait(60))
         return real_maps(*words, **more)
 
-    monkeypatch.setattr(prepared_scan, "read_channels", read)
+    monkeypatch.setattr(inference, "read_channels", read)
     monkeypatch.setattr(inference, "scan_maps", maps)
     events: list[dict] = []
     segment_now = {"model": untrained_model, "images": [tmp_path], "device": "cpu"}
@@ -170,13 +171,13 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
 
 def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, sample_scans, tmp_path, monkeypatch):
     images = [sample_scans / "images" / f"hippocampus_{number}.nii.gz" for number in ("003", "039")]
-    real, asked = prepared_scan.read_scan, []
+    real, asked = inference.read_scan, []
 
     def read(model, case, events, beside=False):
         asked.append((case.name, beside))
         return real(model, case, events, beside)
 
-    monkeypatch.setattr(inference, "read_scan", read)
+    monkeypatch.setattr(batch, "read_scan", read)
     for free, twice in ((2_000_000_000, True), (8_000_000_000, False)):
         monkeypatch.setattr("glmae.scans.memory.free_ram", lambda free=free: free)
         asked.clear()

@@ -14,11 +14,11 @@ import torch
 from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import Fingerprint
 from glmae.scans.measurement import measure
-from glmae.scans.store import ScanStore
+from glmae.scans.store import LabeledScan, ScanStore
 from glmae.schedule import Schedule
-from glmae.segmentation.crops import LabeledScan
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetune_config import FinetuneConfig
-from glmae.segmentation.inference import segment, segment_case
+from glmae.segmentation.inference import segment_case
 from glmae.segmentation.labeled_cases import LabeledCases
 from glmae.segmentation.model import Model, load_model
 from glmae.segmentation.single_piece import keep_largest_parts, single_pieces

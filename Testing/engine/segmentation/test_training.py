@@ -20,8 +20,8 @@ from glmae.events import Events, recorded, silent
 from glmae.job import Job
 from glmae.schedule import Schedule
 from glmae.segmentation import training as loop
-from glmae.segmentation.augmentation import AugmentationConfig
 from glmae.segmentation.crops import CropSampler, LabeledScan
+from glmae.segmentation.finetune_config import AugmentationConfig
 from glmae.segmentation.loss import segmentation_loss
 from glmae.segmentation.training import Training
 

@@ -21,8 +21,8 @@ from glmae.scans.geometry import Geometry
 from glmae.scans.measurement import measure
 from glmae.scans.preparation import plan_preparation
 from glmae.scans.store import ScanStore
+from glmae.segmentation.batch import segment
 from glmae.segmentation.finetuning import finetune
-from glmae.segmentation.inference import segment
 
 NAMES = ("hippocampus_003", "hippocampus_039", "hippocampus_207")
 

@@ -1,6 +1,6 @@
 """Make the backbone that is shipped: GL-MAE on synthetic anatomy and on the open MR scans that may be used for it.
 
-    python development/train_backbone.py --data DIR --out FOLDER [--minutes M | --steps N] [--synthetic N] [--batch B]
+    python development/train_backbone.py --data DIR --out FOLDER [--minutes M | --steps N] [--synthetic N]
                                          [--setting NAME=VALUE ...] [--device D] [--seed S] [--resume]
 
 DIR holds `hippocampus_mr` and `sarcoma_mr` in the layout of the benchmarks; only images of their pools are read, never

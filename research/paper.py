@@ -43,7 +43,6 @@ def main(words: Sequence[str] | None = None) -> int:
                 images=options.images,
                 out=options.out,
                 preset=options.preset,
-                batch=options.batch,
                 preparation=paper_preparation(),
                 settings=settings,
                 events=events,

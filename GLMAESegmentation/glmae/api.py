@@ -193,7 +193,6 @@ def pretrain(
     preset: str = "tiny",
     steps: int | None = None,
     minutes: float | None = None,
-    batch: int | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -208,7 +207,6 @@ def pretrain(
         preset: tiny, small or base.
         steps: length of the run; the same seed gives the same weights on the CPU.
         minutes: length of the run instead, everything included; 10 where neither is given.
-        batch: volumes in a step; None: as many as are good for preset and device.
         seed: of everything random.
         device: auto, cpu, cuda or mps.
         resume: go on with an interrupted run in `out`.
@@ -219,7 +217,6 @@ def pretrain(
         images=Path(images),
         out=Path(out),
         preset=preset,
-        batch=batch,
         **_length(steps, minutes),
         seed=seed,
         device=device,

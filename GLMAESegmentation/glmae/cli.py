@@ -89,7 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     _path(pretrain, "--images", "a folder of scans, or a text file, one path a line")
     _path(pretrain, "--out", "folder for the backbone; made here", metavar="RUN")
     pretrain.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="size (default: tiny)")
-    pretrain.add_argument("--batch", type=_whole(1), metavar="B", help="volumes in a step (default: by device)")
     _training_options(pretrain, 1, "train for N steps; the same seed gives the same weights")
     _setting_option(pretrain, "PretrainConfig")
 

@@ -51,9 +51,8 @@ class JsonRecord:
         Raises:
             RequestError: there is no such field, or its value is of another kind or cannot be.
         """
-        content = _merged(self.to_json(), settings)
         try:
-            return self.from_json(content)
+            return self.from_json(_merged(self.to_json(), settings))
         except (TypeError, ValueError) as error:
             raise RequestError(f"a setting has a wrong value ({last_line(error)}); see docs/method.md") from error
 

@@ -38,11 +38,6 @@ class BackboneConfig(JsonRecord):
     decoder_heads: int
 
     @property
-    def tokens(self) -> int:
-        """Patches in the stored position table, without CLS."""
-        return self.grid[0] * self.grid[1] * self.grid[2]
-
-    @property
     def patch_voxels(self) -> int:
         """Values in one patch, all channels."""
         return self.channels * self.patch_size[0] * self.patch_size[1] * self.patch_size[2]

@@ -169,16 +169,10 @@ SPREAD, LEAST_SPREAD = 0.1, 16
 
 
 def planned_config(
-    name: str, device: str, *, channels: int = 1, batch: int | None = None, seed: int = 0
+    name: str, device: str, settings: Mapping[str, Any], *, channels: int = 1, seed: int = 0
 ) -> PretrainConfig:
-    """The configuration of a preset for a kind of device.
-
-    Args:
-        batch: volumes in a step; None: as many as are good for preset and device.
-    """
-    if batch is None and device == "cuda":
-        batch = GPU_BATCH.get(name)
-    config = pretrain_config(name, channels=channels, seed=seed)
-    if batch is not None:
-        config = config.changed({"batch": batch})
-    return config if config.batch < LEAST_SPREAD else config.changed({"weights": {"spread": SPREAD}})
+    """The configuration of a preset for a kind of device, with other values for some fields (`settings`)."""
+    batch = {"batch": GPU_BATCH[name]} if device == "cuda" and name in GPU_BATCH else {}
+    config = pretrain_config(name, channels=channels, seed=seed).changed(batch | dict(settings))
+    planned = {"spread": SPREAD if config.batch >= LEAST_SPREAD else 0.0} | dict(settings.get("weights", {}))
+    return config.changed({"weights": planned})

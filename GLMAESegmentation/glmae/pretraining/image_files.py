@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..scans.measurement import measure
 from ..scans.preparation import Preparation, plan_preparation
 from ..scans.store import ScanStore
 from ..schedule import minutes_left
-from .configuration import PretrainConfig, planned_config
+from .configuration import planned_config
 from .further_term import MakeTerm
 from .pretrain import RESUMABLE, pretrain
 
@@ -30,7 +31,6 @@ def pretrain_images(
     images: Path,
     out: Path,
     preset: str = "tiny",
-    batch: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -64,20 +64,14 @@ def pretrain_images(
         "images": str(images),
         "preset": preset,
         "preparation": None if preparation is None else preparation.to_json(),
-        "batch": batch,
         "steps": steps,
         "minutes": minutes,
         "seed": seed,
         "settings": dict(settings or {}),
     }
 
-    kind = choose_device(device)[0].type
-
-    def config(channels: int = 1) -> PretrainConfig:
-        planned = planned_config(preset, kind, channels=channels, batch=batch, seed=seed)
-        return planned.changed(settings or {})
-
-    config()  # refuses wrong settings before any scan is read
+    plan = partial(planned_config, preset, choose_device(device)[0].type, settings or {}, seed=seed)
+    plan()  # refuses wrong settings before any scan is read
     run = RunFolder(out, request, resume)
     if run.finished:
         events.finished("pretrain", backbone=str(out), failed=[], message=f"{out} is finished already.")
@@ -95,7 +89,7 @@ def pretrain_images(
             run.scans, cases, preparation, events=events, read_failures="skip", should_stop=should_stop
         )
     pretrain(
-        config(channels=len(preparation.normalization)),
+        plan(channels=len(preparation.normalization)),
         store,
         run,
         steps=steps,

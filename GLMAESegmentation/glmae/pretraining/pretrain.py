@@ -37,7 +37,7 @@ READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 READERS = {"cpu": 1, "cuda": max(1, min(16, (os.cpu_count() or 2) - 2)), "mps": 2}
 # Memory for batches that wait to be used.
 BYTES_AHEAD = 4 * 2**30
-EVENT_SECONDS = 0.5
+EVENT_SECONDS, CHECKPOINT_SECONDS = 0.5, 60.0
 
 
 def pretrain(
@@ -52,7 +52,6 @@ def pretrain(
     should_stop: Callable[[], bool] = lambda: False,
     card: Mapping[str, Any] | None = None,
     events: Events | None = None,
-    checkpoint_seconds: float = 60.0,
     further: MakeTerm | None = None,
 ) -> Path:
     """Pre-train a backbone.
@@ -63,7 +62,6 @@ def pretrain(
         steps: length of the run; exclusive with `minutes`.
         minutes: time for the run; the number of steps follows from the first ones.
         card: further entries of model.json (preparation, training cases).
-        checkpoint_seconds: time between checkpoints.
 
     Returns:
         The backbone folder: weights.safetensors (encoder and decoder), model.json, history.json.
@@ -94,7 +92,7 @@ def pretrain(
         )
         if run.schedule.done:
             events.info(f"Going on after step {run.schedule.done}.")
-        _train(run, scans, folder, should_stop, checkpoint_seconds, events)
+        _train(run, scans, folder, should_stop, events)
         _write_backbone(run, folder.out, len(scans), card or {})
     folder.end()
     return folder.out
@@ -105,7 +103,6 @@ def _train(
     scans: Scans,
     folder: RunFolder,
     should_stop: Callable[[], bool],
-    checkpoint_seconds: float,
     events: Events,
 ) -> None:
     """Step until the schedule ends."""
@@ -130,7 +127,7 @@ def _train(
             streams.hand_over(batch)
             run.step(batch)
             stop = should_stop()
-            saving = stop or time.monotonic() - saved >= checkpoint_seconds
+            saving = stop or time.monotonic() - saved >= CHECKPOINT_SECONDS
             finished = schedule.finished  # asked once a step: of a run of minutes, the answer changes with the clock
             if saving or finished or schedule.done % READ_EVERY[run.device.type] == 0:
                 run.read_losses()

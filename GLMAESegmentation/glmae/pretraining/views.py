@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -98,7 +98,6 @@ def read_neighborhoods(
     config: PretrainConfig,
     scans: Scans,
     step: int,
-    volumes: Sequence[int] | None = None,
     device: torch.device = CPU,
     further: FurtherTerm | None = None,
 ) -> Neighborhoods:
@@ -106,13 +105,11 @@ def read_neighborhoods(
 
     Args:
         step: number of the step, from 0.
-        volumes: which of the batch's volumes; None: all.
         device: where `further` reads; all else is read on the CPU.
     """
     regions, anchors, drawn, parts = [], [], [], []
     backbone = config.backbone
-    volumes = range(config.batch) if volumes is None else volumes
-    for volume in volumes:
+    for volume in range(config.batch):
         index = scan_of(config.seed, step * config.batch + volume, len(scans))
         appearances = _appearances(scans, index) if further is not None or config.uses_teacher else None
         image = scans.image(index) if appearances is None else appearances[0]
@@ -140,7 +137,7 @@ def read_neighborhoods(
         local_boxes=local_boxes,
         global_jitter=global_jitter,
         local_jitter=local_jitter,
-        generators=[generator(config.seed, step, volume, MASKS) for volume in volumes],
+        generators=[generator(config.seed, step, volume, MASKS) for volume in range(config.batch)],
         further=tuple(map(torch.stack, zip(*parts, strict=True))),
         anchors=None if all(map(operator.is_, anchors, regions)) else torch.from_numpy(_stacked(anchors)),
     )

@@ -70,8 +70,6 @@ def segment(
     if file_format == "dcm":
         check_installed()
     number, count = part
-    if not 1 <= number <= count:
-        raise RequestError(f"there is no part {number} of {count}; choose one from 1/{count} to {count}/{count}")
     heard: list[dict[str, Any]] = []
     cases = find_images(list(images), events=recorded(heard))
     # Results that lie beside the scans are no scan with many channels.
@@ -179,14 +177,14 @@ class BatchRun:
                     left = self._seconds_left(len(self._cases) - number)
                     self._events.progress("segment", number, len(self._cases), left, case=case.name)
                     if case.name not in names:
-                        self._skip(case, self._target(case))
+                        self._skip(case)
                         continue
                     if self._job.should_stop():
                         raise self._stopped()
                     self._events.case(case.name, "running")
                     began, ahead = time.monotonic(), next(coming)
                     if self._target(case).exists():  # another process has made it meanwhile
-                        self._skip(case, self._target(case))
+                        self._skip(case)
                     else:
                         self._visit(case, began, partial(self._scan, case, ahead, read), segment_one, thread)
             self._events.progress("segment", len(self._cases), len(self._cases), 0.0)
@@ -213,17 +211,16 @@ class BatchRun:
         segment_one: Callable[[Case, Scan], Result],
         thread: ThreadPoolExecutor,
     ) -> None:
-        target = self._target(case)
         try:
             self._check_folder()
             result = segment_one(case, scan())
         except Stopped as error:
             raise self._stopped() from error
         except Exception as error:  # whatever it is, the other scans are not to blame
-            self._fail(case, target, began, error)
+            self._fail(case, began, error)
             return
         wait(self._writing)  # one result at a time is kept for it
-        self._writing = [thread.submit(self._keep, case, target, began, result)]
+        self._writing = [thread.submit(self._keep, case, began, result)]
 
     def _stopped(self) -> Stopped:
         wait(self._writing)
@@ -232,15 +229,16 @@ class BatchRun:
     def _target(self, case: Case) -> Path:
         return self._out / f"{case.name}.{self._format}"
 
-    def _keep(self, case: Case, target: Path, began: float, result: Result) -> None:
+    def _keep(self, case: Case, began: float, result: Result) -> None:
         """Write a result, and what is to be told of it."""
         try:
-            self._write(case, target, began, result)
+            self._write(case, began, result)
         except Exception as error:
-            self._fail(case, target, began, error)
+            self._fail(case, began, error)
 
-    def _write(self, case: Case, target: Path, began: float, result: Result) -> None:
+    def _write(self, case: Case, began: float, result: Result) -> None:
         self._check_folder()
+        target = self._target(case)
         found = Description.of(result, self._classes, self._fingerprint)
         record = CaseRecord(
             case=case.name,
@@ -266,7 +264,8 @@ class BatchRun:
             self._events.warning(f"{case.name}: nothing was found in this scan", case=case.name)
         self._events.case(case.name, "done", file=str(target), seconds=record.seconds, **found.to_json())
 
-    def _skip(self, case: Case, target: Path) -> None:
+    def _skip(self, case: Case) -> None:
+        target = self._target(case)
         record, message = self._report.record(target.name), f"{target} is there already"
         if record is None:
             message += "; which model made it is not known"
@@ -276,7 +275,7 @@ class BatchRun:
         known = {} if record is None else Description(record.volumes_ml, record.uncertainty, record.flags).to_json()
         self._events.case(case.name, "skipped", message=message, file=str(target), **known)
 
-    def _fail(self, case: Case, target: Path, began: float, error: Exception) -> None:
+    def _fail(self, case: Case, began: float, error: Exception) -> None:
         self._failed.append(case.name)
         name, message = failure(error, "scan")
         if not isinstance(error, GLMAEError):
@@ -284,7 +283,7 @@ class BatchRun:
         record = CaseRecord(
             case=case.name,
             state="failed",
-            file=target.name,
+            file=self._target(case).name,
             model=self._model,
             seconds=round(time.monotonic() - began, 2),
             error=name,

@@ -78,7 +78,6 @@ class CropSampler:
         self._device = device
         self._scans, self._crop_size, self._batch, self._foreground, self._seed = scans, crop, batch, foreground, seed
         self._near_classes, self._augmentation = near, augmentation
-        self._intensity = None if augmentation is None else IntensityChange(augmentation)
         self._positions = [_class_positions(scan, seed) for scan in scans]
         self._known = [_known_positions(scan, seed) for scan in scans]
         self._usable = [i for i, known in enumerate(self._known) if known is None or len(known)]
@@ -105,8 +104,8 @@ class CropSampler:
         if self._augmentation is not None:
             change = random_spatial_change(self._augmentation, self._crop_size, scan.spacing, rng)
         image, target = cut(scan, center, self._crop_size, change, self._device)
-        if self._intensity is not None:
-            image = self._intensity(image, seed=int(rng.integers(2**31)))
+        if self._augmentation is not None:
+            image = change_intensities(image, self._augmentation.intensity, int(rng.integers(2**31)))
         return image, target, index
 
     def _place(self, rng: np.random.Generator, number: int) -> tuple[int, np.ndarray]:
@@ -283,36 +282,26 @@ def source_box(change: SpatialChange, center: Tensor, crop: tuple[int, int, int]
     return found.amin(dim=0), found.amax(dim=0)
 
 
-class IntensityChange:
-    """MONAI's random intensity transforms for one normalized crop, seeded per call; safe in several threads."""
+def change_intensities(crop: Tensor, probability: float, seed: int) -> Tensor:
+    """MONAI's random intensity transforms of a normalized crop [C, I, J, K], each channel on its own: contrasts differ.
 
-    def __init__(self, config: AugmentationConfig) -> None:
-        self._probability = config.intensity
-
-    def __call__(self, crop: Tensor, seed: int) -> Tensor:
-        """Change a crop [C, I, J, K]; each channel on its own, as contrasts differ between channels.
-
-        A channel of one value is left as it is: changes that divide by its range would make NaN of it.
-        """
-        transforms = self._transforms()
-        transforms.set_random_state(seed=seed)
-        return torch.stack([_changed(channel, transforms) for channel in crop]).float()
-
-    def _transforms(self) -> Compose:
-        """New ones, since they hold what they draw."""
-        p, sigma = self._probability, (0.4, 1.0)
-        return Compose(
-            [
-                RandGaussianNoise(prob=p, std=0.15),
-                RandGaussianSmooth(prob=p, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
-                RandScaleIntensity(factors=0.3, prob=p),
-                RandShiftIntensity(offsets=0.3, prob=p),
-                RandAdjustContrast(prob=p, gamma=(0.7, 1.5), retain_stats=True),
-                RandSimulateLowResolution(prob=p, zoom_range=(0.5, 1.0)),
-                RandBiasField(prob=p, coeff_range=(0.0, 0.2)),
-                RandHistogramShift(prob=p, num_control_points=(5, 10)),
-            ]
-        )
+    A channel of one value is left as it is: changes that divide by its range would make NaN of it.
+    """
+    p, sigma = probability, (0.4, 1.0)
+    transforms = Compose(  # new ones, since they hold what they draw, and there are several threads
+        [
+            RandGaussianNoise(prob=p, std=0.15),
+            RandGaussianSmooth(prob=p, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
+            RandScaleIntensity(factors=0.3, prob=p),
+            RandShiftIntensity(offsets=0.3, prob=p),
+            RandAdjustContrast(prob=p, gamma=(0.7, 1.5), retain_stats=True),
+            RandSimulateLowResolution(prob=p, zoom_range=(0.5, 1.0)),
+            RandBiasField(prob=p, coeff_range=(0.0, 0.2)),
+            RandHistogramShift(prob=p, num_control_points=(5, 10)),
+        ]
+    )
+    transforms.set_random_state(seed=seed)
+    return torch.stack([_changed(channel, transforms) for channel in crop]).float()
 
 
 def _changed(channel: Tensor, transforms: Compose) -> Tensor:

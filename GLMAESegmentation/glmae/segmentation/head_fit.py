@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..scans.classes import IGNORE
+from .loss import marginal
 from .network import UNITS, Head, ScanMaps
 
 # Places of classes, in equal shares, and of background, over all labeled scans.
@@ -189,20 +190,13 @@ def _fitted(
             batch = torch.randint(len(features), (min(BATCH, len(features)),), generator=random)
             logs = perceptron(features[batch].float()).log_softmax(dim=1)
             if partly:
-                logs = _marginal(logs, hidden[batch])
+                logs = marginal(logs, ~hidden[batch])
             loss = -(weighed[batch] * logs).sum() / weighed[batch].sum().clamp_min(1e-6)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rates.step()
     return perceptron.requires_grad_(False)
-
-
-def _marginal(logs: Tensor, hidden: Tensor) -> Tensor:
-    """Log probabilities [N, n+1] whose background takes over those of classes that were not drawn; see `loss`."""
-    merged = torch.cat([torch.zeros_like(hidden[:, :1]), ~hidden], dim=1)
-    background = logs.masked_fill(merged, -torch.inf).logsumexp(dim=1, keepdim=True)
-    return torch.cat([background, logs[:, 1:]], dim=1)
 
 
 @torch.no_grad()

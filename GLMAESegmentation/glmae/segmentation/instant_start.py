@@ -129,8 +129,20 @@ class InstantStart:
         return finished_model(network, self.config, scans, location, preparation, classes, fingerprint)
 
     def own_dice(self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]) -> float:
-        """Dice of a network of `fit` on the labeled scans of these indices, see `own_dice`."""
-        return own_dice(network, self._labeled(network, indices, on_step), self._device)
+        """Dice of a network of `fit` on the labeled scans of these indices, on the prepared grid.
+
+        Returns:
+            The mean over scans and the classes in them; 0 where there are none.
+        """
+        found = []
+        for scan in self._labeled(network, indices, on_step):
+            numbers = class_numbers(network, scan.maps, self._device)
+            known = scan.label != IGNORE
+            for number, drawn in enumerate(scan.annotated, 1):
+                own, other = scan.label == number, (numbers == number) & known
+                if drawn and own.any():
+                    found.append(2 * np.count_nonzero(own & other) / (np.count_nonzero(own) + np.count_nonzero(other)))
+        return float(np.mean(found)) if found else 0.0
 
     def _labeled(
         self, network: SegmentationNetwork, indices: Sequence[int], on_step: Callable[[], None]
@@ -185,19 +197,6 @@ class _OneAtATime(Sequence[LabeledMaps]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._read(self._indices[place])
-
-
-def own_dice(network: SegmentationNetwork, scans: Sequence[LabeledMaps], device: torch.device) -> float:
-    """Dice of labeled scans on the prepared grid, mean over scans and the classes in them; 0 where there are none."""
-    found = []
-    for scan in scans:
-        numbers = class_numbers(network, scan.maps, device)
-        known = scan.label != IGNORE
-        for number, drawn in enumerate(scan.annotated, 1):
-            own, other = scan.label == number, (numbers == number) & known
-            if drawn and own.any():
-                found.append(2 * np.count_nonzero(own & other) / (np.count_nonzero(own) + np.count_nonzero(other)))
-    return float(np.mean(found)) if found else 0.0
 
 
 def plan_start(

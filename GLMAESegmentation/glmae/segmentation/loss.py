@@ -52,11 +52,7 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balanc
     log_probability = F.log_softmax(logits.float(), dim=1)
     known = target != IGNORE  # [B, I, J, K]
     if not bool(annotated.all()):
-        # The background takes over the probability of what was not drawn.
-        hidden = torch.cat([torch.ones_like(annotated[:, :1]), ~annotated], dim=1)[:, :, None, None, None]
-        merged = torch.where(hidden, log_probability, -torch.inf)
-        background = torch.logsumexp(merged, dim=1, keepdim=True)
-        log_probability = torch.cat([background, log_probability[:, 1:]], dim=1)
+        log_probability = marginal(log_probability, annotated[:, :, None, None, None])
 
     index = torch.where(known, target, torch.zeros_like(target)).long()  # [B, I, J, K]
     own = log_probability.gather(1, index[:, None])[:, 0]  # of the voxel's own class
@@ -74,6 +70,13 @@ def dice_cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor, balanc
     dice = (2 * overlap + 1e-5) / (size + size_truth + 1e-5)
     present = (size_truth > 0).float()
     return cross_entropy + ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def marginal(log_probability: Tensor, annotated: Tensor) -> Tensor:
+    """Log probabilities [B, n+1, ...]; the background takes over those of what was not `annotated`, [B, n, ...]."""
+    drawn = torch.cat([torch.zeros_like(annotated[:, :1]), annotated], dim=1)
+    background = log_probability.masked_fill(drawn, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return torch.cat([background, log_probability[:, 1:]], dim=1)
 
 
 def _summed(values: Tensor, index: Tensor, channels: int) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -139,22 +140,8 @@ def recompute(network: nn.Module) -> None:
     for group in network.modules():
         if isinstance(group, nn.ModuleList):
             for block in group:
-                if not isinstance(block.forward, Recomputed):
-                    block.forward = Recomputed(block.forward)
-
-
-class Recomputed:
-    """A forward function under `torch.utils.checkpoint`."""
-
-    def __init__(self, forward: Callable[..., torch.Tensor]) -> None:
-        self.forward = forward
-
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """As the forward function."""
-        if not torch.is_grad_enabled():
-            return self.forward(*inputs)
-        result: torch.Tensor = checkpoint(self.forward, *inputs, use_reentrant=False)
-        return result
+                if not isinstance(block.forward, partial):
+                    block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _uses(config: FinetuneConfig, token_patch: Sequence[int]) -> list[MemoryUse]:

@@ -15,9 +15,9 @@ _STYLE = """
 body { background: #16181d; color: #e8eaed; font: 15px sans-serif; margin: 24px; }
 h1, h2 { font-size: 20px; font-weight: normal; }
 main { display: flex; flex-wrap: wrap; gap: 20px; }
-figure { margin: 0; }
+figure { margin: 0; max-width: 660px; overflow-wrap: anywhere; }
 i { display: inline-block; width: 14px; height: 14px; margin: 0 6px 0 16px; }
-ul { margin: 4px 0; max-width: 640px; padding-left: 20px; color: #ffb74d; }
+ul { margin: 4px 0; padding-left: 20px; color: #ffb74d; }
 """
 
 
@@ -50,7 +50,7 @@ def write_page(report: Report, records: Sequence[CaseRecord], classes: ClassTabl
 
 def _legend(entry: SegmentClass) -> str:
     assert entry.color is not None
-    color = " ".join(f"{part:.0%}" for part in entry.color)
+    color = ", ".join(f"{part:.0%}" for part in entry.color)
     return f'<i style="background: rgb({color})"></i>{escape(entry.name)}'
 
 

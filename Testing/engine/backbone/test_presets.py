@@ -1,4 +1,5 @@
 import json
+from math import prod
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_views_and_widths_divide(name):
 def test_base_is_the_published_network():
     base = preset("base")
     assert (base.width, base.depth, base.heads, base.patch_size) == (768, 12, 12, (16, 16, 16))
-    assert (base.global_view, base.local_view, base.tokens + 1) == (160, 96, 217)
+    assert (base.global_view, base.local_view, prod(base.grid) + 1) == (160, 96, 217)
     assert (base.decoder_width, base.decoder_depth, base.decoder_heads) == (512, 8, 16)
 
 

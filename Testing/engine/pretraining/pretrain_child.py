@@ -12,7 +12,7 @@ from glmae.pretraining import pretrain as job
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    job.EVENT_SECONDS = 0.0  # each step is told
+    job.EVENT_SECONDS = job.CHECKPOINT_SECONDS = 0.0  # each step is told, and kept
     steps, calls = int(sys.argv[2]), itertools.count(1)
 
     def never() -> bool:
@@ -26,7 +26,6 @@ if __name__ == "__main__":
         Path(sys.argv[1]),
         steps=steps,
         device="cpu",
-        checkpoint_seconds=0.0,
         should_stop=never,
         events=json_lines(),
     )

@@ -36,6 +36,8 @@ def test_settings_change_single_fields_and_single_weights():
         pretrain_config().changed({"weights": {"global": 1}})
     with pytest.raises(RequestError, match="wrong value"):
         pretrain_config().changed({"weights": {"global_global": "much"}})
+    with pytest.raises(RequestError, match="wrong value"):
+        pretrain_config().changed({"weights": 3})
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])
@@ -47,11 +49,14 @@ def test_every_preset_has_the_papers_four_terms_and_no_more(name):
 
 
 def test_a_gpu_gets_a_batch_of_many_and_such_batches_are_kept_apart():
-    assert (planned_config("tiny", "cpu").batch, planned_config("tiny", "cpu").weights.spread) == (2, 0)
-    assert (planned_config("tiny", "cuda").batch, planned_config("tiny", "cuda").weights.spread) == (32, SPREAD)
-    assert planned_config("tiny", "cuda", batch=4) == planned_config("tiny", "cpu", batch=4)
-    assert planned_config("base", "cpu", batch=64).weights.spread == SPREAD
-    two = planned_config("small", "cpu", channels=2, seed=3)
+    cpu, gpu = (planned_config("tiny", device, {}) for device in ("cpu", "cuda"))
+    assert (cpu.batch, cpu.weights.spread) == (2, 0)
+    assert (gpu.batch, gpu.weights.spread) == (32, SPREAD)
+    assert planned_config("tiny", "cuda", {"batch": 4}) == planned_config("tiny", "cpu", {"batch": 4})
+    many = planned_config("base", "cpu", {"batch": 64, "weights": {"global_local": 0.3}}).weights
+    assert (many.spread, many.global_local) == (SPREAD, 0.3)
+    assert planned_config("tiny", "cuda", {"weights": {"spread": 0.0}}).weights.spread == 0
+    two = planned_config("small", "cpu", {}, channels=2, seed=3)
     assert (two.backbone.channels, two.seed) == (2, 3)
 
 

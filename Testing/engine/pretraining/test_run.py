@@ -46,19 +46,6 @@ def test_a_decoder_without_a_task_is_left_alone():
     assert not any(parameter.requires_grad for parameter in run.model.decoder.parameters())
 
 
-def test_a_share_of_the_batch_is_those_volumes():
-    config = small_config(batch=4)
-    whole = read_neighborhoods(config, sample_scans(), 3)
-    part = read_neighborhoods(config, sample_scans(), 3, range(1, 3))
-    assert torch.equal(part.global_boxes, whole.global_boxes[1:3])
-    assert torch.equal(part.local_jitter, whole.local_jitter[1:3])
-    sides = part.regions.shape[2:]
-    assert torch.equal(part.regions, whole.regions[1:3, :, : sides[0], : sides[1], : sides[2]])
-    drawn = [torch.rand(5, generator=generator) for generator in part.generators]
-    expected = [torch.rand(5, generator=generator) for generator in whole.generators[1:3]]
-    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
-
-
 def test_weight_decay_shrinks_matrices_and_kernels_alone():
     """One step with it and one without: norms, biases and the learned tokens end alike."""
     ended = []

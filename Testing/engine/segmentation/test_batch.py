@@ -141,7 +141,7 @@ def test_a_page_to_leaf_through(segmented, scans, tmp_path):
     assert all((report.folder / path).is_file() for path in page.pictures)
     assert page.texts["h1"] == ["Segmentations by threshold"]
     assert page.texts["p"] == ["4 done, 1 doubtful, 1 failed", "a <b>"]
-    assert "rgb(100% 0% 50%)" in report.page.read_text(encoding="utf-8")
+    assert "rgb(100%, 0%, 50%)" in report.page.read_text(encoding="utf-8")
     doubt, failure = (text for text in page.texts["li"])
     assert doubt == next(record.flags[0].message for record in records if record.flags)
     assert failure.startswith("broken <i>.nii.gz")

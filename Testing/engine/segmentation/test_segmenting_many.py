@@ -146,20 +146,20 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
     damaged = tmp_path / f"{names[1]}.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:3000])
     tried, reached = {name: Event() for name in names}, []
-    real_read, real_maps = inference.read_channels, inference.scan_maps
+    real_read, real_maps = batch.read_scan, inference.scan_maps
 
-    def read(images, *rest):
+    def read(model, case, *rest):
         try:
-            return real_read(images, *rest)
+            return real_read(model, case, *rest)
         finally:
-            tried[images[0].name.removesuffix(".nii.gz")].set()
+            tried[case.name].set()
 
     def maps(*words, **more):
         if not reached:
             reached.append(tried[names[1]].wait(60))
         return real_maps(*words, **more)
 
-    monkeypatch.setattr(inference, "read_channels", read)
+    monkeypatch.setattr(batch, "read_scan", read)
     monkeypatch.setattr(inference, "scan_maps", maps)
     events: list[dict] = []
     segment_now = {"model": untrained_model, "images": [tmp_path], "device": "cpu"}
@@ -171,7 +171,7 @@ def test_the_next_scan_is_read_while_one_is_computed(untrained_model, sample_sca
 
 def test_a_scan_is_not_read_in_advance_where_two_do_not_fit(untrained_model, sample_scans, tmp_path, monkeypatch):
     images = [sample_scans / "images" / f"hippocampus_{number}.nii.gz" for number in ("003", "039")]
-    real, asked = inference.read_scan, []
+    real, asked = batch.read_scan, []
 
     def read(model, case, events, beside=False):
         asked.append((case.name, beside))

@@ -27,7 +27,7 @@ class _Terminal:
         self._stage: str | None = None
 
     def __call__(self, event: dict[str, Any]) -> None:
-        getattr(self, f"_{event['event']}", self._other)(event)
+        getattr(self, f"_{event['event']}", lambda event: None)(event)
 
     def _progress(self, event: dict[str, Any]) -> None:
         if self._bar is None or self._stage != event["stage"]:
@@ -58,8 +58,7 @@ class _Terminal:
     def _info(self, event: dict[str, Any]) -> None:
         self._line(event["message"])
 
-    def _estimate(self, event: dict[str, Any]) -> None:
-        self._line(event["message"])
+    _estimate = _info
 
     def _case(self, event: dict[str, Any]) -> None:
         if event["state"] == "failed":
@@ -85,9 +84,6 @@ class _Terminal:
 
     def _failed(self, event: dict[str, Any]) -> None:
         self._line(f"glmae: {event['message']}" if event["name"] == "Stopped" else f"glmae: error: {event['message']}")
-
-    def _other(self, event: dict[str, Any]) -> None:
-        pass
 
     def _line(self, text: str) -> None:
         self._close()

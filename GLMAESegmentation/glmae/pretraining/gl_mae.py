@@ -76,7 +76,11 @@ class GLMAE(nn.Module):
             self.student_projector = self._projector()
             self.teacher = VisionTransformer(config.backbone)
             self.teacher_projector = self._projector()
-            self.reset_teacher()
+            # Copies of the student's that never get gradients.
+            self.teacher.load_state_dict(self.student.state_dict())
+            self.teacher_projector.load_state_dict(self.student_projector.state_dict())
+            self.teacher.requires_grad_(False)
+            self.teacher_projector.requires_grad_(False)
         self.further = None if further is None else further(config.backbone)
 
     def forward(
@@ -161,13 +165,6 @@ class GLMAE(nn.Module):
         follow = get_ema_multi_avg_fn(momentum)
         follow(list(self.teacher.parameters()), list(self.student.parameters()), 0)
         follow(list(self.teacher_projector.parameters()), list(self.student_projector.parameters()), 0)
-
-    def reset_teacher(self) -> None:
-        """Make the teacher a copy of the student that never gets gradients."""
-        for teacher, student in ((self.teacher, self.student), (self.teacher_projector, self.student_projector)):
-            if teacher is not None and student is not None:
-                teacher.load_state_dict(student.state_dict())
-                teacher.requires_grad_(False)
 
     def _masked_pass(
         self, views: Tensor | None, generators: Sequence[torch.Generator], reconstruct: bool, project: bool

@@ -187,11 +187,8 @@ def _request(
         "labeled": {case.name: sha256(case.label) for case in labeled if case.label is not None},
         "backbone": backbone,
         "from": None if start is None else sha256(start / WEIGHTS),
-        "steps": plan.steps,
-        "minutes": plan.minutes,
-        "folds": plan.folds,
-        "seed": plan.seed,
         "settings": settings,
+        **{name: value for name, value in vars(plan).items() if name != "finish"},
     }
 
 

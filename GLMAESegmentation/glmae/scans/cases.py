@@ -187,7 +187,7 @@ def _storable(classes: ClassTable) -> ClassTable:
 def _near_scan(name: str, scans: Collection[str], images: Path, label: Path) -> str | None:
     """What to do about a label whose scan has another name, or lies deeper; None if there is none like it."""
     if below := deeper_scan(images / name):
-        return f"{shown(below)} holds its files, one folder too deep: move them up into {images / name}."
+        return f"{shown(below)} holds its files, too deep: move them up into {images / name}."
     channels = [scan for scan in scans if re.fullmatch(rf"{re.escape(name)}_\d{{4}}", scan)]
     if len(channels) > 1:
         return f"did you mean {' and '.join(channels[:2])}? Put them as its channels into a folder {images / name}."

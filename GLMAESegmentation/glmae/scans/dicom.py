@@ -41,7 +41,8 @@ class DicomSeries:
     modality: str
 
     def __str__(self) -> str:
-        return f"{self.folder} (series {self.number}: {self.modality}, {len(self.files)} files)"
+        files = f"{len(self.files)} file{'s' * (len(self.files) > 1)}"
+        return f"{self.folder} (series {self.number}: {self.modality}, {files})"
 
 
 @dataclass
@@ -144,9 +145,9 @@ def file_stem(file: Path) -> str:
     return file.stem if file.suffix.lower() in (".dcm", ".dicom", ".ima") else file.name
 
 
-def series_in(folder: Path) -> list[DicomSeries]:
-    """The series in a folder (not in folders below it) that may be scans."""
-    return list(find_series(folder, [], sorted(file for file in folder.iterdir() if file.is_file())).series.values())
+def series_in(folder: Path) -> DicomTree:
+    """The series in a folder, not in folders below it."""
+    return find_series(folder, [], sorted(file for file in folder.iterdir() if file.is_file()))
 
 
 def holds_dicom(folder: Path) -> bool:

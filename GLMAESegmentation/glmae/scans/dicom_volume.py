@@ -6,6 +6,7 @@ Only the geometry and the voxels are taken from the files.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -173,11 +174,14 @@ def _only_series(folder: Path) -> DicomSeries:
     check_name(folder)
     if not may_read(folder):
         raise ScanError(f"{folder} cannot be read: no permission; ask its owner, or copy it to a folder of your own.")
-    found = series_in(folder)
+    tree = series_in(folder)
+    found = list(tree.series.values())
     if not found and holds_dicom(folder):
+        said = [text.removeprefix(str(folder)).lstrip(" :/\\") for text in (*tree.passed_over, *tree.unreadable)]
+        why = "; ".join(re.sub(r"^\((.*?)\): ", r"\1, ", text) for text in said[:3])
         raise ScanError(
-            f"{folder} holds DICOM files, but none with a picture that is a scan and can be read; export the series "
-            "again as CT or MR images."
+            f"{folder} holds DICOM files, but none with a picture that is a scan and can be read"
+            f"{f' ({why})' if why else ''}; export the series again as CT or MR images."
         )
     if not found:
         raise ScanError(f"{folder} holds no DICOM series; give a folder with one series, or an image file.")

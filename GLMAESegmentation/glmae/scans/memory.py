@@ -83,7 +83,7 @@ def _header(image: Path | DicomSeries) -> tuple[Geometry, int]:
     if isinstance(image, Path) and not image.is_dir():
         header, files = read_header(image), 1
     else:
-        found = [image] if isinstance(image, DicomSeries) else series_in(image)
+        found = [image] if isinstance(image, DicomSeries) else list(series_in(image).series.values())
         if len(found) != 1:
             return Geometry((1, 1, 1), (1.0, 1.0, 1.0)), 2  # reading it says what is wrong
         header, files = read_dicom_header(found[0].files[0]), len(found[0].files)

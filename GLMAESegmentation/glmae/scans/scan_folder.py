@@ -20,14 +20,15 @@ _OF_RESULTS = ("report", "uncertainty")  # what `glmae segment` writes beside it
 _PACKED = re.compile(r".*\.(bz2|xz|zst|zip|7z|rar|tar|tgz|tar\.gz|lzma)")
 # Volumes, pictures, surfaces and scenes of other programs, which may be small.
 _FOREIGN = re.compile(
-    r".*\.(hdr|img|mnc2?|mif|mih|head|brik|par|rec|v|ima|gipl|vt[impk]|am|nrrd|np[yz]|mat|h5|hdf5|pt|pkl|b2nd|tiff?|stl|"
-    r"obj|ply|gii|mrb|mrml)(\.gz)?"
+    r".*\.((hdr|img|mnc2?|mif|mih|head|brik|par|rec|v|gipl|vt[impk]|am|np[yz]|mat|h5|hdf5|pt|pkl|b2nd|tiff?|stl|obj|ply|"
+    r"gii|mrb|mrml)(\.gz)?|(ima|nrrd|mha)\.gz)"
 )
 # Notes, tables and pictures beside the data, and the voxels of detached headers.
 _HARMLESS = re.compile(
     r"\.(txt|json|[ct]sv|md|rst|pdf|docx?|odt|xlsx?|ods|log|ya?ml|toml|xml|html?|py|sh|m|r|ipynb|bval|bvec|png|jpe?g|gif|"
     r"svg|db|ini|lnk|ctbl|lut|z?raw|gz|md5|sha256|cfg)"
 )
+_DEEP = 3  # folders below a case in which its files are looked for, to say where they are
 _NOTE_BYTES = 100_000  # a file without ending that is smaller is a note
 _DICOM = {
     "SEG": "a DICOM segmentation; as a label it lies among the labels, under the name of its scan",
@@ -65,12 +66,12 @@ def scans_in(folder: Path, events: Events, *, tree: bool = False) -> dict[str, F
             _say_what_is_below(entry, events)
     loose = [entry for entry in entries if not entry.is_dir() and not is_scan_file(entry)]
     found = find_series(folder, below, loose)
-    if tree:
+    if tree or found.series:
         for message in found.passed_over:
             events.info(f"Passed over: {message}.")
         for message in found.unreadable:
             events.warning(f"passed over: {message}.", check="passed_over")
-    elif not found.series:
+    else:
         _say_unread([file for file in loose if file not in found.others], events)
     together = {file.parent for series in found.series.values() for file in series.files}
     for file in found.others:
@@ -161,11 +162,15 @@ def case_name(path: Path) -> str:
 
 
 def deeper_scan(folder: Path) -> Path | None:
-    """The folder in a case's folder in which its files lie, where they do not lie in the folder itself."""
+    """The folder below a case's folder in which its files lie, where they do not lie in the folder itself."""
     if not folder.is_dir() or _channels(folder) or holds_dicom(folder):
         return None
-    inner = [entry for entry in _entries(folder) if entry.is_dir() and may_read(entry)]
-    return next((entry for entry in inner if _channels(entry) or holds_dicom(entry)), None)
+    here = [folder]
+    for _ in range(_DEEP):
+        here = [entry for place in here for entry in _entries(place) if entry.is_dir() and may_read(entry)]
+        if found := next((entry for entry in here if _channels(entry) or holds_dicom(entry)), None):
+            return found
+    return None
 
 
 def check_folder(folder: Path) -> None:

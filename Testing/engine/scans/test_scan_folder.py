@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,13 +147,34 @@ def test_channels_of_nnunet(folder, save, scan, label, said):
     said(caught, path)
 
 
-def test_dicom_one_folder_too_deep(folder, save, ct, label, said):
-    write_series(folder / "images" / "p3" / "series", ct)
+@pytest.mark.parametrize("deep", ["series", "study/series", "patient/study/series"])
+def test_dicom_too_deep(folder, save, ct, label, said, events, heard, deep):
+    write_series(folder / "images" / "p3" / deep, ct)
     save(ct, "images/p4.nii.gz")
     path = save(label, "labels/p3.nii.gz")
-    with pytest.raises(RequestError, match="one folder too deep") as caught:
+    with pytest.raises(RequestError, match="too deep") as caught:
         find_cases(folder / "images", folder / "labels")
-    assert str(folder / "images" / "p3" / "series") in said(caught, path)
+    assert str(folder / "images" / "p3" / deep) in said(caught, path)
+    find_cases(folder / "images", None, events=events)
+    assert [Path(event["file"]).name for event in heard] == ["p3"], "it is not passed over in silence"
+
+
+def test_a_segmentation_beside_its_scan_needs_no_words(folder, save, scan, label, events, heard):
+    for name in ("a.nrrd", "b/t1.nrrd"):
+        save(scan, f"images/{name}")
+        save(label, f"images/{name.replace('.', '.seg.')}")
+    found = find_cases(folder / "images", None, events=events)[0], find_images([folder / "images"], events=events)
+    assert [[case.name for case in cases] for cases in found] == [["a", "b"]] * 2
+    assert heard == []
+
+
+def test_a_slice_by_itself_is_called_so_whatever_its_ending(folder, save, scan, ct, events, heard):
+    save(scan, "images/a.nii.gz")
+    write_series(folder / "one", ct[:, :, :1])
+    (slice_,) = (folder / "one").iterdir()
+    slice_.rename(folder / "images" / "b.IMA")
+    find_cases(folder / "images", None, events=events)
+    assert "a DICOM file by itself" in heard[0]["message"]
 
 
 def test_a_segmentation_or_a_slice_given_as_a_scan(folder, save, label, ct, said):

@@ -267,7 +267,14 @@ def test_what_lies_beside_a_series_is_no_second_one(folder, ct, events, heard):
 
 def test_a_folder_with_nothing_but_a_segmentation_is_no_scan(folder, ct, said):
     write_series(folder / "p1", ct, tags={"0008|0060": "SEG"})
-    with pytest.raises(ScanError, match="none with a picture that is a scan") as caught:
+    with pytest.raises(ScanError, match=r"none with a picture that is a scan .*: SEG, 9 files, no scan by") as caught:
+        read_image(folder / "p1")
+    said(caught, folder / "p1")
+
+
+def test_a_folder_with_one_slice_is_told_what_is_wrong(folder, ct, said):
+    write_series(folder / "p1", ct[:, :, :1])
+    with pytest.raises(ScanError, match="1 file, a single picture") as caught:
         read_image(folder / "p1")
     said(caught, folder / "p1")
 
@@ -277,6 +284,9 @@ def test_a_damaged_slice_at_the_end_of_a_training_scan_is_said(folder, ct, event
     (folder / "images" / "p1" / "IM30008").write_bytes((folder / "images" / "p1" / "IM30008").read_bytes()[:300])
     find_cases(folder / "images", None, events=events)
     assert "damaged: 1 of its DICOM files" in heard[0]["message"]
+    heard.clear()
+    find_cases(folder / "images" / "p1", None, events=events)
+    assert "damaged: 1 of its DICOM files" in heard[0]["message"], "also where the slices are the folder of scans"
 
 
 def test_files_of_frames_by_themselves(folder, ct):

@@ -150,7 +150,10 @@ def _slices(source: Path | DicomSeries) -> tuple[list[Path], list[sitk.ImageFile
     name, files = str(source), list(series.files)
     headers = [read_dicom_header(file) for file in files]
     placed = [bool(tag(header, POSITION) and tag(header, _ORIENTATION)) for header in headers]
-    if not any(placed) or any(math.prod(header.GetSize()[2:]) > 1 for header in headers):
+    framed = [math.prod(header.GetSize()[2:]) > 1 for header in headers]
+    if any(framed) and any(place and not frames for place, frames in zip(placed, framed, strict=True)):
+        raise ScanError(f"{name} holds files of one slice and files of many; keep one kind in it.")
+    if not any(placed) or any(framed):
         return files, []
     if not all(placed):
         raise ScanError(f"{name} has slices without a position in space; {_AGAIN}.")

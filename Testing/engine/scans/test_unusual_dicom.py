@@ -289,6 +289,22 @@ def test_a_damaged_slice_at_the_end_of_a_training_scan_is_said(folder, ct, event
     assert "damaged: 1 of its DICOM files" in heard[0]["message"], "also where the slices are the folder of scans"
 
 
+def test_the_same_series_in_slices_and_in_frames(folder, ct, said):
+    import pydicom
+
+    write_series(folder / "p1", ct)
+    own = pydicom.dcmread(next((folder / "p1").iterdir()), stop_before_pixels=True)
+
+    def change(data):
+        for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"):
+            setattr(data, tag, own[tag].value)
+
+    write_frames(folder / "p1" / "all.dcm", ct, None, change)
+    with pytest.raises(ScanError, match="files of one slice and files of many") as caught:
+        read_image(folder / "p1")
+    said(caught, folder / "p1")
+
+
 def test_files_of_frames_by_themselves(folder, ct):
     """Each is a scan, called after its file; also the only one, and one that is given by its name."""
     for name in ("a.dcm", "b.dcm"):

@@ -72,7 +72,7 @@ def scans_in(folder: Path, events: Events, *, tree: bool = False) -> dict[str, F
         for message in found.unreadable:
             events.warning(f"passed over: {message}.", check="passed_over")
     else:
-        _say_unread([file for file in loose if file not in found.others], events)
+        _say_unread(sorted({*loose} - {*found.others}), events)
     together = {file.parent for series in found.series.values() for file in series.files}
     for file in found.others:
         if is_scan_file(file):

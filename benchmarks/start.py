@@ -5,12 +5,13 @@
     python benchmarks/start.py --table                           # the rows as they stand in docs/benchmarks.md
 
 Arms: `new` is what `glmae finetune` does (with 0 steps the instant model); `new_high` the same with full rates;
-`low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `from` goes on
+`low` the gentle rates without the fitted head; `scratch_new` the same as `new` from a random backbone; `gpu_plan` is
+`new` with scans of 192^3 and crops of 96^3 voxels, which a GPU gets, instead of 128^3 and 64^3; `from` goes on
 from a model that was trained as long on all labels but the last one (`glmae finetune --from`); `asis` and
 `scratch` are the pre-trained and the random backbone as trained before there was an instant model, by the engine in
 CHECKOUT (`git worktree add CHECKOUT 29d0182`). Rows go to benchmarks/results/start.json at once; what is there already
 is not run again. With --tuning scans of the pool are scored instead of test scans: by these everything was chosen.
-With --coarse all arms see scans of 96^3 and crops of 48^3 voxels instead of 128^3 and 64^3: two fifths of the time.
+With --coarse the other arms see scans of 96^3 and crops of 48^3 voxels: two fifths of the time.
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results" / "start.json"
 KEY = ("set", "labels", "seed", "steps", "arm", "scans", "coarse")
 BEFORE = ("asis", "scratch")
-# The names before the instant model stand second.
-COARSE = """import sys
+# Longest sides of scans and crops, cubed. The names before the instant model stand second.
+COARSE, GPU = (96, 48), (192, 96)
+WITH_SIDES = """import sys
 from glmae.cli import main
 try:
     from glmae.segmentation.finetune_config import CROP_VOXELS, SCAN_VOXELS
 except ImportError:
     from glmae.segmentation.configuration import PATCH_VOXELS as CROP_VOXELS, SCAN_VOXELS
-SCAN_VOXELS["cpu"], CROP_VOXELS["cpu"] = 96**3, 48**3
+SCAN_VOXELS["cpu"], CROP_VOXELS["cpu"] = int(sys.argv.pop(1)) ** 3, int(sys.argv.pop(1)) ** 3
 sys.exit(main())"""
 ARMS: dict[str, tuple[str, ...]] = {
     "new": (),
@@ -51,6 +53,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "low": ("--setting", "start_steps=0", "--setting", "fits=0", "--setting", "keep=0"),
     "scratch_new": ("--backbone", "none"),
     "from": (),
+    "gpu_plan": (),
     "asis": ("--setting", "validation=0"),
     "scratch": ("--setting", "validation=0", "--backbone", "none"),
 }
@@ -131,7 +134,8 @@ def run(
 def _glmae(words: Sequence[str], root: Path | None, row: Mapping[str, Any]) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(root or ROOT) / "GLMAESegmentation")}
     environment |= {"OMP_NUM_THREADS": str(row["threads"])}
-    command = [sys.executable, *(("-c", COARSE) if row["coarse"] else ("-m", "glmae")), *words]
+    sides = GPU if row["arm"] == "gpu_plan" else COARSE if row["coarse"] else ()
+    command = [sys.executable, *(("-c", WITH_SIDES, *map(str, sides)) if sides else ("-m", "glmae")), *words]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if ended.returncode:
         raise GLMAEError(f"glmae {words[0]} ended with {ended.returncode}: {(ended.stderr or ended.stdout)[-500:]}")
@@ -146,7 +150,7 @@ def _planned(sets: Sequence[DataSet], options: argparse.Namespace) -> Iterator[t
                     for arm in options.arms:
                         # Before the first step there is one way only, from either backbone; an earlier model has
                         # seen at least one label.
-                        some = (steps or arm in ("new", "scratch_new")) and (labels > 1 or arm != "from")
+                        some = (steps or arm in ("new", "scratch_new", "gpu_plan")) and (labels > 1 or arm != "from")
                         if data.labeled(seed, labels) and some:
                             yield data, {"set": data.name, "labels": labels, "seed": seed, "steps": steps, "arm": arm}
 

@@ -67,7 +67,7 @@ def in_processes(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         python, flag, code, *words = command
-        if words[0] in names:
+        if words[2] in names:
             return subprocess.run(command, **options)
         assert (python, flag) == (sys.executable, "-c")
         monkeypatch.setattr(sys, "argv", [flag, *words])

@@ -79,6 +79,7 @@ def test_what_ours_does_after_the_network():
     """The location prior as ours multiplies it, and largest parts of classes that are one piece only."""
     from peers.post_processing import PostProcessing
 
+    from glmae.scans.geometry import Geometry
     from glmae.scans.store import LabeledScan
     from glmae.segmentation.location_prior import LocationPrior
 
@@ -100,8 +101,13 @@ def test_what_ours_does_after_the_network():
     numbers = np.zeros((10, 10, 10), dtype=np.uint8)
     numbers[:2, :2, :2], numbers[8, 8, 8] = 1, 1
     numbers[5:7, 5:7, 5:7], numbers[0, 9, 9] = 2, 2
-    post.keep_largest_parts(numbers)
-    assert [np.count_nonzero(numbers == number) for number in (1, 2)] == [9, 8]
+    unsure, sure = numbers.copy(), np.full((3, 10, 10, 10), 0.55, dtype=np.float32)
+    grid = Geometry((10, 10, 10), (1.0, 1.0, 1.0))
+    post.keep_largest_parts(unsure, grid, grid, sure)
+    assert [np.count_nonzero(unsure == number) for number in (1, 2)] == [9, 8]
+    sure[2, 9, 9, 0] = 1  # [I, J, K]
+    post.keep_largest_parts(numbers, grid, grid, sure)
+    assert [np.count_nonzero(numbers == number) for number in (1, 2)] == [9, 1]
 
 
 def test_it_is_the_same_as_after_our_own_network():

@@ -10,10 +10,11 @@ import torch
 
 from glmae.scans.classes import ClassTable
 from glmae.scans.fingerprint import Fingerprint
+from glmae.scans.geometry import Geometry
 from glmae.segmentation.atlas_fusion import AtlasFusion
 from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.location_prior import LocationPrior
-from glmae.segmentation.single_piece import keep_largest_parts, single_pieces
+from glmae.segmentation.single_piece import certainty_on, keep_largest_parts, single_pieces
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class PostProcessing:
             weights = weights if moved is None else moved.weigh(sums, weights, planes)
         return np.asarray((sums.float() / weights).numpy())
 
-    def keep_largest_parts(self, numbers: np.ndarray) -> None:
+    def keep_largest_parts(
+        self, numbers: np.ndarray, native: Geometry, grid: Geometry, probabilities: np.ndarray
+    ) -> None:
         """Make background of the other parts of classes that are one piece, in a result [K, J, I]."""
-        keep_largest_parts(numbers, self.single)
+        certainty = (200 * probabilities.max(axis=0).clip(0.5, 1) - 100).round().astype(np.uint8)
+        keep_largest_parts(numbers, self.single, certainty_on(native, grid, certainty))

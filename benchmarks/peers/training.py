@@ -256,7 +256,7 @@ def _segment(
     native = source.along(grid.direction)
     numbers = interpolated_classes([(0, probabilities)], grid, native)
     if post is not None:
-        post.keep_largest_parts(numbers)
+        post.keep_largest_parts(numbers, native, grid, probabilities)
     labels = restore_classes(numbers, native, source, table.values)
     write_labelmap(out / f"{case.name}.nii.gz", labels, table)
 

@@ -69,7 +69,7 @@ def memory_needed(
     """
     prepared = prepared_grid(grid, preparation)
     scan = grid.voxels * (sum(depths) + max(depths))  # one channel at a time is turned
-    network = prepared.voxels * 4 * len(depths)
+    network = prepared.voxels * (4 * len(depths) + 1)
     slab = prepared.size[0] * prepared.size[1] * min(planes, prepared.size[2]) * (2 * classes + 6)
     labels = 3 * grid.voxels
     return _BASE + scan + network + slab + labels

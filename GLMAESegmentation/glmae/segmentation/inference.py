@@ -24,7 +24,7 @@ from .model import Model
 from .network import ScanMaps
 from .result import Result
 from .scan_maps import scan_maps
-from .single_piece import keep_largest_parts, single_pieces
+from .single_piece import certainty_on, keep_largest_parts, single_pieces
 
 # A first result is kept up to so many bytes; a larger one is made again.
 KEPT_BYTES = 300_000_000
@@ -137,6 +137,7 @@ def classify_scan(
         on_slab: called with each slab of final probabilities on `grid`, from the first to the last.
     """
     voxels, doubts = np.zeros(len(model.classes) + 1), np.zeros(len(model.classes) + 1)
+    certainty = np.zeros(grid.size, dtype=np.uint8)
     priors: list[Prior] = [model.location.on(image, grid.spacing)] if model.location else []
 
     def slabs() -> Iterator[tuple[Slab, np.ndarray]]:
@@ -144,6 +145,7 @@ def classify_scan(
             if on_slab is not None:
                 on_slab(slab)
             winners, largest = slab.winners()
+            certainty[..., slab.start : slab.end] = (200 * largest.clip(0.5, 1) - 100).round()
             doubt = 1 - largest.reshape(-1).astype(np.float32)
             voxels[:] += np.bincount(winners.reshape(-1), minlength=len(voxels))
             doubts[:] += np.bincount(winners.reshape(-1), doubt, minlength=len(voxels))
@@ -157,7 +159,8 @@ def classify_scan(
     else:
         numbers = interpolated_classes(((slab.start, slab.probabilities()) for slab, _ in slabs()), grid, native)
     values = model.classes.values if values is None else values
-    shares = keep_largest_parts(numbers, single_pieces(model.fingerprint, model.classes))
+    single = single_pieces(model.fingerprint, model.classes)
+    shares = keep_largest_parts(numbers, single, certainty_on(native, grid, certainty))
     labels = restore_classes(numbers, native, source, values)
     left_out = {values[number - 1]: share for number, share in shares.items()}
     uncertainty = {value: float(doubts[n] / voxels[n]) for n, value in enumerate(values, 1) if voxels[n]}

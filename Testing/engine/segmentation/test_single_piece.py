@@ -13,6 +13,7 @@ import torch
 
 from glmae.scans.cases import find_cases
 from glmae.scans.fingerprint import Fingerprint
+from glmae.scans.geometry import Geometry
 from glmae.scans.measurement import measure
 from glmae.scans.store import LabeledScan, ScanStore
 from glmae.schedule import Schedule
@@ -21,7 +22,7 @@ from glmae.segmentation.finetune_config import FinetuneConfig
 from glmae.segmentation.inference import segment_case
 from glmae.segmentation.labeled_cases import LabeledCases
 from glmae.segmentation.model import Model, load_model
-from glmae.segmentation.single_piece import keep_largest_parts, single_pieces
+from glmae.segmentation.single_piece import certainty_on, keep_largest_parts, single_pieces
 from glmae.segmentation.training import Training
 
 CPU = torch.device("cpu")
@@ -47,6 +48,28 @@ def test_the_largest_part_is_kept(numbers):
     shares = keep_largest_parts(numbers, [1, 3, 4])
     np.testing.assert_array_equal(numbers, expected)
     assert shares == {1: pytest.approx(80 / (64 + 27 + 80))}
+
+
+@pytest.mark.parametrize("voxels", [2**25, 300])
+def test_of_two_parts_the_surer_one_is_kept(numbers, voxels, monkeypatch):
+    """The certainty is that of a prepared scan of other voxels: two thirds as fine along I, twice as coarse along J."""
+    monkeypatch.setattr("glmae.segmentation.single_piece._PARTS_VOXELS", voxels)
+    native = Geometry((40, 30, 20), (1.0, 1.0, 1.0))
+    grid = Geometry((60, 15, 20), (2 / 3, 2.0, 1.0), (-1 / 6, 0.5, 0.0))
+    certainty = np.zeros(grid.size, dtype=np.uint8)
+    certainty[:30], certainty[30:] = 30, 40  # the smaller part of class 1 counts 80 x 40, the larger 91 x 30
+    expected = numbers.copy()
+    expected[2:9, 2:9, 2:9][expected[2:9, 2:9, 2:9] == 1] = 0
+    shares = keep_largest_parts(numbers, [1, 4], certainty_on(native, grid, certainty))
+    np.testing.assert_array_equal(numbers, expected)
+    assert shares == {1: pytest.approx((64 + 27) / (64 + 27 + 80))}
+
+
+def test_where_nothing_is_sure_the_number_of_voxels_decides(numbers):
+    alike = numbers.copy()
+    shares = keep_largest_parts(alike, [1])
+    assert keep_largest_parts(numbers, [1], lambda box: np.zeros_like(numbers[box])) == shares
+    np.testing.assert_array_equal(numbers, alike)
 
 
 def test_nothing_happens_to_classes_of_several_pieces(numbers):

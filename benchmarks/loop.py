@@ -211,10 +211,17 @@ def _to_correct(proposal: Path, truth: Path) -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as a table in Markdown."""
-    columns = ("set", "seed", "method", "accepted", "dice", "to_correct", "wait_seconds", "train_seconds")
-    shown = {"dice": "{:.3f}", "to_correct": "{:.2f}", "wait_seconds": "{:.1f}", "train_seconds": "{:.1f}"}
-    return markdown(columns, [[shown.get(name, "{}").format(row[name]) for name in columns] for row in rows])
+    """A line a loop in Markdown: Dice, what is to be corrected and the waits after one, two, ... accepted scans."""
+    columns = ("set", "seed", "method", "threads")
+    loops: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["accepted"]):
+        loops.setdefault(tuple(row[name] for name in columns), []).append(row)
+    shown = {"dice": "{:.2f}", "to_correct": "{:.2f}", "wait_seconds": "{:.0f}"}
+    lines = [
+        [*map(str, key), *(", ".join(form.format(row[name]) for row in found) for name, form in shown.items())]
+        for key, found in loops.items()
+    ]
+    return markdown([*columns, *shown], lines)
 
 
 def _parser() -> argparse.ArgumentParser:

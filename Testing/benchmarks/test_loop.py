@@ -30,5 +30,5 @@ def test_a_loop_is_run_once(script, tmp_path: Path) -> None:
     assert script(*words).stdout == ""
     assert script("loop", "--data", data.parent, "--out", out, "--methods", "nobody_3").returncode == 2
     printed = script("loop", "--table", "--out", out).stdout.splitlines()
-    assert len(printed) == 4
+    assert len(printed) == 3
     assert printed[2].startswith("| tiny | 0 | glmae_live | 1 | 0.")

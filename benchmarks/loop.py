@@ -211,12 +211,12 @@ def _to_correct(proposal: Path, truth: Path) -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line a loop in Markdown: Dice, what is to be corrected and the waits after one, two, ... accepted scans."""
+    """A line a loop in Markdown: Dice and waits after one, two, ... accepted scans."""
     columns = ("set", "seed", "method", "threads")
     loops: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["accepted"]):
         loops.setdefault(tuple(row[name] for name in columns), []).append(row)
-    shown = {"dice": "{:.2f}", "to_correct": "{:.2f}", "wait_seconds": "{:.0f}"}
+    shown = {"dice": "{:.2f}", "wait_seconds": "{:.0f}"}
     lines = [
         [*map(str, key), *(", ".join(form.format(row[name]) for row in found) for name, form in shown.items())]
         for key, found in loops.items()

@@ -34,7 +34,7 @@ def mean_of_sets(rows: Iterable[Mapping[str, Any]]) -> str:
     sets: dict[str, list[float]] = {}
     for row in rows:
         sets.setdefault(row["set"], []).append(row["dice"])
-    return f"{statistics.mean(map(statistics.mean, sets.values())):.3f} ({len(sets)} of the sets)" if sets else ""
+    return f"{statistics.mean(map(statistics.mean, sets.values())):.3f} ({len(sets)} sets)" if sets else ""
 
 
 class ResultsFile:

@@ -242,5 +242,5 @@ def test_the_table_says_each_seed_mean_and_deviation(monkeypatch: pytest.MonkeyP
         "| --- | --- | --- | --- | --- |",
         "| more | 1 | 3 |  | 0.200 |",
         "| tiny | 1 | 3 | 0.800 (10 s) | 0.500, 0.600, 0.700: 0.600 ± 0.100 |",
-        "| mean | 1 | 3 | 0.800 (1 of the sets) | 0.400 (2 of the sets) |",
+        "| mean | 1 | 3 | 0.800 (1 sets) | 0.400 (2 sets) |",
     ]

@@ -54,6 +54,6 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=10,
         device="cpu",
         preparation=Preparation((1.0, 1.0, 1.0), (Normalization("zscore"),)),
-        settings={"batch": 1, "start_steps": 100, "start_crops": 1},
+        settings={"batch": 1, "start_steps": 100, "start_crops": 1, "settled": 10},
         out=out,
     ).folder

@@ -26,7 +26,7 @@ def test_it_holds_what_the_lock_names(engine: EngineEnvironment) -> None:
     )
     installed = {package["name"]: package["version"].split("+")[0] for package in json.loads(listed.stdout)}
     lock = engine.lock.read_text(encoding="utf-8")
-    assert len(installed) > 20
+    assert {"torch", "monai", "simpleitk"} <= set(installed)
     for name, version in installed.items():
         if name != "torch" and not name.startswith(("nvidia", "cuda", "triton")):
             assert f"\n{name}=={version} " in lock

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cmake_text import MODULE, REPOSITORY, called, variables
 from PIL import Image
+from tracked import tracked_files
 
 import glmae
 
@@ -60,11 +61,6 @@ def test_the_index_finds_the_name_the_icon_and_a_screenshot() -> None:
     assert re.findall(r'set\s*\(EXTENSION_ICONURL\s*"([^"]+)"[ ]*\)', text) == [META["EXTENSION_ICONURL"]]
     assert re.findall(r'set\s*\(EXTENSION_SCREENSHOTURLS\s*"([^"]+)"\)', text) == [META["EXTENSION_SCREENSHOTURLS"]]
     assert (REPOSITORY / "LICENSE.txt").is_file()
-
-
-def tracked_files() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=REPOSITORY).stdout
-    return [REPOSITORY / name for name in listed.decode("utf-8").split("\0") if name and (REPOSITORY / name).is_file()]
 
 
 def test_the_clone_is_small(tmp_path: Path) -> None:

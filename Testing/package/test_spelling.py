@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from cmake_text import REPOSITORY
+from tracked import tracked_files
 
 KINDS = {".py", ".md", ".ui", ".txt", ".toml", ".yml", ".cmake", ".s4ext", ".sh"}
-FOLDERS = ("GLMAESegmentation", "Resources", "Testing", "benchmarks", "development", "docs", "research", ".github")
 BRITISH = re.compile(
     r"labell|modell[ei]|cancell|travell|signall|colour|honour|favour|behaviour|neighbour|tumour|mould|centre|metre|fibre|"
     r"licence|defence|catalogue|analyse[ds]?$|learnt|spelt|whilst|judgement|artefact|sceptic|haem|anaes|paed|oedema|"
@@ -24,8 +24,7 @@ READERS = {
 
 
 def test_united_states_english() -> None:
-    files = [path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*")] + [*REPOSITORY.glob("*.*")]
-    texts = [path for path in files if path.suffix in KINDS and path.name != "test_spelling.py"]
+    texts = [path for path in tracked_files() if path.suffix in KINDS and path.name != "test_spelling.py"]
     assert len(texts) > 300
     found = {}
     for path in texts:

@@ -14,7 +14,7 @@ from glmae.scans.geometry import Geometry
 from glmae.segmentation.atlas_fusion import AtlasFusion
 from glmae.segmentation.crops import LabeledScan
 from glmae.segmentation.location_prior import LocationPrior
-from glmae.segmentation.single_piece import certainty_on, keep_largest_parts, single_pieces
+from glmae.segmentation.single_piece import certainty_of, certainty_on, keep_largest_parts, single_pieces
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class PostProcessing:
         self, numbers: np.ndarray, native: Geometry, grid: Geometry, probabilities: np.ndarray
     ) -> None:
         """Make background of the other parts of classes that are one piece, in a result [K, J, I]."""
-        certainty = (200 * probabilities.max(axis=0).clip(0.5, 1) - 100).round().astype(np.uint8)
+        certainty = certainty_of(probabilities.max(axis=0))
         keep_largest_parts(numbers, self.single, certainty_on(native, grid, certainty))

@@ -24,7 +24,7 @@ from .model import Model
 from .network import ScanMaps
 from .result import Result
 from .scan_maps import scan_maps
-from .single_piece import certainty_on, keep_largest_parts, single_pieces
+from .single_piece import certainty_of, certainty_on, keep_largest_parts, single_pieces
 
 # A first result is kept up to so many bytes; a larger one is made again.
 KEPT_BYTES = 300_000_000
@@ -145,7 +145,7 @@ def classify_scan(
             if on_slab is not None:
                 on_slab(slab)
             winners, largest = slab.winners()
-            certainty[..., slab.start : slab.end] = (200 * largest.clip(0.5, 1) - 100).round()
+            certainty[..., slab.start : slab.end] = certainty_of(largest)
             doubt = 1 - largest.reshape(-1).astype(np.float32)
             voxels[:] += np.bincount(winners.reshape(-1), minlength=len(voxels))
             doubts[:] += np.bincount(winners.reshape(-1), doubt, minlength=len(voxels))

@@ -34,13 +34,18 @@ def single_pieces(fingerprint: Fingerprint, classes: ClassTable) -> list[int]:
     return [number for number, spread in enumerate(spreads, 1) if spread is not None and spread.pieces == 1]
 
 
+def certainty_of(largest: np.ndarray) -> np.ndarray:
+    """How much more likely than not a class is right that has this probability, 0-1: uint8, 0 to 100."""
+    return (200 * largest.clip(0.5, 1) - 100).round().astype(np.uint8)
+
+
 def certainty_on(native: Geometry, grid: Geometry, certainty: np.ndarray) -> Certainty:
     """Looks up the certainty in boxes [K, J, I] of a scan's voxels, at the nearest voxel of the prepared scan.
 
     Args:
         native: of the scan; the axes of `grid`, in the same order.
         grid: of the prepared scan.
-        certainty: uint8 [I, J, K], 0 to 100: how much more likely than not the class of each voxel is right.
+        certainty: [I, J, K], see `certainty_of`.
     """
     first, last = grid.index(native.point(np.array([(0, 0, 0), np.array(native.size) - 1])))
     places = [
